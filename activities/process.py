@@ -1,0 +1,130 @@
+"""The one way to run another programme: argv lists, a fixed locale, a time limit, bounded output, a log line.
+
+The programme gets a process group of its own, which is killed as a whole when the attempt is cancelled,
+the time is up or we raise for any other reason. Secrets go by file or descriptor, never in argv.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hyperctl.activities.attempt import Attempt
+
+OUTPUT_LIMIT_BYTES = 1 << 20
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a programme ended and the last MiB of what it printed."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def complaint(self) -> str:
+        """The last line it printed to stderr, for a message to a person."""
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        return lines[-1] if lines else f"exit code {self.returncode}"
+
+
+class ProcessError(Exception):
+    """A programme failed, or did not end in time."""
+
+    def __init__(self, completed: Completed, reason: str) -> None:
+        super().__init__(f"{completed.argv[0]}: {reason}")
+        self.completed = completed
+
+
+def run(
+    argv: Sequence[str],
+    attempt: Attempt,
+    *,
+    timeout_seconds: float,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    check: bool = True,
+    on_line: Callable[[str], None] | None = None,
+) -> Completed:
+    """Run a programme to its end, beating meanwhile.
+
+    `on_line` gets every complete line of stdout while it runs. Raises `ProcessError` when it exits with
+    another code than 0 (unless `check` is off) or outlasts its time, `CancelledError` on cancel.
+    """
+    attempt.log.info("run: %s", " ".join(argv))
+    started = time.monotonic()
+    env = {**os.environ, **(environment or {}), "LC_ALL": "C.UTF-8"}
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        tempfile.TemporaryFile() as given,
+    ):
+        given.write(stdin)
+        given.seek(0)
+        process = subprocess.Popen(
+            list(argv), stdin=given, stdout=out, stderr=err, env=env, start_new_session=True
+        )
+        lines = _LineReader(out.fileno(), on_line)
+        try:
+            while True:
+                try:
+                    process.wait(POLL_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    attempt.checkpoint()
+                    lines.read()
+                    if time.monotonic() - started > timeout_seconds:
+                        _kill_group(process)
+                        completed = Completed(tuple(argv), -1, _tail(out.fileno()), _tail(err.fileno()))
+                        raise ProcessError(completed, f"did not end in {timeout_seconds:.0f} s") from None
+            lines.read(final=True)
+        finally:
+            _kill_group(process)
+        completed = Completed(tuple(argv), process.returncode, _tail(out.fileno()), _tail(err.fileno()))
+    seconds = time.monotonic() - started
+    attempt.log.info("ended: %s: exit code %d after %.1f s", argv[0], completed.returncode, seconds)
+    if completed.stderr.strip():
+        attempt.log.info("%s said: %s", argv[0], completed.stderr.strip()[-4000:])
+    if check and completed.returncode != 0:
+        raise ProcessError(completed, completed.complaint)
+    return completed
+
+
+class _LineReader:
+    """Hands on the lines of a growing file without moving its writer's position."""
+
+    def __init__(self, descriptor: int, on_line: Callable[[str], None] | None) -> None:
+        self._descriptor = descriptor
+        self._on_line = on_line
+        self._offset = 0
+
+    def read(self, *, final: bool = False) -> None:
+        if self._on_line is None:
+            return
+        data = os.pread(self._descriptor, OUTPUT_LIMIT_BYTES, self._offset)
+        while data:
+            head, newline, data = data.partition(b"\n")
+            if not newline and not final:
+                break
+            self._offset += len(head) + len(newline)
+            self._on_line(head.decode(errors="replace"))
+
+
+def _tail(descriptor: int) -> str:
+    size = os.fstat(descriptor).st_size
+    data = os.pread(descriptor, OUTPUT_LIMIT_BYTES, max(0, size - OUTPUT_LIMIT_BYTES))
+    return data.decode(errors="replace")
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End whatever is left of the group; its leader's own end does not end its children."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

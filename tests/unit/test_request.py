@@ -1,0 +1,51 @@
+"""What a user asks for, and the job id that follows from it."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from hyperctl.workflows.identity import derive_job_id
+from hyperctl.workflows.request import MigrationRequest, Priority, ProveMode
+
+
+def test_two_fields_are_enough() -> None:
+    request = MigrationRequest.model_validate_json(
+        '{"vm_name": "db", "vcenter": {"server": "vc.example.com"}}'
+    )
+    assert request.priority is Priority.NORMAL
+    assert request.prove is ProveMode.FULL
+    assert all(request.fix.model_dump().values())
+
+
+def test_the_same_vm_gives_the_same_job_however_the_server_is_written() -> None:
+    assert derive_job_id("VC.example.com:443", None, "db") == derive_job_id("vc.example.com", None, "db")
+    assert derive_job_id("vc.example.com", None, "db").startswith("job-")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [("vc2.example.com", None, "db"), ("vc.example.com", "DC1", "db"), ("vc.example.com", None, "db2")],
+)
+def test_another_server_datacenter_or_vm_is_another_job(other: tuple[str, str | None, str]) -> None:
+    assert derive_job_id(*other) != derive_job_id("vc.example.com", None, "db")
+
+
+def test_every_problem_of_a_request_is_named_at_once() -> None:
+    document = {
+        "vm_name": "",
+        "vcenter": {"server": "vc", "password": "no"},
+        "priority": "urgent",
+        "output_dir": "relative",
+        "colour": 1,
+    }
+    with pytest.raises(ValidationError) as caught:
+        MigrationRequest.model_validate_json(json.dumps(document))
+    named = {".".join(str(part) for part in problem["loc"]) for problem in caught.value.errors()}
+    assert named == {"vm_name", "vcenter.password", "priority", "output_dir", "colour"}
+
+
+@pytest.mark.parametrize("path", ["relative", "/a/../b", ""])
+def test_an_output_folder_must_be_absolute_and_stay_where_it_says(path: str) -> None:
+    with pytest.raises(ValidationError):
+        MigrationRequest.model_validate({"vm_name": "a", "vcenter": {"server": "b"}, "output_dir": path})

@@ -1,0 +1,222 @@
+"""Steps on a real Temporal server: retries that wait visibly, pauses, cancels that are awaited."""
+
+import asyncio
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from pydantic import BaseModel
+from temporalio import activity, workflow
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.worker import Worker
+
+from hyperctl.worker.failures import FailureInterceptor
+
+with workflow.unsafe.imports_passed_through():
+    from hyperctl.workflows.contract import Activity
+    from hyperctl.workflows.errors import ErrorCode, HyperctlError
+    from hyperctl.workflows.queues import Role, task_queue
+    from hyperctl.workflows.request import Priority
+    from hyperctl.workflows.retry import RetryPolicy
+    from hyperctl.workflows.status import RetryWait
+    from hyperctl.workflows.steps import StepFailed, StepRunner
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HOST = "test-host"
+
+
+class Ask(BaseModel):
+    code: ErrorCode | None = None
+    """Fail with it the first time; None works until it is told to stop."""
+    fail_times: int = 1
+
+
+class Answer(BaseModel):
+    attempts: int
+
+
+WORK = Activity("test_work", Role.EXPORT, Ask, Answer)
+STUBBORN = Activity("test_stubborn", Role.EXPORT, Ask, Answer)
+
+
+class Machinery:
+    """Counts what really ran."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.stopped = threading.Event()
+        self.release = threading.Event()
+
+    @activity.defn(name=WORK.name, no_thread_cancel_exception=True)
+    def work(self, argument: Ask) -> Answer:
+        self.attempts += 1
+        if argument.code and self.attempts <= argument.fail_times:
+            raise HyperctlError(argument.code, "the way is blocked", "clear it")
+        while argument.code is None and not self.release.is_set():
+            activity.heartbeat()
+            if activity.is_cancelled():
+                time.sleep(0.5)  # what a real step needs to put its things away
+                self.stopped.set()
+                raise CancelledError("stopped")
+            time.sleep(0.05)
+        return Answer(attempts=self.attempts)
+
+    @activity.defn(name=STUBBORN.name, no_thread_cancel_exception=True)
+    def stubborn(self, argument: Ask) -> Answer:
+        """Cannot be interrupted: ends well even when it was cancelled."""
+        for _ in range(10):
+            activity.heartbeat()
+            time.sleep(0.1)
+        self.attempts += 1
+        return Answer(attempts=self.attempts)
+
+
+@workflow.defn
+class OneStep:
+    """A workflow that is nothing but one step."""
+
+    def __init__(self) -> None:
+        policy = RetryPolicy(max_retries=2, retry_delay_seconds=600)
+        self._runner = StepRunner(policy, Priority.NORMAL, lambda: None)
+
+    @workflow.run
+    async def run(self, name: str, ask: Ask) -> Answer:
+        stub = {WORK.name: WORK, STUBBORN.name: STUBBORN}[name]
+        try:
+            return await self._runner.retrying(
+                lambda: self._runner.activity(stub, ask, host=HOST, summary="work", interruptible=True)
+            )
+        except StepFailed as failed:
+            raise ApplicationError(str(failed), type=failed.failures[0].code) from failed
+
+    @workflow.signal
+    def pause(self) -> None:
+        self._runner.pause(True)
+
+    @workflow.signal
+    def resume(self) -> None:
+        self._runner.pause(False)
+
+    @workflow.signal
+    def retry_now(self) -> None:
+        self._runner.retry_now()
+
+    @workflow.query
+    def waiting(self) -> RetryWait | None:
+        return self._runner.waiting
+
+
+class Running:
+    """One such workflow with workers of its own."""
+
+    def __init__(self, client: Client, ask: Ask, name: str = WORK.name) -> None:
+        self._client = client
+        self._ask = ask
+        self._name = name
+        self.machinery = Machinery()
+
+    async def __aenter__(self) -> "Running":
+        queue = f"flow-{uuid.uuid4()}"
+        self._threads = ThreadPoolExecutor(4)
+        self._workers = [
+            Worker(self._client, task_queue=queue, workflows=[OneStep]),
+            Worker(
+                self._client,
+                task_queue=task_queue(Role.EXPORT, HOST),
+                activities=[self.machinery.work, self.machinery.stubborn],
+                activity_executor=self._threads,
+                interceptors=[FailureInterceptor()],
+                max_heartbeat_throttle_interval=timedelta(milliseconds=200),
+                default_heartbeat_throttle_interval=timedelta(milliseconds=200),
+            ),
+        ]
+        for worker in self._workers:
+            await worker.__aenter__()
+        self.handle = await self._client.start_workflow(
+            OneStep.run, args=[self._name, self._ask], id=queue, task_queue=queue
+        )
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.machinery.release.set()
+        for worker in self._workers:
+            await worker.__aexit__(None, None, None)
+        self._threads.shutdown()
+
+    async def until_attempt(self, number: int) -> None:
+        async with asyncio.timeout(20):
+            while self.machinery.attempts < number:
+                await asyncio.sleep(0.05)
+
+    async def wait_for_retry(self) -> RetryWait:
+        async with asyncio.timeout(20):
+            while True:
+                waiting = await self.handle.query(OneStep.waiting)
+                if waiting:
+                    return waiting
+                await asyncio.sleep(0.05)
+
+
+async def test_a_passing_error_waits_with_its_end_visible_and_retry_now_ends_the_wait(client: Client) -> None:
+    async with Running(client, Ask(code=ErrorCode.VCENTER_FAULT)) as running:
+        waiting = await running.wait_for_retry()
+        assert (waiting.retry, waiting.max_retries) == (1, 2)
+        assert waiting.failure.message == "the way is blocked"
+        await running.handle.signal(OneStep.retry_now)
+        assert (await running.handle.result()).attempts == 2
+
+
+async def test_an_early_retry_now_does_not_shorten_a_later_wait(client: Client) -> None:
+    async with Running(client, Ask(code=ErrorCode.VCENTER_FAULT)) as running:
+        await running.handle.signal(OneStep.retry_now)
+        await running.wait_for_retry()
+        await asyncio.sleep(1)
+        assert running.machinery.attempts == 1
+        await running.handle.terminate()
+
+
+async def test_a_permanent_error_fails_at_once_with_its_code(client: Client) -> None:
+    async with Running(client, Ask(code=ErrorCode.VM_NOT_FOUND)) as running:
+        with pytest.raises(WorkflowFailureError) as caught:
+            await running.handle.result()
+        cause = caught.value.cause
+        assert isinstance(cause, ApplicationError)
+        assert cause.type == ErrorCode.VM_NOT_FOUND
+        assert running.machinery.attempts == 1
+
+
+async def test_a_pause_stops_an_interruptible_step_and_resume_starts_it_again(client: Client) -> None:
+    async with Running(client, Ask()) as running:
+        await running.until_attempt(1)
+        await running.handle.signal(OneStep.pause)
+        assert await asyncio.to_thread(running.machinery.stopped.wait, 10)
+        await asyncio.sleep(1)
+        assert running.machinery.attempts == 1
+        running.machinery.release.set()
+        await running.handle.signal(OneStep.resume)
+        assert (await running.handle.result()).attempts == 2
+
+
+async def test_a_cancel_is_over_only_when_the_step_has_put_its_things_away(client: Client) -> None:
+    async with Running(client, Ask()) as running:
+        await running.until_attempt(1)
+        await running.handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await running.handle.result()
+        assert running.machinery.stopped.is_set()
+        assert (await running.handle.describe()).status.name == "CANCELED"  # type: ignore[union-attr]
+
+
+async def test_a_cancel_is_not_lost_when_the_step_ends_well_all_the_same(client: Client) -> None:
+    async with Running(client, Ask(), STUBBORN.name) as running:
+        await asyncio.sleep(0.5)
+        await running.handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await running.handle.result()
+        assert running.machinery.attempts == 1
+        assert (await running.handle.describe()).status.name == "CANCELED"  # type: ignore[union-attr]

@@ -1,0 +1,50 @@
+"""The explicit lists: which workflows there are, and which activities belong to which role."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hyperctl.activities.cleanup import CleanUpActivities
+from hyperctl.activities.commit import CommitActivities
+from hyperctl.activities.convert.activity import ConvertActivities
+from hyperctl.activities.export.activity import ExportActivities
+from hyperctl.activities.logs import LogActivities
+from hyperctl.activities.plan_source import PlanSourceActivities
+from hyperctl.activities.plan_target import PlanTargetActivities
+from hyperctl.activities.prove.activity import ProveActivities
+from hyperctl.activities.settings import HostSettings
+from hyperctl.activities.target.activity import TargetActivities
+from hyperctl.activities.verify import VerifyActivities
+from hyperctl.workflows.import_domain import ImportWorkflow
+from hyperctl.workflows.logs import LogsWorkflow
+from hyperctl.workflows.migration import MigrationWorkflow
+from hyperctl.workflows.queues import Role
+
+WORKFLOWS: tuple[type, ...] = (MigrationWorkflow, ImportWorkflow, LogsWorkflow)
+
+
+def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
+    """Every implementation by the role whose queues it is served on."""
+    plan_source = PlanSourceActivities(settings)
+    export = ExportActivities(settings)
+    verify = VerifyActivities(settings)
+    convert = ConvertActivities(settings)
+    prove = ProveActivities(settings)
+    commit = CommitActivities(settings)
+    clean_up = CleanUpActivities(settings)
+    plan_target = PlanTargetActivities(settings)
+    target = TargetActivities(settings)
+    logs = LogActivities(settings)
+    return {
+        Role.EXPORT: [plan_source.plan_source, export.export_disks, export.discard_copy],
+        Role.VERIFY: [verify.verify_disks],
+        Role.CONVERT: [
+            convert.convert_guest,
+            convert.discard_conversion,
+            prove.prove_boot,
+            commit.commit_conversion,
+            clean_up.clean_up,
+            clean_up.record_failure,
+        ],
+        Role.IMPORT: [plan_target.plan_target, target.import_domain, target.remove_domain],
+        Role.CONTROL: [logs.read_log],
+    }

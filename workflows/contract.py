@@ -1,0 +1,247 @@
+"""The activities a workflow may call: typed stubs, their inputs and their results.
+
+A stub is what a workflow calls; the implementation in `hyperctl.activities` registers under the stub's
+name. Every activity takes one `...Input` and returns one `...Result`, so that fields can be added.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from temporalio import workflow
+from temporalio.common import Priority as TemporalPriority
+from temporalio.common import RetryPolicy as TemporalRetryPolicy
+
+from hyperctl.workflows.disk import ConvertedDisk, LandedDisk, OutputDisk
+from hyperctl.workflows.errors import Failure
+from hyperctl.workflows.guest import BootProof, GuestSystem, StepOutcome
+from hyperctl.workflows.machine import Machine
+from hyperctl.workflows.plan import SourcePlan, TargetPlan
+from hyperctl.workflows.queues import Role, task_queue
+from hyperctl.workflows.request import Fixers, MigrationRequest, Priority, VCenter, VerifyMode
+from hyperctl.workflows.status import MigrationResult
+
+InputT = TypeVar("InputT", bound=BaseModel)
+ResultT = TypeVar("ResultT", bound=BaseModel)
+
+_UNLIMITED = timedelta(days=3650)
+_INFRASTRUCTURE_RETRY = TemporalRetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=30),
+    maximum_attempts=0,
+)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class PlanSourceInput(_Frozen):
+    job_id: str
+    request: MigrationRequest
+
+
+class PlanTargetInput(_Frozen):
+    job_id: str
+    request: MigrationRequest
+    machine: Machine | None
+    """None when the source could not be read; the target is then checked as far as it can be."""
+
+
+class ExportInput(_Frozen):
+    job_id: str
+    vcenter: VCenter
+    machine: Machine
+    transport: str
+    output_dir: str
+
+
+class ExportResult(_Frozen):
+    disks: tuple[LandedDisk, ...]
+    duration_seconds: float
+
+
+class VerifyInput(_Frozen):
+    job_id: str
+    output_dir: str
+    disks: tuple[LandedDisk, ...]
+    mode: VerifyMode
+
+
+class VerifyResult(_Frozen):
+    proved: tuple[str, ...]
+    """One sentence a disk: what was proved and by what."""
+    duration_seconds: float
+
+
+class ConvertInput(_Frozen):
+    job_id: str
+    output_dir: str
+    machine: Machine
+    disks: tuple[LandedDisk, ...]
+    fix: Fixers
+
+
+class ConvertResult(_Frozen):
+    disks: tuple[ConvertedDisk, ...]
+    guest: GuestSystem
+    steps: tuple[StepOutcome, ...]
+    duration_seconds: float
+
+
+class ProveInput(_Frozen):
+    job_id: str
+    output_dir: str
+    machine: Machine
+    disks: tuple[ConvertedDisk, ...]
+    mode: str
+
+
+class ProveResult(_Frozen):
+    proof: BootProof
+    duration_seconds: float
+
+
+class CommitInput(_Frozen):
+    job_id: str
+    output_dir: str
+    vm_name: str
+    date: str
+    """`2026-01-17`, the day the migration was started, in UTC."""
+    disks: tuple[ConvertedDisk, ...]
+
+
+class CommitResult(_Frozen):
+    folder: str
+    """`OUTPUT_DIR/DATE/VM`."""
+    disks: tuple[OutputDisk, ...]
+
+
+class ImportInput(_Frozen):
+    job_id: str
+    machine: Machine
+    domain_name: str
+    disks: tuple[OutputDisk, ...]
+    guest: GuestSystem | None
+    network_map: dict[str, str]
+    start: bool
+
+
+class ImportResult(_Frozen):
+    domain: str
+    domain_uuid: str
+    started: bool
+    warnings: tuple[str, ...] = ()
+
+
+class CleanUpInput(_Frozen):
+    job_id: str
+    output_dir: str
+    folder: str
+    result: MigrationResult
+    """Kept in the output folder as `migration.json`."""
+
+
+class DiscardInput(_Frozen):
+    """For the undos: what a step may have left behind on its host."""
+
+    job_id: str
+    output_dir: str
+    domain_name: str = ""
+
+
+class RecordFailureInput(_Frozen):
+    job_id: str
+    output_dir: str
+    vm_name: str
+    phase: str
+    failures: tuple[Failure, ...]
+
+
+class RecordFailureResult(_Frozen):
+    error_file: str
+
+
+class Nothing(_Frozen):
+    """The result of an activity that has nothing to tell."""
+
+
+class ReadLogInput(_Frozen):
+    job_id: str
+    offset: int = 0
+    """In bytes of the job's log; negative counts lines from its end (`-50` is the last 50 lines)."""
+    wait_seconds: float = 0.0
+    """How long to wait for something new where nothing is there yet."""
+
+
+class ReadLogResult(_Frozen):
+    text: str
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Activity(Generic[InputT, ResultT]):
+    """A typed way to call one activity."""
+
+    name: str
+    role: Role
+    input_type: type[InputT]
+    result_type: type[ResultT]
+    heartbeat_timeout: timedelta | None = timedelta(seconds=30)
+    """None for one so short that its end is its only sign of life."""
+    start_to_close_timeout: timedelta = _UNLIMITED
+
+    def start(
+        self, argument: InputT, *, host: str | None, summary: str, priority: Priority
+    ) -> workflow.ActivityHandle[ResultT]:
+        """Schedule it on the role's queue, of the host where one is given.
+
+        A cancelled activity is waited for: what undoes it must not run beside it.
+        """
+        return workflow.start_activity(
+            self.name,
+            argument,
+            result_type=self.result_type,
+            task_queue=task_queue(self.role, host),
+            start_to_close_timeout=self.start_to_close_timeout,
+            heartbeat_timeout=self.heartbeat_timeout,
+            retry_policy=_INFRASTRUCTURE_RETRY,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=summary,
+            priority=TemporalPriority(priority_key=priority.temporal_key),
+        )
+
+
+PLAN_SOURCE = Activity("plan_source", Role.EXPORT, PlanSourceInput, SourcePlan)
+PLAN_TARGET = Activity("plan_target", Role.IMPORT, PlanTargetInput, TargetPlan)
+EXPORT_DISKS = Activity("export_disks", Role.EXPORT, ExportInput, ExportResult)
+VERIFY_DISKS = Activity("verify_disks", Role.VERIFY, VerifyInput, VerifyResult)
+CONVERT_GUEST = Activity("convert_guest", Role.CONVERT, ConvertInput, ConvertResult)
+PROVE_BOOT = Activity("prove_boot", Role.CONVERT, ProveInput, ProveResult)
+COMMIT_CONVERSION = Activity("commit_conversion", Role.CONVERT, CommitInput, CommitResult)
+IMPORT_DOMAIN = Activity("import_domain", Role.IMPORT, ImportInput, ImportResult)
+CLEAN_UP = Activity("clean_up", Role.CONVERT, CleanUpInput, Nothing)
+DISCARD_CONVERSION = Activity("discard_conversion", Role.CONVERT, DiscardInput, Nothing)
+DISCARD_COPY = Activity("discard_copy", Role.EXPORT, DiscardInput, Nothing)
+REMOVE_DOMAIN = Activity("remove_domain", Role.IMPORT, DiscardInput, Nothing)
+RECORD_FAILURE = Activity("record_failure", Role.CONVERT, RecordFailureInput, RecordFailureResult)
+READ_LOG = Activity("read_log", Role.CONTROL, ReadLogInput, ReadLogResult)
+
+ALL_ACTIVITIES = (
+    PLAN_SOURCE,
+    PLAN_TARGET,
+    EXPORT_DISKS,
+    VERIFY_DISKS,
+    CONVERT_GUEST,
+    PROVE_BOOT,
+    COMMIT_CONVERSION,
+    IMPORT_DOMAIN,
+    CLEAN_UP,
+    DISCARD_CONVERSION,
+    DISCARD_COPY,
+    REMOVE_DOMAIN,
+    RECORD_FAILURE,
+    READ_LOG,
+)

@@ -1,0 +1,49 @@
+"""Disk images on a target host, as they pass from step to step."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class LandedDisk(BaseModel):
+    """One disk of the source as it landed: the image, its ledger and what was proved on the way."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    """Counts from 1, in the source's order; `disk1` is the first."""
+    source_name: str
+    path: str
+    format: str
+    ledger: str
+    capacity_bytes: int
+    allocated_bytes: int
+    """Bytes that are not zero and so take space."""
+    received_bytes: int
+    """Bytes that crossed the network, compressed as the source sent them."""
+    digest_algorithm: str
+    root_digest: str
+    """The digest over the ledger's extents; names the content of the whole disk."""
+    source_checksum: str = ""
+    """What the source says of the stream, `sha1:...`, when it says anything; it was compared."""
+
+
+class ConvertedDisk(BaseModel):
+    """A verified base and the overlay that holds every change of the conversion."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    base: str
+    base_format: str
+    overlay: str
+    capacity_bytes: int
+
+
+class OutputDisk(BaseModel):
+    """A finished disk of the target guest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    path: str
+    format: str
+    capacity_bytes: int

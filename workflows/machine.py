@@ -1,0 +1,86 @@
+"""The virtual machine as its source describes it."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Firmware(StrEnum):
+    BIOS = "bios"
+    EFI = "efi"
+
+
+class PowerState(StrEnum):
+    ON = "poweredOn"
+    OFF = "poweredOff"
+    SUSPENDED = "suspended"
+
+
+class MachineDisk(BaseModel):
+    """One virtual disk."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: int
+    """The device key in vSphere."""
+    label: str
+    file_name: str
+    """The datastore path, `[datastore1] vm/vm.vmdk`."""
+    capacity_bytes: int
+    controller: str
+    """The controller's kind: `pvscsi`, `lsilogic`, `lsisas`, `buslogic`, `ahci`, `nvme` or `ide`."""
+    controller_bus: int
+    unit: int
+
+    @property
+    def name(self) -> str:
+        """The descriptor's file name, `vm_1.vmdk`."""
+        return self.file_name.rsplit("/", 1)[-1]
+
+
+class MachineNic(BaseModel):
+    """One network adapter with the addresses that the guest reported for it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: int
+    label: str
+    mac: str
+    network: str
+    adapter: str
+    """`vmxnet3`, `e1000`, `e1000e`, `pcnet32` ..."""
+    connected: bool = True
+    addresses: tuple[str, ...] = ()
+    """With their prefix length, `192.0.2.10/24`; link-local ones are left out."""
+
+
+class Machine(BaseModel):
+    """A VM's hardware and what its guest said of itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    moref: str
+    datacenter: str
+    uuid: str
+    guest_id: str
+    """vSphere's guest id, `debian12_64Guest`."""
+    guest_full_name: str
+    host_name: str = ""
+    firmware: Firmware
+    secure_boot: bool = False
+    memory_bytes: int
+    vcpus: int
+    cores_per_socket: int = 1
+    power_state: PowerState
+    hardware_version: str
+    esxi_host: str
+    disks: tuple[MachineDisk, ...]
+    nics: tuple[MachineNic, ...]
+    allocated_bytes: int
+    """What the disks use on their datastores; an upper bound of what lands."""
+    annotation: str = ""
+
+    @property
+    def capacity_bytes(self) -> int:
+        return sum(disk.capacity_bytes for disk in self.disks)

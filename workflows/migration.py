@@ -1,0 +1,409 @@
+"""`MigrationWorkflow`: the story of one VM's way from vSphere to KVM, from top to bottom."""
+
+import asyncio
+import re
+from datetime import timedelta
+
+import pydantic
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+from hyperctl.workflows import contract
+from hyperctl.workflows.board import ProgressBoard
+from hyperctl.workflows.control import CancelRequest
+from hyperctl.workflows.disk import LandedDisk, OutputDisk
+from hyperctl.workflows.errors import ErrorCode, Failure
+from hyperctl.workflows.guest import BootProof
+from hyperctl.workflows.plan import MigrationPlan
+from hyperctl.workflows.request import MigrationRequest, Priority, ProveMode, VerifyMode
+from hyperctl.workflows.status import (
+    JobStatus,
+    MigrationResult,
+    MigrationStatus,
+    Modifications,
+    Phase,
+)
+from hyperctl.workflows.steps import StepFailed, StepRunner
+from hyperctl.workflows.undo import Undo, UndoStack
+
+JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+COPY = "delete the copied disks"
+CONVERSION = "throw the conversion's overlays away"
+DOMAIN = "remove the libvirt domain"
+
+
+@workflow.defn(name="MigrationWorkflow", failure_exception_types=[pydantic.ValidationError])
+class MigrationWorkflow:
+    """Moves one VM. Its workflow id is the job id; its one argument a `MigrationRequest` as plain JSON."""
+
+    @workflow.init
+    def __init__(self, request: MigrationRequest) -> None:
+        self._request = request
+        self._job_id = workflow.info().workflow_id
+        self._board = ProgressBoard(request, self._job_id)
+        self._steps = StepRunner(request.retry_policy, request.priority, self._publish)
+        self._undos = UndoStack()
+        self._cancel = CancelRequest()
+        self._body: asyncio.Task[MigrationResult] | None = None
+        self._plan: MigrationPlan | None = None
+        self._cancel_requested = False
+
+    @workflow.run
+    async def run(self, request: MigrationRequest) -> MigrationResult:
+        self._publish()
+        self._body = asyncio.create_task(self._migrate())
+        if self._cancel_requested:
+            self._body.cancel()
+        await self._settle(self._body)
+        try:
+            result = self._body.result()
+        except asyncio.CancelledError:
+            await self._end(JobStatus.CANCELLED)
+            if workflow.cancellation_reason() is not None:
+                raise
+            reason = self._cancel.reason or "on request"
+            raise ApplicationError(
+                f"cancelled: {reason}", type=ErrorCode.CANCELLED, non_retryable=True
+            ) from None
+        except StepFailed as failed:
+            self._board.status.failures = failed.failures
+            await self._end(JobStatus.FAILED)
+            raise ApplicationError(
+                str(failed), *failed.failures, type=failed.failures[0].code, non_retryable=True
+            ) from failed
+        await self._end(JobStatus.COMPLETED)
+        return result
+
+    async def _migrate(self) -> MigrationResult:
+        if not JOB_ID.fullmatch(self._job_id):
+            raise StepFailed((_unusable_job_id(self._job_id),))
+        plan = await self._steps.retrying(self._make_plan)
+        self._plan = plan
+        self._admit(plan)
+        landed = await self._steps.retrying(lambda: self._copy(plan))
+        converted = await self._convert(plan, landed)
+        proof = await self._prove(plan, converted)
+        committed = await self._commit(plan, converted)
+        imported = await self._import(plan, committed.disks, converted)
+        return await self._finish(plan, landed, converted, proof, committed, imported)
+
+    # --- the phases, in their order ---------------------------------------------------------------
+
+    async def _make_plan(self) -> MigrationPlan:
+        """Read-only preflight of both sides; every problem at once."""
+        self._enter(Phase.PLAN, JobStatus.PENDING)
+        request = self._request
+        source = await self._steps.activity(
+            contract.PLAN_SOURCE,
+            contract.PlanSourceInput(job_id=self._job_id, request=request),
+            host=request.host,
+            summary=f"look at {request.vm_name} in {request.vcenter.server}",
+        )
+        target = await self._steps.activity(
+            contract.PLAN_TARGET,
+            contract.PlanTargetInput(job_id=self._job_id, request=request, machine=source.machine),
+            host=source.host,
+            summary=f"look at the target host {source.host}",
+        )
+        problems = source.problems + target.problems
+        if problems or source.machine is None:
+            raise StepFailed(problems)
+        plan = MigrationPlan(
+            host=source.host,
+            machine=source.machine,
+            transport=source.transport,
+            output_dir=target.output_dir,
+            acceleration=target.acceleration,
+            domain_name=source.machine.name,
+            warnings=source.warnings + target.warnings,
+        )
+        self._board.status.plan = plan
+        self._board.status.host = plan.host
+        return plan
+
+    def _admit(self, plan: MigrationPlan) -> None:
+        """Every migration is admitted at once; the queue's dispatcher will decide here."""
+        self._enter(Phase.ADMIT, JobStatus.QUEUED)
+
+    async def _copy(self, plan: MigrationPlan) -> tuple[LandedDisk, ...]:
+        """Export and verify belong together: what does not verify is fetched again."""
+        self._enter(Phase.EXPORT, JobStatus.EXPORTING)
+        exported = await self._steps.activity(
+            contract.EXPORT_DISKS,
+            contract.ExportInput(
+                job_id=self._job_id,
+                vcenter=self._request.vcenter,
+                machine=plan.machine,
+                transport=plan.transport,
+                output_dir=plan.output_dir,
+            ),
+            host=plan.host,
+            summary=f"copy {len(plan.machine.disks)} disk(s) by {plan.transport}",
+            interruptible=True,
+        )
+        self._board.status.landed = exported.disks
+        self._enter(Phase.VERIFY, JobStatus.VERIFYING)
+        if self._request.verify is VerifyMode.NONE:
+            self._board.skip(Phase.VERIFY)
+            return exported.disks
+        await self._steps.activity(
+            contract.VERIFY_DISKS,
+            contract.VerifyInput(
+                job_id=self._job_id,
+                output_dir=plan.output_dir,
+                disks=exported.disks,
+                mode=self._request.verify,
+            ),
+            host=plan.host,
+            summary="read the landed images again and compare them with the ledger",
+            interruptible=True,
+        )
+        return exported.disks
+
+    async def _convert(self, plan: MigrationPlan, landed: tuple[LandedDisk, ...]) -> contract.ConvertResult:
+        self._enter(Phase.CONVERT, JobStatus.CONVERTING)
+        self._undos.push(Undo(CONVERSION, lambda: self._undo(contract.DISCARD_CONVERSION, plan)))
+        converted = await self._steps.retrying(
+            lambda: self._steps.activity(
+                contract.CONVERT_GUEST,
+                contract.ConvertInput(
+                    job_id=self._job_id,
+                    output_dir=plan.output_dir,
+                    machine=plan.machine,
+                    disks=landed,
+                    fix=self._request.fix,
+                ),
+                host=plan.host,
+                summary="edit the guest on an overlay",
+            )
+        )
+        self._board.status.guest = converted.guest
+        self._board.status.steps = converted.steps
+        return converted
+
+    async def _prove(self, plan: MigrationPlan, converted: contract.ConvertResult) -> BootProof | None:
+        self._enter(Phase.PROVE, JobStatus.PROVING)
+        if self._request.prove is ProveMode.NONE:
+            self._board.skip(Phase.PROVE)
+            return None
+        proved = await self._steps.retrying(
+            lambda: self._steps.activity(
+                contract.PROVE_BOOT,
+                contract.ProveInput(
+                    job_id=self._job_id,
+                    output_dir=plan.output_dir,
+                    machine=plan.machine,
+                    disks=converted.disks,
+                    mode=self._request.prove,
+                ),
+                host=plan.host,
+                summary="boot the converted guest once, cut off from every network, and ask it",
+            )
+        )
+        self._board.status.proof = proved.proof
+        return proved.proof
+
+    async def _commit(self, plan: MigrationPlan, converted: contract.ConvertResult) -> contract.CommitResult:
+        """From here on the conversion stays: a commit that was cut off is finished by a retry."""
+        self._enter(Phase.IMPORT, JobStatus.IMPORTING)
+        self._undos.forget(CONVERSION)
+        committed = await self._steps.retrying(
+            lambda: self._steps.activity(
+                contract.COMMIT_CONVERSION,
+                contract.CommitInput(
+                    job_id=self._job_id,
+                    output_dir=plan.output_dir,
+                    vm_name=plan.machine.name,
+                    date=self._board.status.created_at.strftime("%Y-%m-%d"),
+                    disks=converted.disks,
+                ),
+                host=plan.host,
+                summary="make the conversion part of the images and put them into the output folder",
+            )
+        )
+        self._board.status.outputs = committed.disks
+        self._board.status.output_dir = committed.folder
+        return committed
+
+    async def _import(
+        self, plan: MigrationPlan, disks: tuple[OutputDisk, ...], converted: contract.ConvertResult
+    ) -> contract.ImportResult | None:
+        if not self._request.to_libvirt:
+            self._board.skip(Phase.IMPORT)
+            return None
+        self._undos.push(Undo(DOMAIN, lambda: self._undo(contract.REMOVE_DOMAIN, plan)))
+        imported = await self._steps.retrying(
+            lambda: self._steps.activity(
+                contract.IMPORT_DOMAIN,
+                contract.ImportInput(
+                    job_id=self._job_id,
+                    machine=plan.machine,
+                    domain_name=plan.domain_name,
+                    disks=disks,
+                    guest=converted.guest,
+                    network_map=self._request.network_map,
+                    start=self._request.start,
+                ),
+                host=plan.host,
+                summary=f"define the libvirt domain {plan.domain_name}",
+            )
+        )
+        self._board.status.domain = imported.domain
+        return imported
+
+    async def _finish(
+        self,
+        plan: MigrationPlan,
+        landed: tuple[LandedDisk, ...],
+        converted: contract.ConvertResult,
+        proof: BootProof | None,
+        committed: contract.CommitResult,
+        imported: contract.ImportResult | None,
+    ) -> MigrationResult:
+        self._enter(Phase.CLEANUP, JobStatus.IMPORTING)
+        started_at = self._board.status.created_at
+        now = workflow.now()
+        warnings = plan.warnings + tuple(text for step in converted.steps for text in step.warnings)
+        result = MigrationResult(
+            job_id=self._job_id,
+            vm_name=plan.machine.name,
+            status=JobStatus.COMPLETED,
+            host=plan.host,
+            output_dir=committed.folder,
+            disks=committed.disks,
+            landed=landed,
+            guest=converted.guest,
+            steps=converted.steps,
+            modifications=Modifications.from_steps(converted.steps),
+            proof=proof,
+            domain=imported.domain if imported else "",
+            domain_uuid=imported.domain_uuid if imported else "",
+            memory_bytes=plan.machine.memory_bytes,
+            vcpus=plan.machine.vcpus,
+            firmware=plan.machine.firmware,
+            source_capacity_bytes=plan.machine.capacity_bytes,
+            received_bytes=sum(disk.received_bytes for disk in landed),
+            started_at=started_at,
+            completed_at=now,
+            duration_seconds=(now - started_at) / timedelta(seconds=1),
+            warnings=warnings + (imported.warnings if imported else ()),
+        )
+        await self._steps.retrying(
+            lambda: self._steps.activity(
+                contract.CLEAN_UP,
+                contract.CleanUpInput(
+                    job_id=self._job_id,
+                    output_dir=plan.output_dir,
+                    folder=committed.folder,
+                    result=result,
+                ),
+                host=plan.host,
+                summary="keep the evidence, remove the working files",
+            )
+        )
+        return result
+
+    # --- the end: cancel, failure, undo --------------------------------------------------------------------
+
+    async def _settle(self, task: "asyncio.Task[MigrationResult] | asyncio.Task[None]") -> None:
+        """Wait for a task through a cancel of the workflow, which is passed on to the body once."""
+        while not task.done():
+            try:
+                await workflow.wait_condition(task.done)
+            except asyncio.CancelledError:
+                self._request_cancel()
+
+    async def _end(self, status: JobStatus) -> None:
+        """Put away what must not stay, say how it ended, let every client's last call through."""
+        if status is not JobStatus.COMPLETED:
+            self._publish()
+            await self._settle(asyncio.create_task(self._take_back()))
+        self._board.finish(status)
+        self._publish()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    def _request_cancel(self) -> None:
+        if self._cancel_requested:
+            return
+        self._cancel_requested = True
+        if self._body is not None:
+            self._body.cancel()
+
+    async def _take_back(self) -> None:
+        """Run the undos; afterwards only the copied disks are left, for a retry, unless told otherwise."""
+        plan = self._plan
+        if plan is not None and self._cancel_requested and self._cancel.discard:
+            self._undos.push(Undo(COPY, lambda: self._undo(contract.DISCARD_COPY, plan)))
+        self._board.status.not_undone = await self._undos.run()
+        failures = self._board.status.failures
+        if plan is not None and failures:
+            await contract.RECORD_FAILURE.start(
+                contract.RecordFailureInput(
+                    job_id=self._job_id,
+                    output_dir=plan.output_dir,
+                    vm_name=plan.machine.name,
+                    phase=self._board.status.phase,
+                    failures=failures,
+                ),
+                host=plan.host,
+                summary="write the error file",
+                priority=self._steps.priority,
+            )
+
+    async def _undo(
+        self, stub: contract.Activity[contract.DiscardInput, contract.Nothing], plan: MigrationPlan
+    ) -> None:
+        await stub.start(
+            contract.DiscardInput(
+                job_id=self._job_id, output_dir=plan.output_dir, domain_name=plan.domain_name
+            ),
+            host=plan.host,
+            summary="undo",
+            priority=self._steps.priority,
+        )
+
+    # --- what clients tell and ask ----------------------------------------------------------------
+
+    @workflow.signal(name="cancel", description="Stop and take back what was done; keep the copy.")
+    def cancel(self, request: CancelRequest | None = None) -> None:
+        self._cancel = request or CancelRequest()
+        self._request_cancel()
+
+    @workflow.signal(name="set_priority", description="low, normal or high.")
+    def set_priority(self, priority: str) -> None:
+        if priority not in set(Priority):
+            workflow.logger.warning("ignored: set_priority to %r", priority)
+            return
+        self._steps.priority = Priority(priority)
+        self._publish()
+
+    @workflow.signal(name="pause", description="Hold before the next step; a copy stops at once.")
+    def pause(self) -> None:
+        self._steps.pause(True)
+
+    @workflow.signal(name="resume", description="Go on after a pause.")
+    def resume(self) -> None:
+        self._steps.pause(False)
+
+    @workflow.signal(name="retry_now", description="Do not wait for the next try.")
+    def retry_now(self) -> None:
+        self._steps.retry_now()
+
+    @workflow.query(name="status", description="Everything that is known of the migration.")
+    def status(self) -> MigrationStatus:
+        return self._board.status
+
+    def _enter(self, phase: Phase, status: JobStatus) -> None:
+        self._board.enter(phase, status)
+        self._publish()
+
+    def _publish(self) -> None:
+        self._board.publish(self._steps)
+
+
+def _unusable_job_id(job_id: str) -> Failure:
+    return Failure(
+        code=ErrorCode.INVALID_REQUEST,
+        message=f"the workflow id {job_id!r} cannot name a job",
+        hint="Start it again under an id of letters, digits, '.', '_' and '-', 128 characters at most.",
+    )

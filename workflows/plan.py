@@ -1,0 +1,47 @@
+"""What will be done: the outcome of the read-only preflight."""
+
+from pydantic import BaseModel, ConfigDict
+
+from hyperctl.workflows.errors import Failure
+from hyperctl.workflows.machine import Machine
+
+
+class SourcePlan(BaseModel):
+    """What the source side says. `machine` is missing when it could not be read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str
+    """The worker host that looked, on which all further work runs."""
+    machine: Machine | None = None
+    transport: str = "nfc"
+    problems: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class TargetPlan(BaseModel):
+    """What the target host says."""
+
+    model_config = ConfigDict(frozen=True)
+
+    output_dir: str
+    """The folder under which everything of this host's migrations lives, as resolved there."""
+    acceleration: str = ""
+    free_bytes: int = 0
+    needed_bytes: int = 0
+    problems: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class MigrationPlan(BaseModel):
+    """Both sides agreed: nothing stands against the migration."""
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str
+    machine: Machine
+    transport: str
+    output_dir: str
+    acceleration: str
+    domain_name: str
+    warnings: tuple[str, ...] = ()

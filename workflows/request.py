@@ -1,0 +1,120 @@
+"""What a user asks for: the one argument of `MigrationWorkflow`, plain JSON for every client."""
+
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from hyperctl.workflows.identity import derive_job_id
+from hyperctl.workflows.retry import RetryPolicy
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
+
+
+def _absolute(path: str) -> str:
+    if not PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError(f"must be an absolute path without '..': {path!r}")
+    return path
+
+
+AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+
+DEFAULT_OUTPUT_DIR = "/var/lib/hyper2kvm/output"
+
+
+class Priority(StrEnum):
+    """How urgent a migration is to its owner."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+    @property
+    def temporal_key(self) -> int:
+        """Temporal's own priority key: 1 is served first, 5 last."""
+        return {Priority.HIGH: 2, Priority.NORMAL: 3, Priority.LOW: 4}[self]
+
+
+class DiskFormat(StrEnum):
+    """The format of the images that are left in the output folder."""
+
+    RAW = "raw"
+
+
+class ProveMode(StrEnum):
+    """What must be true of the converted guest's trial boot."""
+
+    FULL = "full"
+    """Multi-user reached, every fstab entry mounted, every address on its NIC, no boot unit failed."""
+    BOOT = "boot"
+    """Multi-user reached."""
+    NONE = "none"
+
+
+class VerifyMode(StrEnum):
+    """How much of the landed image is read again and compared with the ledger."""
+
+    FULL = "full"
+    NONE = "none"
+
+
+class VCenter(BaseModel):
+    """Where the VM is. Holds no secret: the worker has the password, from its environment or a 0600 file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    server: Name
+    """Host name or address, with `:PORT` where it is not 443."""
+    username: Name | None = None
+    """Whose credentials the worker is to use; the worker's own default when missing."""
+    datacenter: Name | None = None
+    """Needed only where two datacenters hold a VM of the same name."""
+    certificate_sha256: Annotated[str, StringConstraints(pattern=r"^([0-9A-Fa-f]{2}:?){32}$")] | None = None
+    """The exact certificate to trust, as its SHA-256 fingerprint; otherwise the worker's trust decides."""
+
+
+class Fixers(BaseModel):
+    """Which parts of the guest a conversion may change. All on by default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    virtio: bool = True
+    grub: bool = True
+    network: bool = True
+    fstab: bool = True
+    tools: bool = True
+
+
+class MigrationRequest(BaseModel):
+    """One VM to migrate. Only `vm_name` and `vcenter.server` are needed.
+
+    What is refused is not repeated in the error: somebody may have put a password there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    vm_name: Name
+    vcenter: VCenter
+    output_dir: AbsolutePath | None = None
+    """On the target host; None is that host's own setting, `/var/lib/hyper2kvm/output` unless changed."""
+    format: DiskFormat = DiskFormat.RAW
+    to_libvirt: bool = False
+    """Define the converted guest as a libvirt domain."""
+    start: bool = False
+    """Start the domain once it is defined; needs `to_libvirt`."""
+    priority: Priority = Priority.NORMAL
+    fix: Fixers = Fixers()
+    verify: VerifyMode = VerifyMode.FULL
+    prove: ProveMode = ProveMode.FULL
+    network_map: dict[str, str] = Field(default_factory=dict)
+    """vSphere network name to libvirt network, or to a bridge as `bridge:br0`. Others go to `default`."""
+    host: Name | None = None
+    """The target host whose workers do all the work; any when missing."""
+    tags: tuple[str, ...] = ()
+    retry_policy: RetryPolicy = RetryPolicy()
+    requested_by: str = ""
+
+    @property
+    def job_id(self) -> str:
+        return derive_job_id(self.vcenter.server, self.vcenter.datacenter, self.vm_name)

@@ -1,0 +1,190 @@
+"""What has happened: the answer to the `status` query, live progress, and the result."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hyperctl.workflows.disk import LandedDisk, OutputDisk
+from hyperctl.workflows.errors import Failure
+from hyperctl.workflows.guest import BootProof, GuestSystem, Outcome, Step, StepOutcome
+from hyperctl.workflows.plan import MigrationPlan
+from hyperctl.workflows.request import Priority
+
+
+class JobStatus(StrEnum):
+    """A job's state in one word."""
+
+    PENDING = "pending"
+    QUEUED = "queued"
+    EXPORTING = "exporting"
+    EXPORTED = "exported"
+    VERIFYING = "verifying"
+    CONVERTING = "converting"
+    PROVING = "proving"
+    IMPORTING = "importing"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class Phase(StrEnum):
+    """The steps of a migration, in their order."""
+
+    PLAN = "plan"
+    ADMIT = "admit"
+    EXPORT = "export"
+    VERIFY = "verify"
+    CONVERT = "convert"
+    PROVE = "prove"
+    IMPORT = "import"
+    CLEANUP = "cleanup"
+
+
+class PhaseState(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class PhaseRecord(BaseModel):
+    """When one phase ran and how it ended."""
+
+    phase: Phase
+    state: PhaseState = PhaseState.WAITING
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class DiskProgress(BaseModel):
+    """How far one disk is, in bytes of the disk itself, never of the compressed stream."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    name: str
+    done_bytes: int
+    total_bytes: int
+    """What will be done in all. While a stream is read whose end is not known: the best estimate."""
+    rate_bytes_per_second: float = 0.0
+    """Over the last ten seconds."""
+    eta_seconds: float | None = None
+    finished: bool = False
+
+
+class Progress(BaseModel):
+    """What a running activity last said of itself; it travels as the heartbeat's details."""
+
+    model_config = ConfigDict(frozen=True)
+
+    phase: Phase
+    message: str = ""
+    disks: tuple[DiskProgress, ...] = ()
+    steps: tuple[StepOutcome, ...] = ()
+    current_step: str = ""
+    log_file: str = ""
+
+
+class RetryWait(BaseModel):
+    """A pause before a step is tried again; `retry_now` ends it early."""
+
+    retry: int
+    max_retries: int
+    next_attempt_at: datetime
+    failure: Failure
+
+
+class Modifications(BaseModel):
+    """The seed's summary of what was changed in the guest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    virtio_drivers: bool
+    bootloader_updated: bool
+    network_fixed: bool
+    fstab_updated: bool
+
+    @classmethod
+    def from_steps(cls, steps: tuple[StepOutcome, ...]) -> "Modifications":
+        done = {step.step for step in steps if step.outcome is Outcome.DONE}
+        return cls(
+            virtio_drivers=Step.VIRTIO in done,
+            bootloader_updated=Step.BOOTLOADER in done,
+            network_fixed=Step.NETWORK in done,
+            fstab_updated=Step.FSTAB in done,
+        )
+
+
+class MigrationStatus(BaseModel):
+    """Everything a client may want to know of a migration, at any moment."""
+
+    job_id: str
+    vm_name: str
+    vcenter: str
+    status: JobStatus = JobStatus.PENDING
+    phase: Phase = Phase.PLAN
+    priority: Priority = Priority.NORMAL
+    paused: bool = False
+    host: str = ""
+    to_libvirt: bool = False
+    requested_by: str = ""
+    tags: tuple[str, ...] = ()
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None = None
+    phases: list[PhaseRecord] = Field(default_factory=list)
+    plan: MigrationPlan | None = None
+    landed: tuple[LandedDisk, ...] = ()
+    guest: GuestSystem | None = None
+    steps: tuple[StepOutcome, ...] = ()
+    proof: BootProof | None = None
+    outputs: tuple[OutputDisk, ...] = ()
+    output_dir: str = ""
+    domain: str = ""
+    progress: Progress | None = None
+    """The running activity's last word. The client fills it from Temporal's own record; see `client.sdk`."""
+    retry: RetryWait | None = None
+    retry_count: int = 0
+    failures: tuple[Failure, ...] = ()
+    not_undone: tuple[str, ...] = ()
+    """What a cancel or failure should have put back and could not."""
+
+    def record(self, phase: Phase) -> PhaseRecord:
+        return next(record for record in self.phases if record.phase is phase)
+
+
+class MigrationResult(BaseModel):
+    """What a completed migration returns."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    vm_name: str
+    status: JobStatus
+    host: str
+    output_dir: str
+    disks: tuple[OutputDisk, ...]
+    landed: tuple[LandedDisk, ...]
+    guest: GuestSystem
+    steps: tuple[StepOutcome, ...]
+    modifications: Modifications
+    proof: BootProof | None
+    domain: str = ""
+    """The libvirt domain's name, where one was defined."""
+    domain_uuid: str = ""
+    memory_bytes: int
+    vcpus: int
+    firmware: str
+    source_capacity_bytes: int
+    received_bytes: int
+    started_at: datetime
+    completed_at: datetime
+    duration_seconds: float
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,128 @@
+"""Running one step of a workflow: its activity, its business retries, its pauses."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from pydantic import BaseModel
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+from hyperctl.workflows.contract import Activity
+from hyperctl.workflows.errors import ErrorCode, Failure
+from hyperctl.workflows.request import Priority
+from hyperctl.workflows.retry import RetryPolicy, next_delay
+from hyperctl.workflows.status import RetryWait
+
+T = TypeVar("T")
+InputT = TypeVar("InputT", bound=BaseModel)
+ResultT = TypeVar("ResultT", bound=BaseModel)
+
+
+class StepFailed(Exception):
+    """A step ended badly for reasons of its own."""
+
+    def __init__(self, failures: tuple[Failure, ...]) -> None:
+        super().__init__("; ".join(failure.message for failure in failures))
+        self.failures = failures
+
+
+def failures_of(error: ActivityError) -> tuple[Failure, ...]:
+    """The failures that an activity's implementation put into its error."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.details:
+        return tuple(Failure.model_validate(detail) for detail in cause.details)
+    return (Failure(code=ErrorCode.INTERNAL_ERROR, message=str(cause or error)),)
+
+
+class StepRunner:
+    """Runs steps one after the other and obeys pause, resume, retry_now and priority meanwhile."""
+
+    def __init__(self, policy: RetryPolicy, priority: Priority, on_change: Callable[[], None]) -> None:
+        self.priority = priority
+        self.paused = False
+        self.waiting: RetryWait | None = None
+        self.retries = 0
+        """Business retries of the whole workflow so far."""
+        self._policy = policy
+        self._on_change = on_change
+        self._retry_now = False
+
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
+        self._on_change()
+
+    def retry_now(self) -> None:
+        """End the wait before the next try; without one under way it does nothing."""
+        self._retry_now = self.waiting is not None
+
+    async def activity(
+        self,
+        stub: Activity[InputT, ResultT],
+        argument: InputT,
+        *,
+        host: str | None,
+        summary: str,
+        interruptible: bool = False,
+    ) -> ResultT:
+        """Run an activity to its end and return its result.
+
+        Holds before it while the migration is paused; one that is `interruptible` is also stopped by a
+        pause and started again on resume, which its record on disk makes cheap. A cancel is passed on
+        and its end awaited. Raises `StepFailed`.
+        """
+        while True:
+            await workflow.wait_condition(lambda: not self.paused)
+            handle = stub.start(argument, host=host, summary=summary, priority=self.priority)
+            await self._watch(handle, interruptible)
+            try:
+                return handle.result()
+            except asyncio.CancelledError:
+                continue  # only a pause brings us here: a cancel has left by the wait above
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    continue
+                raise StepFailed(failures_of(error)) from error
+
+    async def _watch(self, handle: workflow.ActivityHandle[ResultT], interruptible: bool) -> None:
+        """Wait until it is over; on a cancel, or on a pause where that may interrupt it, end it first."""
+        try:
+            await workflow.wait_condition(lambda: handle.done() or (interruptible and self.paused))
+        finally:
+            if not handle.done():
+                handle.cancel()
+                await workflow.wait_condition(handle.done)
+
+    async def retrying(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Run a step and, by the request's policy, run it again when it has failed for a passing reason."""
+        retries = 0
+        while True:
+            try:
+                return await step()
+            except StepFailed as failed:
+                delay = next_delay(self._policy, [failure.code for failure in failed.failures], retries)
+                if delay is None:
+                    raise
+                retries += 1
+                self.retries += 1
+                await self._wait(delay, retries, failed.failures[0])
+
+    async def _wait(self, delay: timedelta, retry: int, failure: Failure) -> None:
+        self._retry_now = False
+        self.waiting = RetryWait(
+            retry=retry,
+            max_retries=self._policy.max_retries,
+            next_attempt_at=workflow.now() + delay,
+            failure=failure,
+        )
+        self._on_change()
+        try:
+            await workflow.wait_condition(
+                lambda: self._retry_now, timeout=delay, timeout_summary=f"retry {retry}: {failure.code}"
+            )
+        except TimeoutError:
+            pass
+        finally:
+            self.waiting = None
+            self._on_change()

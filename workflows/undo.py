@@ -1,0 +1,44 @@
+"""Compensation: what puts a step's traces away, registered before the step acts."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from temporalio.exceptions import ActivityError
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """One thing to put back, named in words for the case that it cannot be."""
+
+    name: str
+    action: Callable[[], Awaitable[object]]
+
+
+class UndoStack:
+    """The undos of a migration, run last first."""
+
+    def __init__(self) -> None:
+        self._undos: list[Undo] = []
+
+    def push(self, undo: Undo) -> None:
+        """Register, before acting, what takes the act back. The same name is registered once."""
+        if all(known.name != undo.name for known in self._undos):
+            self._undos.append(undo)
+
+    def forget(self, name: str) -> None:
+        """The act is now meant to stay."""
+        self._undos = [undo for undo in self._undos if undo.name != name]
+
+    async def run(self) -> tuple[str, ...]:
+        """Take everything back, last first; one that fails does not stop the others.
+
+        Returns what could not be undone, in words.
+        """
+        left: list[str] = []
+        while self._undos:
+            undo = self._undos.pop()
+            try:
+                await undo.action()
+            except ActivityError as error:
+                left.append(f"{undo.name}: {error.cause or error}")
+        return tuple(left)
