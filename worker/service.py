@@ -74,8 +74,8 @@ def build_workers(
     """One Temporal worker a queue: the workflows', each role's shared one, each role's own of this host."""
     served = (*roles, Role.CONTROL)
     by_role = activities(host)
-    queues = [(role, task_queue(role, host.host)) for role in served]
-    queues += [(role, task_queue(role)) for role in roles]
+    queues = [(role, task_queue(role, host.host)) for role in served if by_role[role]]
+    queues += [(role, task_queue(role)) for role in roles if by_role[role]]
     threads = ThreadPoolExecutor(
         sum(settings.slots(role) for role, _ in queues), thread_name_prefix="activity"
     )

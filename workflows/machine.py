@@ -31,6 +31,8 @@ class MachineDisk(BaseModel):
     """The controller's kind: `pvscsi`, `lsilogic`, `lsisas`, `buslogic`, `ahci`, `nvme` or `ide`."""
     controller_bus: int
     unit: int
+    allocated_bytes: int = 0
+    """What it uses on its datastore, an estimate of what lands; 0 where that is not known."""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,55 @@
+# hyperctl: `make help` says what there is.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-down dev dev-down check lint test bench lock clean
+
+PYTHON := .venv/bin/python
+SUITES := tests/unit tests/workflow tests/integration
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## everything the other targets need; they call it themselves
+	@deploy/dev/setup
+
+demo: setup ## migrate a Debian guest from a simulated vCenter into libvirt, from nothing
+	@$(PYTHON) -m deploy.dev.demo
+
+demo-down: ## stop and remove all that the demo made
+	@$(PYTHON) -m deploy.dev.demo down
+
+dev: setup ## Temporal, the simulated vCenter, libvirt and a worker, to try things out on
+	@$(PYTHON) -m deploy.dev up
+
+dev-down: ## stop them, and keep what they have on disk
+	@$(PYTHON) -m deploy.dev down
+
+check: ## lint, types and unit tests: no server, no VM
+	@deploy/dev/setup venv
+	@$(MAKE) --no-print-directory lint
+	@$(PYTHON) -m pytest tests/unit
+
+lint:
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy -p hyperctl -p deploy -p tests
+
+test: ## everything: lint, types and all tests, on real parts
+	@deploy/dev/setup tools
+	@$(MAKE) --no-print-directory lint
+	@$(PYTHON) -m pytest $(SUITES)
+
+bench: setup ## measure; the table is also written to build/bench/
+	@$(PYTHON) -m tests.bench
+
+bench-%: setup ## measure one thing: make bench-convert
+	@$(PYTHON) -m tests.bench $*
+
+lock: ## choose the newest versions that pyproject.toml allows
+	@/usr/bin/python3 -m venv build/lock
+	@build/lock/bin/pip install --quiet pip-tools
+	@CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile --quiet --upgrade --extra dev --generate-hashes \
+		--allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file requirements.lock pyproject.toml
+
+clean: ## remove what was built in this checkout; the caches stay
+	@rm -rf .venv build dist *.egg-info .ruff_cache .mypy_cache .pytest_cache

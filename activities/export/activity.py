@@ -1,0 +1,74 @@
+"""The export activities: copying a machine's disks, and deleting a copy that nobody wants any more."""
+
+import time
+
+from temporalio import activity
+
+from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.commit import commit_begun
+from hyperctl.activities.export.disks import export_machine, only_copier
+from hyperctl.activities.settings import HostSettings
+from hyperctl.activities.staging import Staging
+from hyperctl.workflows.contract import (
+    DISCARD_COPY,
+    EXPORT_DISKS,
+    DiscardInput,
+    ExportInput,
+    ExportResult,
+    Nothing,
+)
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.status import Phase
+
+
+class ExportActivities:
+    def __init__(self, settings: HostSettings) -> None:
+        self._settings = settings
+
+    @activity.defn(name=EXPORT_DISKS.name, no_thread_cancel_exception=True)
+    def export_disks(self, argument: ExportInput) -> ExportResult:
+        """Copy the machine's disks; what an earlier attempt finished is not copied again."""
+        with attempt(Phase.EXPORT, argument.job_id, self._settings.log_dir) as running:
+            return export_disks(argument, self._settings, running)
+
+    @activity.defn(name=DISCARD_COPY.name, no_thread_cancel_exception=True)
+    def discard_copy(self, argument: DiscardInput) -> Nothing:
+        """Delete everything that a job has staged on this host."""
+        with attempt(Phase.CLEANUP, argument.job_id, self._settings.log_dir) as running:
+            discard_copy(argument, running)
+        return Nothing()
+
+
+def export_disks(argument: ExportInput, settings: HostSettings, running: Attempt) -> ExportResult:
+    """See `export_machine`. Once the images are final, the recorded result is returned.
+
+    Until then the vCenter is asked even where everything is whole: a machine that has been running since
+    must be copied again, or what it did in the meantime would be lost without a word.
+    """
+    staging = Staging(argument.output_dir, argument.job_id)
+    before = staging.finished(EXPORT_DISKS.name, ExportResult)
+    if commit_begun(staging) is not None:
+        if before is None:
+            raise HyperctlError(
+                ErrorCode.STORAGE_FAILED,
+                f"{staging.folder} holds final images, but not the record of their copy",
+                "Move what you need of it away and delete it, then start again.",
+            )
+        running.log.info("the images are final")
+        return before
+    started = time.monotonic()
+    disks = export_machine(argument, settings, running)
+    if before is not None and before.disks == disks:
+        return before
+    result = ExportResult(disks=disks, duration_seconds=time.monotonic() - started)
+    staging.finish(EXPORT_DISKS.name, result)
+    return result
+
+
+def discard_copy(argument: DiscardInput, running: Attempt) -> None:
+    """Delete the staging folder, once nobody writes into it any more."""
+    staging = Staging(argument.output_dir, argument.job_id)
+    if staging.folder.exists():
+        with only_copier(staging, running):
+            staging.remove()
+    running.log.info("%s is deleted", staging.folder)

@@ -1,0 +1,241 @@
+"""The transport every vSphere offers: an export lease, streamOptimized VMDKs over HTTPS.
+
+One thread reads the network and hashes what came, another decodes, hashes blocks and writes; a bounded
+queue between them keeps memory flat. There is no Range: a stream that breaks is begun anew.
+"""
+
+import hashlib
+import http.client
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.landing import Landing
+from hyperctl.activities.export.transport import OpenSource, Received, Stopped
+from hyperctl.activities.export.vmdk import StreamVmdk, VmdkError, VmdkTruncated
+from hyperctl.activities.vsphere.certificate import Endpoint, Trust, untrusted
+from hyperctl.activities.vsphere.hardware import SourceMachine
+from hyperctl.activities.vsphere.lease import DeviceUrl, Lease, export_lease, match_urls
+from hyperctl.activities.vsphere.session import Session
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.machine import MachineDisk
+
+CHUNK_BYTES = 256 << 10
+QUEUE_CHUNKS = 64
+POLL_SECONDS = 0.2
+_JOIN_SECONDS = 2.0
+
+
+@contextmanager
+def nfc_transport(session: Session, source: SourceMachine, attempt: Attempt) -> Iterator[OpenSource]:
+    """Export under a lease, which is completed when the block ends well and aborted when not."""
+    with export_lease(session, source, attempt) as lease:
+        yield _NfcSource(session, source, lease, attempt)
+
+
+class _NfcSource:
+    def __init__(self, session: Session, source: SourceMachine, lease: Lease, attempt: Attempt) -> None:
+        self._session = session
+        self._lease = lease
+        self._attempt = attempt
+        self._urls = match_urls(lease.urls, source.machine.disks)
+
+    def copy(self, disk: MachineDisk, landing: Landing, stop: threading.Event) -> Received:
+        download = Download(self._session, self._urls[disk.key], disk.name)
+        stream = _Stream(download, stop)
+        download.start()
+        try:
+            self._decode(disk, landing, stream)
+        finally:
+            download.close()
+        return Received(download.received_bytes, download.sha1)
+
+    def _decode(self, disk: MachineDisk, landing: Landing, stream: "_Stream") -> None:
+        try:
+            vmdk = StreamVmdk(stream.read)
+            if vmdk.capacity_bytes != disk.capacity_bytes:
+                raise HyperctlError(
+                    ErrorCode.IMAGE_INVALID,
+                    f"the stream of {disk.name} holds a disk of {vmdk.capacity_bytes} bytes, "
+                    f"vSphere says {disk.capacity_bytes}",
+                )
+            for grain in vmdk.grains():
+                landing.write(grain.offset_bytes, grain.data)
+        except VmdkTruncated as error:
+            raise HyperctlError(
+                ErrorCode.TRANSFER_INTERRUPTED, f"the stream of {disk.name} was cut off: {error}"
+            ) from error
+        except VmdkError as error:
+            raise HyperctlError(
+                ErrorCode.TRANSFER_CORRUPT, f"the stream of {disk.name} is damaged: {error}"
+            ) from error
+        landing.complete()
+
+    def confirm(self, disk: MachineDisk, received: Received) -> str | None:
+        entry = self._lease.manifest().get(self._urls[disk.key].key)
+        if entry is None:
+            return None
+        if entry.size_bytes != received.received_bytes or (
+            entry.sha1 and entry.sha1.lower() != received.sha1
+        ):
+            raise HyperctlError(
+                ErrorCode.TRANSFER_CORRUPT,
+                f"{disk.name} did not arrive as it was sent: {received.received_bytes} bytes with SHA-1 "
+                f"{received.sha1}, the source sent {entry.size_bytes} with {entry.sha1 or 'no checksum'}",
+                "It is fetched anew.",
+            )
+        return f"sha1:{entry.sha1.lower()}" if entry.sha1 else ""
+
+    def told(self, percent: int) -> None:
+        self._lease.told(percent)
+
+    def check(self) -> None:
+        self._lease.check()
+
+    def diagnose(self) -> None:
+        self._lease.probe()
+
+
+class Download(threading.Thread):
+    """Reads one URL to its end on a thread of its own. `chunks` ends with None; then see `error`."""
+
+    def __init__(self, session: Session, device: DeviceUrl, name: str) -> None:
+        super().__init__(name=f"nfc-{name}", daemon=True)
+        self.chunks: queue.Queue[bytes | None] = queue.Queue(QUEUE_CHUNKS)
+        self.error: HyperctlError | None = None
+        self.received_bytes = 0
+        self._disk = name
+        self._sha1 = hashlib.sha1()
+        self._closed = threading.Event()
+        self._socket: socket.socket | None = None
+        parts = urlsplit(device.url)
+        own = session.endpoint
+        host = own.host if parts.hostname in (None, "*") else parts.hostname or own.host
+        self._endpoint = Endpoint(host, parts.port or 443)
+        self._path = parts.path + (f"?{parts.query}" if parts.query else "")
+        self._headers = {"Connection": "close"}
+        self._timeout_seconds = session.timeout_seconds
+        self._trust = session.trust
+        if host == own.host:
+            if self._endpoint.port == own.port:
+                self._headers["Cookie"] = session.cookie
+        elif device.thumbprint:
+            # An ESXi host's own certificate, of which the vCenter, which is trusted, has told.
+            self._trust = Trust(frozenset({device.thumbprint}))
+
+    @property
+    def sha1(self) -> str:
+        return self._sha1.hexdigest()
+
+    def run(self) -> None:
+        try:
+            self._fetch()
+        except HyperctlError as error:
+            self.error = error
+        except ssl.SSLCertVerificationError as error:
+            self.error = untrusted(self._endpoint, error)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = "no data for too long" if isinstance(error, TimeoutError) else str(error) or repr(error)
+            self.error = self._interrupted(reason)
+        self._put(None)
+
+    def close(self) -> None:
+        """Stop at once, wherever it is."""
+        self._closed.set()
+        if self._socket is not None:
+            try:
+                # Of the plain socket: SSLSocket.shutdown takes the TLS state from under the reading thread.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            except OSError:
+                self._closed.set()  # it had ended by itself
+        self.join(_JOIN_SECONDS)
+
+    def _fetch(self) -> None:
+        connection = http.client.HTTPSConnection(
+            self._endpoint.host,
+            self._endpoint.port,
+            timeout=self._timeout_seconds,
+            context=self._trust.context(),
+        )
+        try:
+            connection.connect()
+            self._socket = connection.sock
+            connection.request("GET", self._path, headers=self._headers)
+            answer = connection.getresponse()
+            if answer.status != http.client.OK:
+                raise self._interrupted(f"{self._endpoint} answers {answer.status} {answer.reason}")
+            announced = answer.length
+            while not self._closed.is_set():
+                data = answer.read(CHUNK_BYTES)
+                if not data:
+                    break
+                self._sha1.update(data)
+                self.received_bytes += len(data)
+                self._put(data)
+            if announced is not None and self.received_bytes < announced:
+                raise self._interrupted(f"{self.received_bytes} of {announced} bytes came")
+        finally:
+            connection.close()
+
+    def _put(self, data: bytes | None) -> None:
+        while not self._closed.is_set():
+            try:
+                self.chunks.put(data, timeout=POLL_SECONDS)
+                return
+            except queue.Full:
+                continue
+
+    def _interrupted(self, reason: str) -> HyperctlError:
+        return HyperctlError(
+            ErrorCode.TRANSFER_INTERRUPTED,
+            f"the stream of {self._disk} from {self._endpoint} broke off "
+            f"after {self.received_bytes} bytes: {reason}",
+        )
+
+
+class _Stream:
+    """The chunks of a download as something that can be read from."""
+
+    def __init__(self, download: Download, stop: threading.Event) -> None:
+        self._download = download
+        self._stop = stop
+        self._chunk = b""
+        self._at = 0
+        self._ended = False
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, fewer only at the end. Raises what broke the download off, or `Stopped`."""
+        piece = self._chunk[self._at : self._at + size]
+        self._at += len(piece)
+        if len(piece) == size:
+            return piece
+        pieces = [piece]
+        left = size - len(piece)
+        while left and self._next():
+            piece = self._chunk[:left]
+            self._at = len(piece)
+            left -= len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _next(self) -> bool:
+        while not self._ended:
+            if self._stop.is_set():
+                raise Stopped
+            try:
+                chunk = self._download.chunks.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if chunk is not None:
+                self._chunk, self._at = chunk, 0
+                return True
+            self._ended = True
+            self._chunk, self._at = b"", 0
+            if self._download.error is not None:
+                raise self._download.error
+        return False

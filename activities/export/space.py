@@ -1,0 +1,60 @@
+"""What a full or failing target file system is to a person."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
+
+RESERVE_BYTES = 256 << 20
+"""Left free for ledgers, logs and the file system's own needs."""
+
+
+def free_bytes(folder: Path) -> int:
+    """What an ordinary user may still write there."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def check_space(folder: Path, needed_bytes: int) -> None:
+    """Raise `HyperctlError` (`no_space`) where so much would not fit, before a byte is written."""
+    missing = needed_bytes + RESERVE_BYTES - free_bytes(folder)
+    if missing > 0:
+        raise no_space(folder, missing)
+
+
+def no_space(folder: Path, missing_bytes: int) -> HyperctlError:
+    return HyperctlError(
+        ErrorCode.NO_SPACE,
+        f"no space left in {folder}: {shown(missing_bytes)} are missing",
+        "Free so much there, or choose another output folder (--output-dir).",
+    )
+
+
+@contextmanager
+def storage_errors(path: Path, needed_bytes: int) -> Iterator[None]:
+    """Give `OSError`s of writing a file of up to so many bytes their codes: `no_space`, `storage_failed`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            present = path.stat().st_blocks * 512 if path.exists() else 0
+            missing = needed_bytes - present + RESERVE_BYTES - free_bytes(path.parent)
+            raise no_space(path.parent, max(missing, 1)) from error
+        raise HyperctlError(
+            ErrorCode.STORAGE_FAILED,
+            f"cannot write {path}: {error.strerror or error}",
+            "Check the target host's disk and file system (dmesg).",
+        ) from error
+
+
+def shown(size_bytes: int) -> str:
+    """A size for a person, `1.5 GiB`."""
+    size = float(size_bytes)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

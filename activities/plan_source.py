@@ -1,0 +1,146 @@
+"""The source side of the preflight: what the VM is, and everything that stands against moving it."""
+
+import re
+
+from temporalio import activity
+
+from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.settings import HostSettings
+from hyperctl.activities.vsphere.hardware import SourceMachine
+from hyperctl.activities.vsphere.inventory import find_machine
+from hyperctl.activities.vsphere.session import open_session
+from hyperctl.workflows.contract import PLAN_SOURCE, PlanSourceInput
+from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
+from hyperctl.workflows.machine import Machine, PowerState
+from hyperctl.workflows.plan import SourcePlan
+from hyperctl.workflows.request import MigrationRequest
+from hyperctl.workflows.status import Phase
+
+TRANSPORT = "nfc"
+SUPPORTED = "Debian and Ubuntu"
+_SUPPORTED_GUEST = re.compile(r"(debian|ubuntu)\w*", re.IGNORECASE)
+_OTHER_LINUX = re.compile(r"other\w*linux\w*", re.IGNORECASE)
+
+
+class PlanSourceActivities:
+    def __init__(self, settings: HostSettings) -> None:
+        self._settings = settings
+
+    @activity.defn(name=PLAN_SOURCE.name, no_thread_cancel_exception=True)
+    def plan_source(self, argument: PlanSourceInput) -> SourcePlan:
+        """Look at the VM and change nothing. Problems come back together, they are not raised."""
+        with attempt(Phase.PLAN, argument.job_id, self._settings.log_dir) as running:
+            return plan_source(argument.request, self._settings, running)
+
+
+def plan_source(request: MigrationRequest, settings: HostSettings, running: Attempt) -> SourcePlan:
+    """Read the machine and judge it."""
+    try:
+        with open_session(request.vcenter, settings, running) as session:
+            source = find_machine(session, request.vm_name, request.vcenter.datacenter)
+    except HyperctlError as error:
+        running.log.error("%s", error)
+        return SourcePlan(host=settings.host, transport=TRANSPORT, problems=error.failures)
+    problems = problems_of(source)
+    for problem in problems:
+        running.log.error("%s", problem.message)
+    return SourcePlan(
+        host=settings.host,
+        machine=source.machine,
+        transport=TRANSPORT,
+        problems=problems,
+        warnings=warnings_of(source),
+    )
+
+
+def problems_of(source: SourceMachine) -> tuple[Failure, ...]:
+    """Everything that stands against exporting this machine, all at once."""
+    machine = source.machine
+    name = machine.name
+    found: list[Failure] = []
+
+    def problem(code: ErrorCode, message: str, hint: str) -> None:
+        found.append(Failure(code=code, message=message, hint=hint))
+
+    if source.connection_state != "connected":
+        problem(
+            ErrorCode.VCENTER_FAULT,
+            f"{name} is {source.connection_state}: "
+            f"its ESXi host {machine.esxi_host} does not give access to it",
+            "Bring the host or its storage back.",
+        )
+    if source.is_template:
+        problem(ErrorCode.VM_UNSUPPORTED, f"{name} is a template", "Convert it to a virtual machine first.")
+    if machine.power_state is PowerState.ON:
+        problem(
+            ErrorCode.VM_POWERED_ON,
+            f"{name} is powered on",
+            "Shut it down in the guest: the copy is consistent only of a machine that is off.",
+        )
+    elif machine.power_state is PowerState.SUSPENDED:
+        problem(
+            ErrorCode.VM_POWERED_ON,
+            f"{name} is suspended",
+            "Resume it and shut it down in the guest: a suspended machine's disks are not consistent.",
+        )
+    if not machine.disks:
+        problem(ErrorCode.VM_UNSUPPORTED, f"{name} has no disk", "There is nothing to move.")
+    if source.is_encrypted:
+        problem(
+            ErrorCode.VM_UNSUPPORTED,
+            f"{name} is encrypted",
+            "Decrypt it in vSphere first (VM policies, storage policy without encryption).",
+        )
+    if source.needs_consolidation:
+        problem(
+            ErrorCode.VM_UNSUPPORTED,
+            f"the disks of {name} need consolidation",
+            "Consolidate them in vSphere first (Snapshots, Consolidate).",
+        )
+    if source.independent_disks:
+        problem(
+            ErrorCode.VM_UNSUPPORTED,
+            f"{name} has independent disks: {', '.join(source.independent_disks)}",
+            "Make them dependent in the VM's settings (disk mode) while it is off.",
+        )
+    if source.physical_rdms:
+        problem(
+            ErrorCode.VM_UNSUPPORTED,
+            f"{name} has raw device mappings in physical mode: {', '.join(source.physical_rdms)}",
+            "Switch them to virtual mode, or detach them and attach the LUN to the new machine.",
+        )
+    if source.shared_disks:
+        problem(
+            ErrorCode.VM_UNSUPPORTED,
+            f"{name} shares disks with other machines: {', '.join(source.shared_disks)}",
+            "Shared (multi-writer) disks cannot be exported; detach them first.",
+        )
+    if not _SUPPORTED_GUEST.fullmatch(machine.guest_id) and not _OTHER_LINUX.fullmatch(machine.guest_id):
+        problem(
+            ErrorCode.GUEST_UNSUPPORTED,
+            f"{name} runs {_guest(machine)}, which cannot be converted yet",
+            f"Supported now: {SUPPORTED}.",
+        )
+    return tuple(found)
+
+
+def warnings_of(source: SourceMachine) -> tuple[str, ...]:
+    """What a person should know and what does not stand against it."""
+    machine = source.machine
+    found: list[str] = []
+    if _OTHER_LINUX.fullmatch(machine.guest_id):
+        found.append(f"vSphere knows the guest only as {_guest(machine)}; supported are {SUPPORTED}")
+    if source.has_snapshots:
+        found.append("the machine has snapshots: its current state is moved, the snapshots are not")
+    if source.has_tpm:
+        found.append("the state of the virtual TPM cannot be moved: have recovery keys at hand")
+    silent = [nic.label for nic in machine.nics if nic.connected and not nic.addresses]
+    if silent:
+        found.append(
+            f"vSphere knows no address of {', '.join(silent)}: the boot proof cannot compare addresses there"
+        )
+    return tuple(found)
+
+
+def _guest(machine: Machine) -> str:
+    return f"{machine.guest_full_name} ({machine.guest_id})" if machine.guest_full_name else machine.guest_id

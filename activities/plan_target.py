@@ -1,0 +1,266 @@
+"""Preflight on the target host: everything that would stand in the way, found at once, nothing touched."""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import libvirt
+from temporalio import activity
+
+from hyperctl.activities.acceleration import Acceleration, probe_acceleration
+from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.commit import commit_begun, output_exists, output_folder
+from hyperctl.activities.settings import HostSettings
+from hyperctl.activities.staging import Staging
+from hyperctl.activities.target.activity import domain_exists, firmware_for
+from hyperctl.activities.target.domain import LARGEST_DISK_COUNT, domain_name
+from hyperctl.activities.target.libvirt_host import (
+    QemuUser,
+    connect,
+    find_domain,
+    find_network,
+    job_of,
+    qemu_user,
+)
+from hyperctl.activities.target.network import HostBridge, libvirt_networks, sources_of
+from hyperctl.workflows.contract import PLAN_TARGET, PlanTargetInput
+from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
+from hyperctl.workflows.machine import Machine
+from hyperctl.workflows.plan import TargetPlan
+from hyperctl.workflows.request import MigrationRequest, ProveMode
+from hyperctl.workflows.status import Phase
+
+FIXED_OVERHEAD_BYTES = 256 << 20
+OVERHEAD_PER_DISK_BYTES = 64 << 20
+"""Overlays of the conversion and the trial boot, ledgers."""
+BRIDGES_FOLDER = Path("/sys/class/net")
+PROGRAMMES = {
+    "qemu-img": "apt install qemu-utils",
+    "qemu-system-x86_64": "apt install qemu-system-x86",
+}
+
+
+class PlanTargetActivities:
+    """`plan_target`."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        self._settings = settings
+
+    @activity.defn(name=PLAN_TARGET.name, no_thread_cancel_exception=True)
+    def plan_target(self, argument: PlanTargetInput) -> TargetPlan:
+        with attempt(Phase.PLAN, argument.job_id, self._settings.log_dir) as running:
+            plan = TargetPreflight(argument, self._settings, running).plan()
+            for failure in plan.problems:
+                running.log.warning("%s: %s", failure.code, failure.message)
+            return plan
+
+
+class TargetPreflight:
+    """Looks at one host on behalf of one migration."""
+
+    def __init__(self, argument: PlanTargetInput, settings: HostSettings, running: Attempt) -> None:
+        self._job_id = argument.job_id
+        self._request: MigrationRequest = argument.request
+        self._machine = argument.machine
+        self._settings = settings
+        self._running = running
+        self._output_dir = Path(argument.request.output_dir or settings.output_dir)
+        self._staging = Staging(self._output_dir, argument.job_id)
+        self._problems: list[Failure] = []
+        self._warnings: list[str] = []
+
+    def plan(self) -> TargetPlan:
+        """Never raises for what it finds; problems come back together."""
+        free_bytes = needed_bytes = 0
+        acceleration = self._check_programmes()
+        if self._check_folder():
+            self._check_output()
+            free_bytes, needed_bytes = self._check_space()
+        if self._machine is not None:
+            self._check_machine(self._machine)
+        if self._needs_libvirt:
+            self._check_libvirt()
+        return TargetPlan(
+            output_dir=str(self._output_dir),
+            acceleration=acceleration,
+            free_bytes=free_bytes,
+            needed_bytes=needed_bytes,
+            problems=tuple(self._problems),
+            warnings=tuple(self._warnings),
+        )
+
+    @property
+    def _needs_libvirt(self) -> bool:
+        return self._request.to_libvirt or self._request.prove is not ProveMode.NONE
+
+    def _problem(self, code: ErrorCode, message: str, hint: str = "") -> None:
+        self._problems.append(Failure(code=code, message=message, hint=hint))
+
+    def _check_programmes(self) -> str:
+        missing = [name for name in PROGRAMMES if shutil.which(name) is None]
+        for name in missing:
+            self._problem(
+                ErrorCode.HOST_INCAPABLE, f"this host has no {name}", f"Install it ({PROGRAMMES[name]})."
+            )
+        if importlib.util.find_spec("guestfs") is None:
+            self._problem(
+                ErrorCode.HOST_INCAPABLE,
+                "this host has no libguestfs for Python",
+                "Install it (apt install python3-guestfs libguestfs-tools).",
+            )
+        if "qemu-system-x86_64" in missing:
+            return ""
+        acceleration = probe_acceleration(self._running)
+        if acceleration is not Acceleration.KVM and self._needs_libvirt:
+            self._warnings.append(
+                "KVM does not work on this host: guests run in software emulation, ten times slower"
+            )
+        return acceleration
+
+    def _check_machine(self, machine: Machine) -> None:
+        if len(machine.disks) > LARGEST_DISK_COUNT:
+            self._problem(
+                ErrorCode.VM_UNSUPPORTED,
+                f"{machine.name} has {len(machine.disks)} disks; a domain takes {LARGEST_DISK_COUNT}",
+            )
+        if self._needs_libvirt:
+            try:
+                firmware_for(machine, None)
+            except HyperctlError as error:
+                self._problems += error.failures
+
+    # --- the output folder ----------------------------------------------------------------------------
+
+    def _check_folder(self) -> bool:
+        """Whether the folder is there, or can be made, and can be written."""
+        existing = _nearest(self._output_dir)
+        hint = "Give another --output-dir, or make it usable for the worker."
+        if not existing.is_dir():
+            self._problem(ErrorCode.OUTPUT_UNUSABLE, f"{existing} is in the way: it is not a folder", hint)
+            return False
+        try:
+            with tempfile.TemporaryFile(dir=existing):
+                return True
+        except OSError as error:
+            self._problem(ErrorCode.OUTPUT_UNUSABLE, f"{existing} cannot be written: {error.strerror}", hint)
+            return False
+
+    def _check_output(self) -> None:
+        """Today's folder of this VM must be free, unless this very job has put it there and goes on."""
+        folder = output_folder(str(self._output_dir), f"{datetime.now(UTC):%Y-%m-%d}", self._machine_name)
+        if not folder.exists():
+            return
+        begun = commit_begun(self._staging)
+        if begun is None or Path(begun.folder) != folder:
+            self._problems += output_exists(folder).failures
+
+    def _check_space(self) -> tuple[int, int]:
+        """Free and needed bytes; what this job has landed before is not needed again."""
+        existing = _nearest(self._output_dir)
+        free = shutil.disk_usage(existing).free
+        if self._machine is None:
+            return free, 0
+        overhead = FIXED_OVERHEAD_BYTES + OVERHEAD_PER_DISK_BYTES * len(self._machine.disks)
+        landed = sum(_used_bytes(path) for path in self._staged_images())
+        needed = max(0, self._machine.allocated_bytes - landed) + overhead
+        worst = max(0, self._machine.capacity_bytes - landed) + overhead
+        if needed > free:
+            self._problem(
+                ErrorCode.NO_SPACE,
+                f"{self._output_dir} needs {_gib(needed)} and has {_gib(free)} free: "
+                f"{_gib(needed - free)} are missing",
+                f"Make room on the filesystem of {existing}, or give another --output-dir.",
+            )
+        elif worst > free:
+            self._warnings.append(
+                f"{self._output_dir} has {_gib(free)} free: enough for what the disks hold now, but not for "
+                f"disks that fill up ({_gib(worst)})"
+            )
+        return free, needed
+
+    def _staged_images(self) -> Iterator[Path]:
+        for index in range(1, len(self._machine.disks) + 1 if self._machine else 1):
+            yield self._staging.image(index)
+
+    # --- libvirt --------------------------------------------------------------------------------------
+
+    def _check_libvirt(self) -> None:
+        try:
+            with connect(self._settings.libvirt_uri) as connection:
+                self._check_way_for_qemu(qemu_user(connection))
+                if self._request.to_libvirt:
+                    self._check_domain(connection)
+                    self._check_networks(connection)
+        except HyperctlError as error:
+            self._problems += error.failures
+
+    @property
+    def _machine_name(self) -> str:
+        return self._machine.name if self._machine else self._request.vm_name
+
+    def _check_domain(self, connection: libvirt.virConnect) -> None:
+        name = domain_name(self._machine_name)
+        domain = find_domain(connection, name)
+        if domain is not None and job_of(domain) != self._job_id:
+            self._problems += domain_exists(name).failures
+
+    def _check_networks(self, connection: libvirt.virConnect) -> None:
+        if self._machine is None:
+            return
+        sources = sources_of(self._machine, self._request.network_map)
+        hint = (
+            "Map the VM's networks to others with --network-map 'VSPHERE NETWORK=NAME' or '=bridge:DEVICE'."
+        )
+        for name in libvirt_networks(sources):
+            network = find_network(connection, name)
+            if network is None:
+                self._problem(ErrorCode.INVALID_REQUEST, f"libvirt has no network {name!r}", hint)
+            elif not network.isActive():
+                self._warnings.append(f"the libvirt network {name!r} is down: virsh net-start {name}")
+        for device in dict.fromkeys(source.device for source in sources if isinstance(source, HostBridge)):
+            if not (BRIDGES_FOLDER / device / "bridge").is_dir():
+                self._problem(ErrorCode.INVALID_REQUEST, f"this host has no bridge {device!r}", hint)
+
+    def _check_way_for_qemu(self, user: QemuUser | None) -> None:
+        """qemu runs as a user of its own, who must be able to pass through every folder above the images."""
+        if user is None or user.uid == os.geteuid():
+            return
+        existing = _nearest(self._output_dir)
+        for folder in (existing, *existing.parents):
+            if not _may_pass(folder, user):
+                self._problem(
+                    ErrorCode.OUTPUT_UNUSABLE,
+                    f"qemu, which libvirt runs as user {user.uid}, cannot pass through {folder}",
+                    f"Allow it (chmod o+x {folder}), or give another --output-dir.",
+                )
+
+
+def _may_pass(folder: Path, user: QemuUser) -> bool:
+    status = folder.stat()
+    if status.st_uid == user.uid:
+        return bool(status.st_mode & 0o100)
+    if status.st_gid == user.gid:
+        return bool(status.st_mode & 0o010)
+    return bool(status.st_mode & 0o001)
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself or the nearest folder above it that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _used_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB"

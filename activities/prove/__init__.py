@@ -1,0 +1,1 @@
+"""The boot proof: the converted guest is booted once, cut off from every network, and asked."""

@@ -1,0 +1,136 @@
+"""Puts the reporter into throw-away overlays; a process of its own, so that a cancel can kill it.
+
+Reads an `Injection` as JSON on stdin and prints an `Injected` as JSON. The guest's filesystems are opened in
+libguestfs' appliance only. Run as `python -m hyperctl.activities.prove.inject`.
+"""
+
+import contextlib
+import re
+import sys
+
+import guestfs
+from pydantic import BaseModel, ConfigDict
+
+from hyperctl.activities.prove import reporter
+
+SELINUX_ATTRIBUTE = "security.selinux"
+GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
+BLS_FOLDERS = ("/loader/entries", "/boot/loader/entries")
+LARGEST_CONFIGURATION_BYTES = 4 << 20
+SERIAL_CONSOLE = "console=tty0 console=ttyS0,115200"
+
+_KERNEL_LINE = re.compile(r"^([ \t]*(?:linux|linux16|linuxefi|options)[ \t]+\S[^\n]*)$", re.MULTILINE)
+
+
+class Injection(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    disks: tuple[str, ...]
+    """The overlays, qcow2, in the guest's order."""
+
+
+class Injected(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    roots: tuple[str, ...] = ()
+    """The filesystems that got the reporter."""
+    without_systemd: tuple[str, ...] = ()
+    """Root filesystems of systems that the reporter cannot run on."""
+    boot_entries: tuple[str, ...] = ()
+    """Boot loader files that got a serial console, for the diagnosis of a boot that goes wrong."""
+    notes: tuple[str, ...] = ()
+
+
+def with_serial_console(configuration: str) -> str:
+    """A GRUB or boot loader entry file whose kernels also speak on the first serial port.
+
+    Lines that name a console already are the owner's choice and stay.
+    """
+
+    def extended(found: re.Match[str]) -> str:
+        line = found[1]
+        return line if "console=" in line else f"{line} {SERIAL_CONSOLE}"
+
+    return _KERNEL_LINE.sub(extended, configuration)
+
+
+def inject(injection: Injection) -> Injected:
+    """One appliance launch; every filesystem that looks like a system's root gets the reporter."""
+    guest = guestfs.GuestFS(python_return_dict=True)
+    try:
+        for disk in injection.disks:
+            guest.add_drive_opts(disk, format="qcow2", cachemode="unsafe")
+        guest.launch()
+        roots: list[str] = []
+        without: list[str] = []
+        entries: list[str] = []
+        notes: list[str] = []
+        for filesystem, kind in guest.list_filesystems().items():
+            if kind in ("swap", "unknown", "") or kind.endswith("_member") or kind.startswith("crypto"):
+                continue
+            try:
+                guest.mount(filesystem, "/")
+                try:
+                    if _is_root(guest):
+                        if guest.is_dir(reporter.UNIT_FOLDER):
+                            _put_reporter(guest)
+                            roots.append(filesystem)
+                        else:
+                            without.append(filesystem)
+                    entries += _add_serial_console(guest, filesystem)
+                finally:
+                    guest.umount_all()
+            except RuntimeError as error:
+                notes.append(f"{filesystem} ({kind}): {error}")
+        guest.shutdown()
+    finally:
+        guest.close()
+    return Injected(
+        roots=tuple(roots), without_systemd=tuple(without), boot_entries=tuple(entries), notes=tuple(notes)
+    )
+
+
+def _is_root(guest: guestfs.GuestFS) -> bool:
+    return bool(guest.is_dir("/etc")) and any(
+        guest.exists(path) for path in ("/etc/os-release", "/usr/lib/os-release", "/etc/fstab")
+    )
+
+
+def _put_reporter(guest: guestfs.GuestFS) -> None:
+    unit = f"{reporter.UNIT_FOLDER}/{reporter.UNIT_NAME}"
+    guest.mkdir_p(reporter.FOLDER)
+    guest.write(reporter.SCRIPT_PATH, reporter.SCRIPT.encode())
+    guest.chmod(0o755, reporter.SCRIPT_PATH)
+    guest.write(unit, reporter.UNIT.encode())
+    made = [reporter.FOLDER, reporter.SCRIPT_PATH, unit]
+    for target in reporter.WANTED_BY:
+        wants = f"{reporter.UNIT_FOLDER}/{target}.wants"
+        guest.mkdir_p(wants)
+        guest.ln_sf(unit, f"{wants}/{reporter.UNIT_NAME}")
+        made += [wants, f"{wants}/{reporter.UNIT_NAME}"]
+    # A system with SELinux runs nothing that has no label; others have no label to copy.
+    with contextlib.suppress(RuntimeError):
+        label = guest.lgetxattr(reporter.UNIT_FOLDER, SELINUX_ATTRIBUTE)
+        for path in made:
+            guest.lsetxattr(SELINUX_ATTRIBUTE, label, len(label), path)
+
+
+def _add_serial_console(guest: guestfs.GuestFS, filesystem: str) -> list[str]:
+    candidates = [path for path in GRUB_CONFIGURATIONS if guest.is_file(path)]
+    for folder in BLS_FOLDERS:
+        if guest.is_dir(folder):
+            candidates += [f"{folder}/{name}" for name in guest.ls(folder) if name.endswith(".conf")]
+    changed = []
+    for path in candidates:
+        if guest.filesize(path) > LARGEST_CONFIGURATION_BYTES:
+            continue
+        before = guest.read_file(path).decode("utf-8", "surrogateescape")
+        after = with_serial_console(before)
+        if after != before:
+            guest.write(path, after.encode("utf-8", "surrogateescape"))
+            changed.append(f"{filesystem}:{path}")
+    return changed
+
+
+if __name__ == "__main__":
+    print(inject(Injection.model_validate_json(sys.stdin.buffer.read())).model_dump_json())

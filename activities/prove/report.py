@@ -1,0 +1,212 @@
+"""What the guest said, read with suspicion: the guest may say anything, in any amount."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+BEGIN = "HYPERCTL-PROOF-BEGIN "
+END = "HYPERCTL-PROOF-END"
+LIMIT_CHARACTERS = 1 << 20
+NETWORK_FILESYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "glusterfs", "ceph", "fuse.sshfs", "9p", "virtiofs", "afs", "davfs"}
+)
+_TARGETS = ("multi-user.target", "graphical.target", "emergency.target", "rescue.target")
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class FstabEntry:
+    """One line of fstab(5)."""
+
+    source: str
+    target: str
+    filesystem: str
+    options: tuple[str, ...]
+
+    @property
+    def is_swap(self) -> bool:
+        return self.filesystem == "swap"
+
+    @property
+    def required(self) -> bool:
+        """Whether a boot without any network must mount it."""
+        return (
+            not {"noauto", "nofail", "_netdev"} & set(self.options)
+            and self.filesystem not in NETWORK_FILESYSTEMS
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One network interface: physical ones have a device, others lie over lower ones."""
+
+    name: str
+    mac: str
+    permanent_mac: str
+    physical: bool
+    lower: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestReport:
+    """One report of the guest. Fields beyond the first line are empty in one made while it still boots."""
+
+    full: bool
+    state: str
+    """What `systemctl is-system-running` says."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    failed_units: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
+    """Units that something still waits for."""
+    kernel: str = ""
+    uptime_seconds: float = 0.0
+    clock_seconds: int = 0
+    """The guest's clock, seconds since 1970."""
+    mounts: Mapping[str, str] = field(default_factory=dict)
+    """By mount point, the source."""
+    swaps: tuple[str, ...] = ()
+    fstab: tuple[FstabEntry, ...] = ()
+    device_names: Mapping[str, str] = field(default_factory=dict)
+    """By a device's other name under /dev/disk and /dev/mapper, its own."""
+    links: tuple[Link, ...] = ()
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By interface, with their prefix length; link-local ones are left out."""
+    default_routes: tuple[str, ...] = ()
+    dynamic_lines: tuple[str, ...] = ()
+    """Lines of the network's configuration that ask for an address from the network."""
+    static_lines: tuple[str, ...] = ()
+    """Lines of it that hold an address."""
+
+    @property
+    def multi_user(self) -> bool:
+        return self.units.get("multi-user.target") == "active"
+
+    @property
+    def emergency(self) -> str:
+        """`emergency` or `rescue` mode, or an empty string."""
+        for mode in ("emergency", "rescue"):
+            if self.units.get(f"{mode}.target") == "active":
+                return mode
+        return ""
+
+    @property
+    def settled(self) -> bool:
+        return self.state in ("running", "degraded", "maintenance")
+
+
+def reports_in(text: str) -> list[GuestReport]:
+    """Every complete report in what came over the port, in order; broken ones are left out."""
+    found: list[GuestReport] = []
+    for piece in text[-LIMIT_CHARACTERS:].split(BEGIN)[1:]:
+        body, end, _ = piece.partition(f"\n{END}")
+        if end:
+            found.append(_report(body))
+    return found
+
+
+def _report(body: str) -> GuestReport:
+    kind, _, rest = body.partition("\n")
+    sections: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in rest.split("\n"):
+        if line.startswith("@ "):
+            current = sections.setdefault(line[2:].strip(), [])
+        elif line.strip():
+            current.append(line.rstrip("\r"))
+
+    def lines(name: str) -> list[str]:
+        return sections.get(name, [])
+
+    def first(name: str) -> str:
+        return next(iter(lines(name)), "").strip()
+
+    return GuestReport(
+        full=kind.strip() == "full",
+        state=first("state"),
+        units=dict(zip(_TARGETS, (line.strip() for line in lines("units")), strict=False)),
+        failed_units=tuple(_unit(line) for line in lines("failed")),
+        jobs=tuple(words[1] for words in map(str.split, lines("jobs")) if len(words) >= 2),
+        kernel=first("kernel"),
+        uptime_seconds=_number(first("uptime").split(" ")[0]),
+        clock_seconds=int(_number(first("clock"))),
+        mounts={
+            _unescape(words[1]): _unescape(words[0])
+            for words in map(str.split, lines("mounts"))
+            if len(words) >= 3
+        },
+        swaps=tuple(_unescape(line.split()[0]) for line in lines("swaps")[1:]),
+        fstab=parse_fstab("\n".join(lines("fstab"))),
+        device_names={words[0]: words[1] for words in map(str.split, lines("names")) if len(words) == 2},
+        links=tuple(link for link in map(_link, lines("links")) if link is not None),
+        addresses=_addresses(lines("addresses")),
+        default_routes=tuple(line.strip() for line in lines("routes") if line.startswith("default ")),
+        dynamic_lines=_words_after("dynamic ", lines("network")),
+        static_lines=_words_after("static ", lines("network")),
+    )
+
+
+def parse_fstab(text: str) -> tuple[FstabEntry, ...]:
+    """The entries of an fstab(5), in order."""
+    entries = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 3 or words[0].startswith("#"):
+            continue
+        options = tuple(words[3].split(",")) if len(words) > 3 else ()
+        entries.append(FstabEntry(_unescape(words[0]), _unescape(words[1]), words[2], options))
+    return tuple(entries)
+
+
+def _words_after(prefix: str, lines: list[str]) -> tuple[str, ...]:
+    return tuple(line.removeprefix(prefix).strip() for line in lines if line.startswith(prefix))
+
+
+def _unit(line: str) -> str:
+    """The unit's name in a line of `list-units`, which may begin with a mark."""
+    words = [word for word in line.split() if any(character.isalnum() for character in word)]
+    return words[0] if words else line.strip()
+
+
+def _unescape(word: str) -> str:
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), word)
+
+
+def _number(text: str) -> float:
+    """A plain decimal number, or 0: a kernel never says `nan` or `1e999`, which Python would take."""
+    return float(text) if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text, re.ASCII) else 0.0
+
+
+def _link(line: str) -> Link | None:
+    words = line.split("|")
+    if len(words) != 5:
+        return None
+    name, mac, permanent, physical, lower = words
+    return Link(
+        name=name,
+        mac=mac.lower(),
+        permanent_mac=permanent.lower(),
+        physical=physical == "1",
+        lower=tuple(part for part in lower.split(",") if part),
+    )
+
+
+def _addresses(lines: list[str]) -> dict[str, tuple[str, ...]]:
+    """`ip -o addr show`: `2: ens192    inet 192.0.2.10/24 brd 192.0.2.255 scope global ens192 ...`."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        words = line.split()
+        if len(words) < 4 or words[2] not in ("inet", "inet6") or "tentative" in words:
+            continue
+        address = normal_address(words[3])
+        if address and not ipaddress.ip_interface(address).is_link_local:
+            found.setdefault(words[1].partition("@")[0], []).append(address)
+    return {name: tuple(addresses) for name, addresses in found.items()}
+
+
+def normal_address(text: str) -> str:
+    """An address with its prefix length in its usual spelling; empty where it is none."""
+    try:
+        return str(ipaddress.ip_interface(text))
+    except ValueError:
+        return ""

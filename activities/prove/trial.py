@@ -1,0 +1,302 @@
+"""One trial boot: a transient domain on throw-away overlays, watched until it has said enough."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import libvirt
+
+from hyperctl.activities.acceleration import Acceleration
+from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.prove.console import Diagnosis, diagnose, last_line, readable
+from hyperctl.activities.prove.report import LIMIT_CHARACTERS, GuestReport, reports_in
+from hyperctl.activities.prove.screen import VGA_TEXT_ADDRESS, VGA_TEXT_BYTES, png_of, text_from_vga
+from hyperctl.activities.prove.verdict import judge
+from hyperctl.activities.target.libvirt_host import QemuUser, find_domain, job_of
+from hyperctl.workflows.machine import Machine
+from hyperctl.workflows.request import ProveMode
+
+POLL_SECONDS = 0.5
+LOOK_SECONDS = 2.0
+LARGEST_OUTPUT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what, in seconds."""
+
+    boot: float
+    """Until multi-user is reached."""
+    settle: float
+    """After multi-user, until nothing is starting any more."""
+    grace: float
+    """After that, for addresses and mounts that come a little later."""
+    standstill: float
+    """Of a console that has shown trouble and says nothing more."""
+
+    @classmethod
+    def under(cls, acceleration: Acceleration) -> "Patience":
+        if acceleration is Acceleration.KVM:
+            return cls(boot=120, settle=60, grace=15, standstill=45)
+        return cls(boot=600, settle=180, grace=40, standstill=120)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a trial boot ended."""
+
+    report: GuestReport | None
+    """The last report of the guest, if there was any."""
+    boot_seconds: float
+    """Until multi-user, or until we gave up."""
+    reason: str = ""
+    """Why we gave up; empty when the guest had said enough."""
+    diagnosis: str = ""
+    screen_text: str = ""
+    screenshot: bytes = b""
+    """PNG; empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFiles:
+    """The trial's own folder and the files in it. All of it is thrown away at the end."""
+
+    folder: Path
+
+    @property
+    def serial(self) -> Path:
+        return self.folder / "serial.log"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.txt"
+
+    @property
+    def nvram(self) -> Path:
+        return self.folder / "nvram.fd"
+
+    def overlay(self, index: int) -> Path:
+        return self.folder / f"disk{index}.qcow2"
+
+    def create(self) -> None:
+        self.remove()
+        self.folder.mkdir(mode=0o711)
+        for path in (self.serial, self.report):
+            path.touch(mode=0o600)
+
+    def give_to(self, user: QemuUser) -> None:
+        """Let qemu write what is thrown away anyway; nothing else becomes its own."""
+        for path in self.folder.iterdir():
+            os.chown(path, user.uid, user.gid)
+
+    def remove(self) -> None:
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+
+@contextmanager
+def readable_by(user: QemuUser | None, paths: Sequence[Path]) -> Iterator[None]:
+    """Let qemu's group read the images below the overlays, and take that back afterwards.
+
+    libvirt itself would make qemu their owner, who can write them, and would not give them back.
+    """
+    if user is None or os.geteuid() != 0:
+        yield
+        return
+    before = [(path, path.stat()) for path in paths]
+    try:
+        for path, was in before:
+            os.chown(path, -1, user.gid)
+            os.chmod(path, (was.st_mode & 0o707) | 0o040)
+        yield
+    finally:
+        for path, was in before:
+            if path.exists():
+                os.chown(path, was.st_uid, was.st_gid)
+                os.chmod(path, was.st_mode & 0o777)
+
+
+@contextmanager
+def running_domain(
+    connection: libvirt.virConnect, xml: str, name: str, job_id: str
+) -> Iterator[libvirt.virDomain]:
+    """A transient domain for the length of a `with`; libvirt ends it too when our connection ends."""
+    left = find_domain(connection, name)
+    if left is not None and job_of(left) == job_id:
+        left.destroy()
+    domain = connection.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY)
+    try:
+        yield domain
+    finally:
+        try:
+            domain.destroy()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
+                raise
+
+
+class Watch:
+    """Looks at a booting guest until it has answered, has gone wrong for good, or the time is up."""
+
+    def __init__(
+        self,
+        domain: libvirt.virDomain,
+        files: TrialFiles,
+        machine: Machine,
+        mode: ProveMode,
+        patience: Patience,
+        running: Attempt,
+    ) -> None:
+        self._domain = domain
+        self._files = files
+        self._machine = machine
+        self._mode = mode
+        self._patience = patience
+        self._running = running
+        self._started = time.monotonic()
+        self._report: GuestReport | None = None
+        self._report_size = 0
+        self._multi_user_at: float | None = None
+        self._settled_at: float | None = None
+        self._serial_text = ""
+        self._serial_size = 0
+        self._screen_text = ""
+        self._changed_at = 0.0
+        self._looked_at = 0.0
+
+    def until_end(self) -> Ending:
+        """Raises what `checkpoint` raises."""
+        while True:
+            self._running.report(message=self._message())
+            time.sleep(POLL_SECONDS)
+            now = time.monotonic() - self._started
+            self._read_report()
+            if self._has_answered(now):
+                return self._ending(now)
+            diagnosis = self._look_at_console(now)
+            reason = self._reason_to_give_up(now, diagnosis)
+            if reason:
+                return self._ending(now, reason, diagnosis)
+
+    def _message(self) -> str:
+        seconds = time.monotonic() - self._started
+        if self._multi_user_at is not None:
+            return f"multi-user reached after {self._multi_user_at:.0f} s; waiting for the guest to settle"
+        if self._report is not None:
+            return f"the guest's services are starting ({seconds:.0f} s)"
+        return f"the guest is booting ({seconds:.0f} s)"
+
+    def _read_report(self) -> None:
+        size = self._files.report.stat().st_size
+        if size == self._report_size:
+            return
+        self._report_size = size
+        with self._files.report.open("rb") as file:
+            file.seek(max(0, size - LIMIT_CHARACTERS))
+            found = reports_in(file.read(LIMIT_CHARACTERS).decode("utf-8", "replace"))
+        if found:
+            if self._report is None:
+                self._running.log.info("the guest's reporter speaks")
+            self._report = found[-1]
+
+    def _has_answered(self, now: float) -> bool:
+        report = self._report
+        if report is None or not report.full:
+            return False
+        if report.emergency:
+            return True
+        if self._multi_user_at is None:
+            self._multi_user_at = now
+            self._running.log.info("multi-user reached after %.1f s", now)
+        if self._mode is ProveMode.BOOT:
+            return True
+        if report.settled and self._settled_at is None:
+            self._settled_at = now
+        if self._settled_at is not None:
+            passes = not judge(report, self._machine, self._mode).problems
+            return passes or now - self._settled_at > self._patience.grace
+        return now - self._multi_user_at > self._patience.settle
+
+    def _look_at_console(self, now: float) -> Diagnosis | None:
+        if now - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = now
+            size = self._files.serial.stat().st_size
+            screen = self._vga_text()
+            if (size, screen) != (self._serial_size, self._screen_text):
+                self._changed_at = now
+                self._serial_size, self._screen_text = size, screen
+                self._serial_text = readable(self._files.serial.read_bytes()[-LIMIT_CHARACTERS:])
+        return diagnose(self._serial_text, self._screen_text)
+
+    def _vga_text(self) -> str:
+        try:
+            memory = self._domain.memoryPeek(VGA_TEXT_ADDRESS, VGA_TEXT_BYTES, libvirt.VIR_MEMORY_PHYSICAL)
+        except libvirt.libvirtError as error:
+            if not self._is_active():
+                return self._screen_text
+            self._running.log.warning("the screen's memory could not be read: %s", error)
+            return ""
+        return text_from_vga(bytes(memory))
+
+    def _reason_to_give_up(self, now: float, diagnosis: Diagnosis | None) -> str:
+        quiet = now - self._changed_at
+        if not self._is_active():
+            return f"the guest switched itself off after {now:.0f} s"
+        if self._report_size + self._serial_size > LARGEST_OUTPUT_BYTES:
+            return "the guest floods its consoles"
+        if self._multi_user_at is None and self._report is None and diagnosis is not None:
+            if diagnosis.final and quiet > LOOK_SECONDS * 1.5:
+                return f"the boot stopped after {now:.0f} s"
+            if quiet > self._patience.standstill:
+                return f"the boot stood still after {now - quiet:.0f} s"
+        if self._multi_user_at is None and now > self._patience.boot:
+            return f"multi-user was not reached in {self._patience.boot:.0f} s"
+        return ""
+
+    def _is_active(self) -> bool:
+        try:
+            return bool(self._domain.isActive())
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return False
+            raise
+
+    def _ending(self, now: float, reason: str = "", diagnosis: Diagnosis | None = None) -> Ending:
+        words = ""
+        if reason:
+            said = last_line(self._serial_text, self._screen_text)
+            words = diagnosis.words if diagnosis else ""
+            if not words and self._report is not None and self._report.jobs:
+                words = "still waiting for " + ", ".join(self._report.jobs[:8])
+            words = words or (f"the console's last line is {said!r}" if said else "the console said nothing")
+        return Ending(
+            report=self._report,
+            boot_seconds=now if self._multi_user_at is None else self._multi_user_at,
+            reason=reason,
+            diagnosis=words,
+            screen_text=self._screen_text,
+            screenshot=self._screenshot(),
+        )
+
+    def _screenshot(self) -> bytes:
+        if not self._is_active():
+            return b""
+        stream = self._domain.connect().newStream(0)
+        picture = bytearray()
+
+        def take(_stream: object, data: bytes, _opaque: object) -> int:
+            picture.extend(data)
+            return 0
+
+        try:
+            self._domain.screenshot(stream, 0, 0)
+            stream.recvAll(take, None)
+            stream.finish()
+            return png_of(bytes(picture))
+        except (libvirt.libvirtError, ValueError) as error:
+            self._running.log.warning("no picture of the screen (%r): %s", bytes(picture[:16]), error)
+            return b""

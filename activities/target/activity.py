@@ -1,0 +1,177 @@
+"""Define the migrated guest as a libvirt domain, and take it back. Disks are never deleted here."""
+
+import uuid
+from datetime import UTC, datetime
+
+import libvirt
+from temporalio import activity
+
+from hyperctl.activities.acceleration import Acceleration, probe_acceleration
+from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.settings import HostSettings
+from hyperctl.activities.target.domain import (
+    DomainDisk,
+    DomainSpec,
+    Provenance,
+    domain_name,
+    domain_uuid,
+    domain_xml,
+    runs_on_q35,
+    source_uuid,
+)
+from hyperctl.activities.target.firmware import FirmwareFiles, find_firmware
+from hyperctl.activities.target.libvirt_host import connect, find_domain, find_network, job_of
+from hyperctl.activities.target.network import HostBridge, LibvirtNetwork, libvirt_networks, sources_of
+from hyperctl.workflows.contract import (
+    IMPORT_DOMAIN,
+    REMOVE_DOMAIN,
+    DiscardInput,
+    ImportInput,
+    ImportResult,
+    Nothing,
+)
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.guest import GuestSystem
+from hyperctl.workflows.machine import Firmware, Machine
+from hyperctl.workflows.status import Phase
+
+
+class TargetActivities:
+    """`import_domain` and its undo."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        self._settings = settings
+
+    @activity.defn(name=IMPORT_DOMAIN.name, no_thread_cancel_exception=True)
+    def import_domain(self, argument: ImportInput) -> ImportResult:
+        with attempt(Phase.IMPORT, argument.job_id, self._settings.log_dir) as running:
+            return import_domain(argument, self._settings.libvirt_uri, running)
+
+    @activity.defn(name=REMOVE_DOMAIN.name, no_thread_cancel_exception=True)
+    def remove_domain(self, argument: DiscardInput) -> Nothing:
+        with attempt(Phase.IMPORT, argument.job_id, self._settings.log_dir) as running:
+            remove_domain(argument.job_id, argument.domain_name, self._settings.libvirt_uri, running)
+            return Nothing()
+
+
+def import_domain(argument: ImportInput, libvirt_uri: str, running: Attempt) -> ImportResult:
+    """Define the domain, and start it if asked.
+
+    A domain of that name which this job defined before is taken as it is. Raises `DOMAIN_EXISTS` for one
+    that it did not define, `LIBVIRT_UNREACHABLE`, `LIBVIRT_REFUSED` and `HOST_INCAPABLE` (no firmware).
+    """
+    running.report(message=f"defining the domain {argument.domain_name}")
+    name = domain_name(argument.domain_name)
+    sources = sources_of(argument.machine, argument.network_map)
+    acceleration = probe_acceleration(running)
+    with connect(libvirt_uri) as connection:
+        domain = find_domain(connection, name)
+        if domain is not None and job_of(domain) != argument.job_id:
+            raise domain_exists(name)
+        if domain is None:
+            identity = _free_uuid(connection, argument)
+            xml = domain_xml(_specification(argument, name, sources, identity, acceleration))
+            running.log.info("domain:\n%s", xml)
+            domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        warnings = _prepare_networks(connection, libvirt_networks(sources), start=argument.start)
+        running.checkpoint()
+        if argument.start and not domain.isActive():
+            domain.create()
+        return ImportResult(
+            domain=name,
+            domain_uuid=domain.UUIDString(),
+            started=bool(domain.isActive()),
+            warnings=warnings,
+        )
+
+
+def remove_domain(job_id: str, name: str, libvirt_uri: str, running: Attempt) -> None:
+    """Stop and undefine the domain that this job defined, with its firmware variables.
+
+    One that it did not define is left alone, and one that is gone is no error.
+    """
+    with connect(libvirt_uri) as connection:
+        domain = find_domain(connection, domain_name(name))
+        if domain is None:
+            return
+        if job_of(domain) != job_id:
+            running.log.info("the domain %s was not made by this job and stays", name)
+            return
+        if domain.isActive():
+            domain.destroy()
+        domain.undefineFlags(
+            libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+            | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        )
+
+
+def domain_exists(name: str) -> HyperctlError:
+    return HyperctlError(
+        ErrorCode.DOMAIN_EXISTS,
+        f"libvirt already has a domain {name!r} that is not this migration's",
+        f"Rename it (virsh domrename {name!r} NEW-NAME) or remove it, then try again.",
+    )
+
+
+def firmware_for(machine: Machine, guest: GuestSystem | None) -> FirmwareFiles | None:
+    """The firmware that the machine needs on this host; None for BIOS. Raises `HOST_INCAPABLE`."""
+    if machine.firmware is not Firmware.EFI:
+        return None
+    files = find_firmware(secure_boot=machine.secure_boot, q35=runs_on_q35(machine, guest))
+    if files is None:
+        kind = "UEFI firmware with Secure Boot" if machine.secure_boot else "UEFI firmware"
+        raise HyperctlError(
+            ErrorCode.HOST_INCAPABLE,
+            f"{machine.name} boots by UEFI and this host has no {kind} for virtual machines",
+            "Install it (Debian, Ubuntu: apt install ovmf; Fedora, RHEL: dnf install edk2-ovmf).",
+        )
+    return files
+
+
+def _specification(
+    argument: ImportInput,
+    name: str,
+    sources: tuple[LibvirtNetwork | HostBridge, ...],
+    identity: uuid.UUID,
+    acceleration: Acceleration,
+) -> DomainSpec:
+    disks = sorted(argument.disks, key=lambda disk: disk.index)
+    return DomainSpec(
+        name=name,
+        uuid=identity,
+        machine=argument.machine,
+        guest=argument.guest,
+        disks=tuple(DomainDisk(disk.path, disk.format) for disk in disks),
+        nic_sources=sources,
+        domain_type=acceleration.domain_type,
+        provenance=Provenance(argument.job_id, datetime.now(UTC)),
+        firmware=firmware_for(argument.machine, argument.guest),
+    )
+
+
+def _free_uuid(connection: libvirt.virConnect, argument: ImportInput) -> uuid.UUID:
+    """The source's own, which its guest has seen as its hardware's, unless a clone has it already."""
+    original = source_uuid(argument.machine)
+    if original is not None and str(original) not in {
+        domain.UUIDString() for domain in connection.listAllDomains()
+    }:
+        return original
+    return domain_uuid(argument.job_id)
+
+
+def _prepare_networks(
+    connection: libvirt.virConnect, names: tuple[str, ...], *, start: bool
+) -> tuple[str, ...]:
+    """Start the networks that a started domain needs; otherwise say which are down."""
+    warnings: list[str] = []
+    for name in names:
+        network = find_network(connection, name)
+        if network is None:
+            warnings.append(f"libvirt has no network {name!r}: define it before starting the domain")
+        elif not network.isActive() and start:
+            network.create()
+            warnings.append(f"the libvirt network {name!r} was down and has been started")
+        elif not network.isActive():
+            warnings.append(f"the libvirt network {name!r} is down: virsh net-start {name}")
+    return tuple(warnings)

@@ -1,0 +1,227 @@
+"""A virtual machine's properties, as the property collector gives them, in our own words. Pure."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyVmomi import vim
+
+from hyperctl.workflows.machine import Firmware, Machine, MachineDisk, MachineNic, PowerState
+
+MACHINE_PATHS = (
+    "name",
+    "config.annotation",
+    "config.bootOptions",
+    "config.changeVersion",
+    "config.firmware",
+    "config.guestFullName",
+    "config.guestId",
+    "config.hardware",
+    "config.keyId",
+    "config.template",
+    "config.uuid",
+    "config.version",
+    "guest.hostName",
+    "guest.net",
+    "layoutEx.disk",
+    "layoutEx.file",
+    "network",
+    "runtime.connectionState",
+    "runtime.consolidationNeeded",
+    "runtime.host",
+    "runtime.powerState",
+    "snapshot.currentSnapshot",
+    "summary.storage.committed",
+)
+
+_CONTROLLERS: tuple[tuple[Any, str], ...] = (
+    (vim.vm.device.ParaVirtualSCSIController, "pvscsi"),
+    (vim.vm.device.VirtualLsiLogicSASController, "lsisas"),
+    (vim.vm.device.VirtualLsiLogicController, "lsilogic"),
+    (vim.vm.device.VirtualBusLogicController, "buslogic"),
+    (vim.vm.device.VirtualAHCIController, "ahci"),
+    (vim.vm.device.VirtualNVMEController, "nvme"),
+    (vim.vm.device.VirtualIDEController, "ide"),
+)
+_ADAPTERS: tuple[tuple[Any, str], ...] = (
+    (vim.vm.device.VirtualVmxnet3, "vmxnet3"),
+    (vim.vm.device.VirtualVmxnet2, "vmxnet2"),
+    (vim.vm.device.VirtualVmxnet, "vmxnet"),
+    (vim.vm.device.VirtualE1000e, "e1000e"),
+    (vim.vm.device.VirtualE1000, "e1000"),
+    (vim.vm.device.VirtualPCNet32, "pcnet32"),
+    (vim.vm.device.VirtualSriovEthernetCard, "sriov"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMachine:
+    """A machine with what only the source side needs to know of it."""
+
+    machine: Machine
+    reference: Any
+    """The managed object."""
+    change_version: str
+    """Changes with every change of the configuration."""
+    connection_state: str
+    last_start: str = ""
+    """The newest event of its being powered on or resumed; empty where none is known."""
+    is_template: bool = False
+    is_encrypted: bool = False
+    needs_consolidation: bool = False
+    has_snapshots: bool = False
+    has_tpm: bool = False
+    independent_disks: tuple[str, ...] = ()
+    """Labels, as of the following two."""
+    physical_rdms: tuple[str, ...] = ()
+    shared_disks: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """Names the state of the machine that its disks are copied in: another one, and they may differ."""
+        return f"{self.change_version} {self.last_start}"
+
+
+def read_hardware(
+    reference: Any,
+    values: Mapping[str, Any],
+    names: Mapping[str, str],
+    datacenter: str,
+    last_start: str = "",
+) -> SourceMachine:
+    """Build the machine from the properties of `MACHINE_PATHS` and the names of hosts and networks."""
+    hardware = values["config.hardware"]
+    devices = list(hardware.device or ())
+    disks = [device for device in devices if isinstance(device, vim.vm.device.VirtualDisk)]
+    boot = values.get("config.bootOptions")
+    host = values.get("runtime.host")
+    allocated = _allocated_by_disk(values)
+    known = all(disk.key in allocated for disk in disks)
+    machine_disks = tuple(_disk(disk, devices, allocated.get(disk.key, 0)) for disk in disks)
+    capacity = sum(disk.capacity_bytes for disk in machine_disks)
+    committed = sum(allocated.values()) if known else values.get("summary.storage.committed") or capacity
+    addresses = _addresses(values.get("guest.net") or ())
+    machine = Machine(
+        name=values["name"],
+        moref=reference._GetMoId(),
+        datacenter=datacenter,
+        uuid=values.get("config.uuid") or "",
+        guest_id=values.get("config.guestId") or "",
+        guest_full_name=values.get("config.guestFullName") or "",
+        host_name=values.get("guest.hostName") or "",
+        firmware=Firmware(values.get("config.firmware") or Firmware.BIOS),
+        secure_boot=bool(boot and boot.efiSecureBootEnabled),
+        memory_bytes=hardware.memoryMB << 20,
+        vcpus=hardware.numCPU,
+        cores_per_socket=hardware.numCoresPerSocket or 1,
+        power_state=PowerState(values["runtime.powerState"]),
+        hardware_version=values.get("config.version") or "",
+        esxi_host=names.get(host._GetMoId(), "") if host else "",
+        disks=machine_disks,
+        nics=tuple(
+            _nic(device, names, addresses)
+            for device in devices
+            if isinstance(device, vim.vm.device.VirtualEthernetCard)
+        ),
+        allocated_bytes=min(committed, capacity),
+        annotation=values.get("config.annotation") or "",
+    )
+    return SourceMachine(
+        machine=machine,
+        reference=reference,
+        change_version=values.get("config.changeVersion") or "",
+        connection_state=str(values.get("runtime.connectionState") or "connected"),
+        last_start=last_start,
+        is_template=bool(values.get("config.template")),
+        is_encrypted=values.get("config.keyId") is not None or any(_is_encrypted(disk) for disk in disks),
+        needs_consolidation=bool(values.get("runtime.consolidationNeeded")),
+        has_snapshots=values.get("snapshot.currentSnapshot") is not None,
+        has_tpm=any(isinstance(device, vim.vm.device.VirtualTPM) for device in devices),
+        independent_disks=_labels(disks, _is_independent),
+        physical_rdms=_labels(disks, _is_physical_rdm),
+        shared_disks=_labels(disks, _is_shared),
+    )
+
+
+def _labels(disks: list[Any], applies: Any) -> tuple[str, ...]:
+    return tuple(disk.deviceInfo.label for disk in disks if applies(disk))
+
+
+def _is_physical_rdm(disk: Any) -> bool:
+    return getattr(disk.backing, "compatibilityMode", None) == "physicalMode"
+
+
+def _is_independent(disk: Any) -> bool:
+    mode = getattr(disk.backing, "diskMode", None) or ""
+    return str(mode).startswith("independent") and not _is_physical_rdm(disk)
+
+
+def _is_encrypted(disk: Any) -> bool:
+    return getattr(disk.backing, "keyId", None) is not None
+
+
+def _is_shared(disk: Any) -> bool:
+    return getattr(disk.backing, "sharing", None) == "sharingMultiWriter"
+
+
+def _disk(disk: Any, devices: list[Any], allocated_bytes: int) -> MachineDisk:
+    controller = next((device for device in devices if device.key == disk.controllerKey), None)
+    capacity = disk.capacityInBytes or disk.capacityInKB << 10
+    return MachineDisk(
+        key=disk.key,
+        label=disk.deviceInfo.label,
+        file_name=getattr(disk.backing, "fileName", "") or "",
+        capacity_bytes=capacity,
+        controller=next((name for kind, name in _CONTROLLERS if isinstance(controller, kind)), "unknown"),
+        controller_bus=getattr(controller, "busNumber", 0) or 0,
+        unit=disk.unitNumber or 0,
+        allocated_bytes=min(allocated_bytes, capacity),
+    )
+
+
+def _allocated_by_disk(values: Mapping[str, Any]) -> dict[int, int]:
+    """Bytes on the datastore by disk key: the files of the disk's whole backing chain."""
+    sizes = {file.key: file.size for file in values.get("layoutEx.file") or ()}
+    return {
+        disk.key: sum(sizes.get(key, 0) for link in disk.chain or () for key in link.fileKey or ())
+        for disk in values.get("layoutEx.disk") or ()
+    }
+
+
+def _addresses(reports: Any) -> dict[str, tuple[str, ...]]:
+    """Addresses with prefix length by MAC, without link-local ones, as the guest's tools reported them."""
+    found: dict[str, tuple[str, ...]] = {}
+    for report in reports:
+        configured = report.ipConfig.ipAddress if report.ipConfig else ()
+        usable = [
+            f"{item.ipAddress}/{item.prefixLength}"
+            for item in configured or ()
+            if not ipaddress.ip_address(item.ipAddress.split("%")[0]).is_link_local
+        ]
+        if report.macAddress:
+            mac = report.macAddress.lower()
+            found[mac] = (*found.get(mac, ()), *usable)
+    return found
+
+
+def _nic(device: Any, names: Mapping[str, str], addresses: Mapping[str, tuple[str, ...]]) -> MachineNic:
+    mac = (device.macAddress or "").lower()
+    return MachineNic(
+        key=device.key,
+        label=device.deviceInfo.label,
+        mac=mac,
+        network=_network(device.backing, names),
+        adapter=next((name for kind, name in _ADAPTERS if isinstance(device, kind)), "unknown"),
+        connected=device.connectable is None or bool(device.connectable.startConnected),
+        addresses=addresses.get(mac, ()),
+    )
+
+
+def _network(backing: Any, names: Mapping[str, str]) -> str:
+    """The network's name; a distributed port group's key is its reference."""
+    port = getattr(backing, "port", None)
+    if port is not None:
+        return names.get(port.portgroupKey or "", port.portgroupKey or "")
+    opaque = getattr(backing, "opaqueNetworkId", None)
+    return getattr(backing, "deviceName", None) or opaque or ""

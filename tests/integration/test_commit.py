@@ -1,0 +1,184 @@
+"""Merging overlays into bases with the real qemu-img, killed at any moment."""
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.commit import MARKER, commit, commit_begun
+from hyperctl.activities.staging import Staging
+from hyperctl.workflows.contract import CommitInput
+from hyperctl.workflows.disk import ConvertedDisk
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.status import Phase
+
+MIB = 1 << 20
+CAPACITY = 256 * MIB
+CHANGED = 96 * MIB
+"""Much enough that a merge takes long enough to be killed in."""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest of two disks after its conversion, and what its disks must hold after the merge."""
+
+    staging: Staging
+    argument: CommitInput
+    expected: tuple[str, ...]
+
+
+def run(*argv: str) -> None:
+    subprocess.run(argv, check=True, timeout=120)
+
+
+def digest(image: Path, image_format: str) -> str:
+    """The content of an image as its guest sees it."""
+    raw = image.with_name(f"{image.name}.seen")
+    run("qemu-img", "convert", "-f", image_format, "-O", "raw", str(image), str(raw))
+    try:
+        with raw.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    finally:
+        raw.unlink()
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    staging = Staging(tmp_path, "job-1")
+    staging.create()
+    disks = []
+    for index in (1, 2):
+        base, overlay = staging.image(index), staging.overlay(index)
+        with base.open("wb") as file:
+            file.truncate(CAPACITY)
+            file.seek(16 * MIB * index)
+            file.write(os.urandom(2 * MIB))
+        base.chmod(0o640)
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(base), str(overlay))
+        commands = [f"write -P {0x40 + index} 8M {CHANGED}", f"write -z {16 * index}M 1M"]
+        run("qemu-io", "-f", "qcow2", *(part for c in commands for part in ("-c", c)), str(overlay))
+        disks.append(
+            ConvertedDisk(
+                index=index, base=str(base), base_format="raw", overlay=str(overlay), capacity_bytes=CAPACITY
+            )
+        )
+    argument = CommitInput(
+        job_id="job-1", output_dir=str(tmp_path), vm_name="web/01", date="2026-01-17", disks=tuple(disks)
+    )
+    return Guest(staging, argument, tuple(digest(Path(disk.overlay), "qcow2") for disk in disks))
+
+
+def attempt() -> Attempt:
+    return Attempt(Phase.IMPORT, logging.getLogger("test"))
+
+
+def check(guest: Guest) -> None:
+    """The folder is complete and right, and asking again changes nothing."""
+    result = commit(guest.argument, attempt())
+    folder = Path(guest.argument.output_dir) / "2026-01-17" / "web_01"
+    assert result.folder == str(folder)
+    assert [Path(disk.path).name for disk in result.disks] == ["disk1.raw", "disk2.raw"]
+    assert sorted(path.name for path in folder.iterdir()) == ["disk1.raw", "disk2.raw"]
+    for disk, expected in zip(result.disks, guest.expected, strict=True):
+        path = Path(disk.path)
+        assert digest(path, "raw") == expected
+        status = path.stat()
+        assert status.st_mode & 0o777 == 0o600
+        assert status.st_blocks * 512 < CAPACITY, "the image must stay sparse"
+    assert commit(guest.argument, attempt()) == result
+
+
+def test_overlays_become_part_of_the_images(guest: Guest) -> None:
+    check(guest)
+    begun = commit_begun(guest.staging)
+    assert begun is not None
+    assert all(Path(disk.base).exists() for disk in guest.argument.disks), "earlier records name them"
+
+
+def test_killed_at_any_moment_it_is_simply_done_again(guest: Guest, tmp_path: Path) -> None:
+    """kill -9 of the whole process group, a little later each time, until one run gets to its end."""
+    document = tmp_path / "input.json"
+    document.write_text(guest.argument.model_dump_json())
+    programme = (
+        "import sys, logging; from pathlib import Path; from hyperctl.activities.attempt import Attempt;"
+        "from hyperctl.activities.commit import commit; from hyperctl.workflows.contract import CommitInput;"
+        "from hyperctl.workflows.status import Phase;"
+        "argument = CommitInput.model_validate_json(Path(sys.argv[1]).read_bytes()); print('ready', flush=True);"
+        "commit(argument, Attempt(Phase.IMPORT, logging.getLogger('child')))"
+    )
+    killed_in_the_middle = 0
+    for milliseconds in (0, 40, 80, 120, 160, 200, 260, 320, 400, 500, 700, 900):
+        process = subprocess.Popen(
+            [sys.executable, "-c", programme, str(document)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(milliseconds / 1000)
+        ended = process.poll() is not None
+        children = _children(process.pid)
+        process.kill()
+        process.wait()
+        for child in children:
+            _kill(child)
+        if ended:
+            break
+        killed_in_the_middle += commit_begun(guest.staging) is not None
+        seen = [digest(Path(disk.overlay), "qcow2") for disk in guest.argument.disks]
+        assert tuple(seen) == guest.expected, "base and overlay together are the converted disk at any moment"
+    assert killed_in_the_middle, "no kill hit a merge: the test shows nothing"
+    check(guest)
+
+
+def _children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in text.read_text().split()] if text.exists() else []
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, 9)
+    except ProcessLookupError:
+        return
+    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+        time.sleep(0.01)
+
+
+def test_a_cancel_leaves_it_to_be_done_again(guest: Guest) -> None:
+    running = attempt()
+    running.stop()
+    with pytest.raises(BaseException, match="stopped"):
+        commit(guest.argument, running)
+    check(guest)
+
+
+def test_images_of_another_migration_are_never_touched(guest: Guest) -> None:
+    folder = Path(guest.argument.output_dir) / "2026-01-17" / "web_01"
+    folder.mkdir(parents=True)
+    (folder / "disk1.raw").write_text("precious")
+    before = [digest(Path(disk.base), "raw") for disk in guest.argument.disks]
+    with pytest.raises(HyperctlError) as refused:
+        commit(guest.argument, attempt())
+    assert refused.value.code is ErrorCode.OUTPUT_EXISTS
+    assert (folder / "disk1.raw").read_text() == "precious"
+    assert not (guest.staging.folder / MARKER).exists()
+    assert [digest(Path(disk.base), "raw") for disk in guest.argument.disks] == before
+
+
+def test_an_overlay_over_another_base_is_refused(guest: Guest, tmp_path: Path) -> None:
+    victim = tmp_path / "victim.raw"
+    victim.write_bytes(bytes(MIB))
+    overlay = guest.argument.disks[1].overlay
+    run("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", str(victim), overlay)
+    with pytest.raises(HyperctlError) as refused:
+        commit(guest.argument, attempt())
+    assert refused.value.code is ErrorCode.IMAGE_INVALID
+    assert str(victim) in str(refused.value)
+    assert victim.read_bytes() == bytes(MIB)
+    assert not (guest.staging.folder / MARKER).exists()

@@ -1,0 +1,191 @@
+"""The domain XML: golden files, and what they cannot show."""
+
+import uuid
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from hyperctl.activities.target.domain import (
+    METADATA_NAMESPACE,
+    BackingImage,
+    DomainDisk,
+    DomainSpec,
+    Provenance,
+    TrialConsole,
+    disk_device,
+    domain_name,
+    domain_uuid,
+    domain_xml,
+    runs_on_q35,
+    source_uuid,
+)
+from hyperctl.activities.target.firmware import FirmwareFiles
+from hyperctl.activities.target.network import (
+    DeadEnd,
+    HostBridge,
+    LibvirtNetwork,
+    libvirt_networks,
+    map_network,
+    sources_of,
+)
+from hyperctl.workflows.machine import Firmware
+from tests.unit.machines import GIB, guest, machine, nic
+
+PLAIN = DomainSpec(
+    name="web-server-01",
+    uuid=uuid.UUID("42130b6c-1d6f-4c3a-9f3e-0a1b2c3d4e5f"),
+    machine=machine(annotation="The shop's front.\nOwner: web team"),
+    guest=guest(),
+    disks=(DomainDisk("/var/lib/hyper2kvm/output/2026-01-17/web-server-01/disk1.raw", "raw"),),
+    nic_sources=(LibvirtNetwork("default"),),
+    domain_type="kvm",
+    provenance=Provenance("job-0123456789", datetime(2026, 1, 17, 12, 30, tzinfo=UTC)),
+)
+SECURE = replace(
+    PLAIN,
+    name="db-01",
+    machine=machine(
+        name="db-01",
+        firmware=Firmware.EFI,
+        secure_boot=True,
+        memory_bytes=16 * GIB,
+        vcpus=8,
+        cores_per_socket=4,
+        nics=(nic(1), nic(2, network="Storage"), nic(3, connected=False)),
+    ),
+    disks=(DomainDisk("/srv/db-01/disk1.raw", "raw"), DomainDisk("/srv/db-01/disk2.qcow2", "qcow2")),
+    nic_sources=(LibvirtNetwork("default"), HostBridge("br0"), LibvirtNetwork("lab")),
+    domain_type="qemu",
+    firmware=FirmwareFiles(
+        "/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd", secure_boot=True
+    ),
+)
+OLD = replace(PLAIN, name="old-01", guest=guest("centos", 6), domain_type="qemu")
+UEFI = replace(
+    PLAIN,
+    name="uefi-01",
+    machine=machine(name="uefi-01", firmware=Firmware.EFI),
+    domain_type="qemu",
+    firmware=FirmwareFiles("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+)
+HOSTILE = replace(
+    PLAIN,
+    name='a <b> & "c"',
+    machine=machine(name='a <b> & "c"', annotation="</description><devices/>\x00\x1b ☃ ]]>"),
+    guest=None,
+    domain_type="qemu",
+)
+TRIAL = replace(
+    PLAIN,
+    name="hyperctl-proof-job-0123456789",
+    domain_type="qemu",
+    disks=(
+        DomainDisk(
+            "/srv/.jobs/j/proof/disk1.qcow2",
+            "qcow2",
+            (
+                BackingImage("/srv/.jobs/j/disk1.overlay.qcow2", "qcow2"),
+                BackingImage("/srv/.jobs/j/disk1.raw", "raw"),
+            ),
+        ),
+    ),
+    nic_sources=(DeadEnd("127.1.2.3", 40001, "127.1.2.3", 40002),),
+    memory_bytes=512 << 20,
+    vcpus=1,
+    trial=TrialConsole(
+        serial_file="/srv/.jobs/j/proof/serial.log",
+        report_file="/srv/.jobs/j/proof/report.txt",
+        report_channel="org.hyperctl.proof.0",
+        qemu_label="+64055:+64055",
+    ),
+)
+GOLDEN = {
+    "bios.xml": PLAIN,
+    "uefi.xml": UEFI,
+    "uefi-secure-boot.xml": SECURE,
+    "i440fx.xml": OLD,
+    "special-characters.xml": HOSTILE,
+    "trial.xml": TRIAL,
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden(name: str, golden: Callable[[str, str], None]) -> None:
+    golden(name, domain_xml(GOLDEN[name]))
+
+
+def test_the_metadata_names_the_job() -> None:
+    migration = ET.fromstring(domain_xml(PLAIN)).find(f"metadata/{{{METADATA_NAMESPACE}}}migration")
+    assert migration is not None
+    assert migration.get("job") == "job-0123456789"
+
+
+def test_text_from_the_source_cannot_leave_its_element() -> None:
+    domain = ET.fromstring(domain_xml(HOSTILE))
+    assert domain.findtext("name") == 'a <b> & "c"'
+    assert domain.findtext("description") == "</description><devices/> ☃ ]]>"
+    assert len(domain.findall("devices")) == 1
+
+
+def test_a_trial_has_no_way_in_or_out() -> None:
+    domain = ET.fromstring(domain_xml(TRIAL))
+    assert [interface.get("type") for interface in domain.iterfind("devices/interface")] == ["udp"]
+    assert domain.find("devices/graphics") is None
+    label = domain.find("seclabel")
+    assert label is not None
+    assert label.get("relabel") == "no", "libvirt would make qemu the owner of the verified images"
+
+
+def test_a_trial_of_a_nic_that_was_disconnected_has_its_link_up() -> None:
+    unplugged = replace(TRIAL, machine=machine(nics=(nic(connected=False),)))
+    assert ET.fromstring(domain_xml(unplugged)).find("devices/interface/link") is None
+
+
+def test_cores_that_do_not_divide_the_processors_become_sockets() -> None:
+    odd = replace(PLAIN, machine=machine(vcpus=3, cores_per_socket=2))
+    topology = ET.fromstring(domain_xml(odd)).find("cpu/topology")
+    assert topology is not None
+    assert (topology.get("sockets"), topology.get("cores")) == ("3", "1")
+
+
+@pytest.mark.parametrize(
+    ("distribution", "version", "q35"),
+    [("debian", 8, False), ("debian", 9, True), ("ubuntu", 14, False), ("ubuntu", 22, True),
+     ("centos", 6, False), ("rhel", 7, True), ("arch", 0, True)],
+)  # fmt: skip
+def test_old_guests_get_the_old_machine_type(distribution: str, version: int, q35: bool) -> None:
+    assert runs_on_q35(machine(), guest(distribution, version)) is q35
+    assert runs_on_q35(machine(firmware=Firmware.EFI, secure_boot=True), guest(distribution, version))
+
+
+@pytest.mark.parametrize(("index", "name"), [(0, "vda"), (25, "vdz"), (26, "vdaa"), (701, "vdzz")])
+def test_disk_devices(index: int, name: str) -> None:
+    assert disk_device(index) == name
+
+
+def test_a_spec_that_contradicts_itself_is_refused() -> None:
+    with pytest.raises(ValueError, match="NIC"):
+        domain_xml(replace(PLAIN, nic_sources=()))
+    with pytest.raises(ValueError, match="disks"):
+        domain_xml(replace(PLAIN, disks=()))
+
+
+def test_names_and_identities() -> None:
+    assert domain_name("shop/front\n") == "shop_front_"
+    assert domain_name(" / ") == "_"
+    assert domain_uuid("job-1") == domain_uuid("job-1") != domain_uuid("job-2")
+    assert domain_uuid("job-1") != domain_uuid("job-1", "proof")
+    assert source_uuid(machine()) == PLAIN.uuid
+    assert source_uuid(machine(uuid="")) is None
+
+
+def test_networks_are_mapped_and_others_go_to_default() -> None:
+    mapping = {"Storage": "bridge:br0", "Lab": "lab"}
+    assert map_network("Storage", mapping) == HostBridge("br0")
+    assert map_network("Lab", mapping) == LibvirtNetwork("lab")
+    assert map_network("VM Network", mapping) == LibvirtNetwork("default")
+    several = machine(nics=(nic(1, network="Lab"), nic(2), nic(3), nic(4, network="Storage")))
+    assert libvirt_networks(sources_of(several, mapping)) == ("lab", "default")

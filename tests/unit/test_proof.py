@@ -1,0 +1,307 @@
+"""The boot proof without a boot: reading reports, judging them, diagnosing consoles, pictures."""
+
+import struct
+import subprocess
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyperctl.activities.prove.console import diagnose, readable
+from hyperctl.activities.prove.dead_end import dead_ends
+from hyperctl.activities.prove.inject import with_serial_console
+from hyperctl.activities.prove.report import GuestReport, parse_fstab, reports_in
+from hyperctl.activities.prove.reporter import PORT_NAME, SCRIPT
+from hyperctl.activities.prove.screen import png_from_ppm, png_of, text_from_vga
+from hyperctl.activities.prove.verdict import judge
+from hyperctl.workflows.request import ProveMode
+from tests.unit.machines import machine, nic
+
+NOW = 1_800_000_000
+REPORT = f"""HYPERCTL-PROOF-BEGIN full
+@ state
+running
+@ units
+active
+active
+inactive
+inactive
+@ failed
+@ jobs
+@ kernel
+6.1.0-1-amd64
+@ uptime
+41.07 60.21
+@ clock
+{NOW + 3}
+@ mounts
+/dev/vda2 / ext4 rw,relatime 0 0
+/dev/vda1 /boot ext4 rw 0 0
+/dev/mapper/vg--data-srv /srv/my\\040files xfs rw 0 0
+@ fstab
+# <source> <target>
+UUID=aaaa / ext4 errors=remount-ro 0 1
+UUID=bbbb /boot ext4 defaults 0 2
+/dev/vg-data/srv /srv/my\\040files xfs defaults 0 0
+LABEL=swap none swap sw 0 0
+nas:/export /mnt/nas nfs defaults 0 0
+/dev/sdb1 /mnt/usb ext4 nofail 0 0
+@ swaps
+Filename				Type		Size		Used		Priority
+/dev/vda3                               partition	262140		0		-2
+@ names
+/dev/disk/by-uuid/aaaa /dev/vda2
+/dev/disk/by-label/swap /dev/vda3
+/dev/mapper/vg--data-srv /dev/dm-0
+@ links
+lo|00:00:00:00:00:00||0|
+ens192|00:50:56:aa:bb:01||1|
+ens224|00:50:56:aa:bb:02|00:50:56:aa:bb:02|1|
+bond0|00:50:56:aa:bb:02||0|ens224
+bond0.7|00:50:56:aa:bb:02||0|bond0
+@ addresses
+1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever preferred_lft forever
+2: ens192    inet 192.0.2.10/24 brd 192.0.2.255 scope global ens192\\       valid_lft forever
+2: ens192    inet6 2001:db8::0010/64 scope global \\       valid_lft forever
+2: ens192    inet6 fe80::250:56ff:feaa:bb01/64 scope link \\       valid_lft forever
+2: ens192    inet6 2001:db8::99/64 scope global tentative \\       valid_lft forever
+5: bond0.7@bond0    inet 192.0.2.11/24 scope global bond0.7\\       valid_lft forever
+@ routes
+default via 192.0.2.1 dev ens192 onlink
+192.0.2.0/24 dev ens192 proto kernel scope link src 192.0.2.10
+@ network
+static address 192.0.2.10/24
+static address 192.0.2.11/24
+HYPERCTL-PROOF-END
+"""
+TWO_NICS = machine(nics=(nic(1, addresses=("192.0.2.10/24", "2001:db8::10/64")), nic(2)))
+
+
+def report() -> GuestReport:
+    return reports_in(REPORT)[-1]
+
+
+def changed(old: str, new: str) -> GuestReport:
+    assert old in REPORT
+    return reports_in(REPORT.replace(old, new))[-1]
+
+
+def problems(of: GuestReport, mode: ProveMode = ProveMode.FULL) -> str:
+    return "; ".join(judge(of, TWO_NICS, mode, NOW).problems)
+
+
+def test_a_healthy_guest_passes() -> None:
+    found = report()
+    judgement = judge(found, TWO_NICS, ProveMode.FULL, NOW)
+    assert judgement.problems == ()
+    assert judgement.warnings == ()
+    assert judgement.multi_user
+    assert found.kernel == "6.1.0-1-amd64"
+    assert found.default_routes == ("default via 192.0.2.1 dev ens192 onlink",)
+
+
+def test_every_fstab_entry_is_told_and_required_ones_count() -> None:
+    mounts = {mount.target: mount for mount in judge(report(), TWO_NICS, ProveMode.FULL, NOW).mounts}
+    assert {target for target, mount in mounts.items() if mount.active} == {
+        "/",
+        "/boot",
+        "/srv/my files",
+        "none",
+    }
+    assert {target for target, mount in mounts.items() if not mount.required} == {"/mnt/nas", "/mnt/usb"}
+
+
+def test_a_mount_that_is_missing() -> None:
+    assert "/boot (ext4) of the guest's fstab is not active: UUID=bbbb" in problems(
+        changed("/dev/vda1 /boot ext4 rw 0 0\n", "")
+    )
+
+
+def test_swap_is_found_by_its_device() -> None:
+    assert "swap of the guest's fstab is not active" in problems(changed("/dev/vda3    ", "/dev/vda4    "))
+
+
+def test_addresses_on_a_vlan_over_a_bond_belong_to_the_nic_below() -> None:
+    nics = judge(report(), TWO_NICS, ProveMode.FULL, NOW).nics
+    assert [(found.name, found.addresses) for found in nics] == [
+        ("ens192", ("192.0.2.10/24", "2001:db8::10/64")),
+        ("ens224", ("192.0.2.11/24",)),
+    ]
+
+
+def test_a_static_address_that_is_missing_is_a_problem() -> None:
+    found = changed("inet 192.0.2.10/24", "inet 192.0.2.110/24")
+    assert "ens192 (00:50:56:aa:bb:01) lacks 192.0.2.10/24" in problems(found)
+    asks = changed("static address 192.0.2.11/24\n", "dynamic iface ens224 inet dhcp\n")
+    assert problems(asks) == "", "asking for addresses is no fault"
+
+
+def test_an_address_that_only_a_network_can_give_is_a_warning() -> None:
+    text = REPORT.replace("5: bond0.7@bond0    inet 192.0.2.11/24", "5: bond0.7@bond0    inet 169.254.1.1/16")
+    text = text.replace("static address 192.0.2.11/24\n", "dynamic iface bond0.7 inet dhcp\n")
+    text = text.replace("@ failed\n", "@ failed\nnetworking.service loaded failed failed Raise interfaces\n")
+    judgement = judge(reports_in(text)[-1], TWO_NICS, ProveMode.FULL, NOW)
+    assert judgement.problems == ()
+    assert "ens224 (00:50:56:aa:bb:02) lacks 192.0.2.11/24" in judgement.warnings[0]
+    static = text.replace("dynamic iface", "static address 192.0.2.11/24\ndynamic iface")
+    assert "lacks 192.0.2.11/24" in problems(reports_in(static)[-1]), "it stands in the configuration"
+
+
+def test_a_nic_that_the_guest_does_not_have() -> None:
+    assert "no network interface for the NIC 00:50:56:aa:bb:01" in problems(
+        changed("ens192|00:50:56:aa:bb:01||1|\n", "")
+    )
+
+
+def test_failed_units_of_boot_storage_and_network_count() -> None:
+    unit = "● {} loaded failed failed Something"
+    for name in ("networking.service", "srv.mount", "systemd-modules-load.service", "lvm2-monitor.service"):
+        assert f"the unit {name} has failed" in problems(
+            changed("@ failed\n", f"@ failed\n{unit.format(name)}\n")
+        )
+    found = changed("@ failed\n", "@ failed\nntpsec.service loaded failed failed Time\nmnt-nas.mount x\n")
+    judgement = judge(found, TWO_NICS, ProveMode.FULL, NOW)
+    assert judgement.problems == ()
+    assert len(judgement.warnings) == 2
+    assert found.failed_units == ("ntpsec.service", "mnt-nas.mount")
+
+
+def test_emergency_mode_names_what_failed() -> None:
+    text = REPORT.replace("active\nactive\ninactive\ninactive", "inactive\ninactive\nactive\ninactive")
+    text = text.replace("@ failed\n", "@ failed\nsrv.mount loaded failed failed /srv\n")
+    for mode in ProveMode.FULL, ProveMode.BOOT:
+        assert "the guest ended in emergency mode (srv.mount)" in problems(reports_in(text)[-1], mode)
+
+
+def test_mode_boot_asks_for_multi_user_only() -> None:
+    broken = changed("/dev/vda1 /boot ext4 rw 0 0\n", "")
+    assert problems(broken, ProveMode.BOOT) == ""
+    assert judge(broken, TWO_NICS, ProveMode.BOOT, NOW).warnings
+    assert problems(changed("active\nactive\n", "activating\ninactive\n"), ProveMode.BOOT)
+
+
+def test_a_clock_far_off_is_a_warning() -> None:
+    (warning,) = judge(report(), TWO_NICS, ProveMode.FULL, NOW - 7200).warnings
+    assert "+7203 s off" in warning
+
+
+def test_only_complete_reports_count() -> None:
+    waiting = REPORT.replace("BEGIN full", "BEGIN waiting")
+    found = reports_in("noise\n" + waiting + REPORT + REPORT.partition("@ mounts")[0])
+    assert [one.full for one in found] == [False, True]
+    assert reports_in("") == []
+
+
+@given(st.text(alphabet=st.sampled_from("@ \n|:=/.\\0189abHN-%é\x00"), max_size=300))
+def test_whatever_a_guest_says_is_judged(text: str) -> None:
+    names = ("units", "failed", "jobs", "mounts", "fstab", "swaps", "names", "links", "addresses", "clock")
+    body = "\n".join(f"@ {name}\n{text}" for name in names)
+    for found in reports_in(f"HYPERCTL-PROOF-BEGIN full\n{body}\nHYPERCTL-PROOF-END\n"):
+        assert judge(found, TWO_NICS, ProveMode.FULL, NOW).problems
+
+
+def test_fstab() -> None:
+    entries = parse_fstab("#c\n\nUUID=1 / ext4\n/dev/sr0 /media/a\\040b iso9660 ro,noauto 0 0\nshort line\n")
+    assert [(entry.target, entry.required) for entry in entries] == [("/", True), ("/media/a b", False)]
+
+
+def test_the_reporter_is_a_shell_script_for_the_right_port() -> None:
+    subprocess.run(["sh", "-n"], input=SCRIPT, text=True, check=True, timeout=10)
+    assert f'"{PORT_NAME}"' in SCRIPT
+
+
+@pytest.mark.parametrize(
+    ("said", "words", "final"),
+    [
+        (
+            "ALERT!  /dev/sda2 does not exist.  Dropping to a shell!\n(initramfs) ",
+            "waited for /dev/sda2",
+            True,
+        ),
+        ("ALERT!  UUID=11-22 does not exist.", "waited for UUID=11-22", True),
+        ("dracut-initqueue[3]: Warning: /dev/sda2 does not exist", "dracut waited for /dev/sda2", True),
+        ("[1.0] Kernel panic - not syncing: Attempted to kill init!", "kernel panic: Attempted", True),
+        (
+            "[1.0] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+            "could not mount the root filesystem on unknown-block(0,0)",
+            True,
+        ),
+        ("error: no such device: 1-2.\nEntering rescue mode...\ngrub rescue> ", "no such device: 1-2", True),
+        (
+            "Booting from Hard Disk...\nBoot failed: not a bootable disk\n\nNo bootable device.",
+            "no bootable",
+            True,
+        ),
+        ("UEFI Interactive Shell v2.2", "opened its shell", True),
+        ("You are in emergency mode. After logging in", "emergency mode", False),
+        ("[DEPEND] Dependency failed for /srv.", "has failed: /srv", False),
+        ("Debian GNU/Linux 12 web ttyS0\n\nweb login: ", "a login prompt appeared", False),
+    ],
+)
+def test_diagnosis(said: str, words: str, final: bool) -> None:
+    found = diagnose("", said)
+    assert found is not None
+    assert words in found.words
+    assert found.final is final
+
+
+def test_a_console_that_is_well_has_no_diagnosis() -> None:
+    assert diagnose("[    0.0] Linux version 6.1\nbegin: mounting root", "SeaBIOS") is None
+    assert diagnose(readable(b"\x1b[0;1;31mYou are in\x1b[0m emergency mode\r\n")) is not None
+
+
+def test_a_serial_console_is_added_where_none_is_named() -> None:
+    before = "menuentry 'x' {\n\tlinux\t/vmlinuz root=UUID=1 ro quiet\n\tinitrd\t/initrd\n}\n"
+    after = with_serial_console(before)
+    assert "ro quiet console=tty0 console=ttyS0,115200\n\tinitrd\t/initrd\n" in after
+    assert with_serial_console(after) == after
+    kept = "\tlinux /vmlinuz console=ttyS1\n"
+    assert with_serial_console(kept) == kept
+    assert with_serial_console("options root=/dev/vda2\n").endswith("console=ttyS0,115200\n")
+    assert with_serial_console("  linux_gfx_mode=keep\n") == "  linux_gfx_mode=keep\n"
+
+
+def test_a_picture_becomes_a_png() -> None:
+    pixels = bytes(range(12))
+    png = png_from_ppm(b"P6\n# made by qemu\n2 2\n255\n" + pixels)
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", png[16:24]) == (2, 2)
+    length = struct.unpack(">I", png[33:37])[0]
+    assert zlib.decompress(png[41 : 41 + length]) == b"\0" + pixels[:6] + b"\0" + pixels[6:]
+    assert png_of(png) == png
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        b"",
+        b"P5\n2 2\n255\n0000",
+        b"P6\n2 2\n65535\n" + bytes(24),
+        b"P6\n9 9\n255\n" + bytes(12),
+        b"P6\n0 2\n255\n",
+        b"P6\n-2 2\n255\n" + bytes(12),
+        b"P6\n999999999 1\n255\n" + bytes(9),
+    ],
+)
+def test_what_is_no_picture_is_refused(picture: bytes) -> None:
+    with pytest.raises(ValueError, match="PPM"):
+        png_from_ppm(picture)
+
+
+def test_the_text_screen_is_read_and_pixels_are_not() -> None:
+    cells = bytearray(b" \x07" * 2000)
+    for position, character in enumerate(b"grub rescue>"):
+        cells[160 + position * 2] = character
+    assert text_from_vga(bytes(cells)) == "grub rescue>"
+    assert text_from_vga(bytes(4000)) == ""
+    assert text_from_vga(bytes(range(256)) * 16) == ""
+    assert text_from_vga(b"short") == ""
+
+
+def test_dead_ends_are_held_on_loopback() -> None:
+    with dead_ends(2) as ends:
+        first, second = ends
+        assert first.sink_address.startswith("127.")
+        assert (first.sink_address, first.sink_port) != (second.sink_address, second.sink_port)
+        assert first.sink_port != first.local_port
