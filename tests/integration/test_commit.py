@@ -110,7 +110,8 @@ def test_killed_at_any_moment_it_is_simply_done_again(guest: Guest, tmp_path: Pa
         "import sys, logging; from pathlib import Path; from hyperctl.activities.attempt import Attempt;"
         "from hyperctl.activities.commit import commit; from hyperctl.workflows.contract import CommitInput;"
         "from hyperctl.workflows.status import Phase;"
-        "argument = CommitInput.model_validate_json(Path(sys.argv[1]).read_bytes()); print('ready', flush=True);"
+        "argument = CommitInput.model_validate_json(Path(sys.argv[1]).read_bytes());"
+        "print('ready', flush=True);"
         "commit(argument, Attempt(Phase.IMPORT, logging.getLogger('child')))"
     )
     killed_in_the_middle = 0
