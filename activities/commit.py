@@ -10,6 +10,7 @@ are links to the staged ones, so that the records of the earlier steps stay true
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,6 +28,7 @@ from hyperctl.workflows.status import DiskProgress, Phase
 STEP = COMMIT_CONVERSION.name
 MARKER = f"{STEP}.begun"
 COMMIT_TIMEOUT_SECONDS = 6 * 3600.0
+LOCK_TIMEOUT_SECONDS = 3600.0
 FOLDER_MODE = 0o711
 """qemu runs as a user of its own and must pass through; only the owner may list."""
 
@@ -178,6 +180,7 @@ def _merge(disk: ConvertedDisk, disks: tuple[ConvertedDisk, ...], running: Attem
         )
         for other in disks
     )
+    _wait_until_free(disk, running)
     running.report(message=f"merging the conversion into disk {disk.index}", disks=progress)
     try:
         run(
@@ -198,6 +201,21 @@ def _merge(disk: ConvertedDisk, disks: tuple[ConvertedDisk, ...], running: Attem
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _wait_until_free(disk: ConvertedDisk, running: Attempt) -> None:
+    """A worker that was killed leaves its qemu-img behind, which holds the images' locks until it is done."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
+    argv = ["qemu-img", "info", "--backing-chain", "-f", "qcow2", disk.overlay]
+    while (locked := run(argv, running, timeout_seconds=60, check=False)).returncode != 0:
+        readable = run([*argv, "--force-share"], running, timeout_seconds=60, check=False).returncode == 0
+        if not readable or time.monotonic() > deadline:
+            raise HyperctlError(
+                ErrorCode.STORAGE_FAILED, f"{disk.overlay} cannot be opened: {locked.complaint}"
+            )
+        running.report(message=f"disk {disk.index} is in use by another process; waiting for its end")
+        time.sleep(1)
+        running.checkpoint()
 
 
 def _publish(disks: tuple[ConvertedDisk, ...], staging: Staging, folder: Path) -> None:

@@ -89,10 +89,10 @@ class StepRunner:
         """Wait until it is over; on a cancel, or on a pause where that may interrupt it, end it first."""
         try:
             await workflow.wait_condition(lambda: handle.done() or (interruptible and self.paused))
-        finally:
-            if not handle.done():
-                handle.cancel()
-                await workflow.wait_condition(handle.done)
+        except asyncio.CancelledError:
+            await _end(handle)
+            raise
+        await _end(handle)
 
     async def retrying(self, step: Callable[[], Awaitable[T]]) -> T:
         """Run a step and, by the request's policy, run it again when it has failed for a passing reason."""
@@ -126,3 +126,10 @@ class StepRunner:
         finally:
             self.waiting = None
             self._on_change()
+
+
+async def _end(handle: workflow.ActivityHandle[ResultT]) -> None:
+    """Cancel it where it still runs, and wait until it has put its things away."""
+    if not handle.done():
+        handle.cancel()
+        await workflow.wait_condition(handle.done)

@@ -1,21 +1,23 @@
-"""`hyperctl`: the one command. What a package plugs in under `hyperctl.commands` is a subcommand too."""
+"""`hyperctl`: the entry point. What a package plugs in under `hyperctl.commands` is a subcommand too."""
 
+import sys
 from importlib.metadata import entry_points
 
-import typer
+from hyperctl.client.cli.jobs import app
+from hyperctl.client.errors import ClientError
 
 COMMAND_GROUP = "hyperctl.commands"
-
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.callback()
-def hyperctl() -> None:
-    """Moves virtual machines from vSphere to KVM and proves that they arrived."""
+EXIT_UNREACHABLE = 3
 
 
 def main() -> None:
     """Run the command line; commands of other packages, such as the worker, are found by entry point."""
     for entry in entry_points(group=COMMAND_GROUP):
         app.command(entry.name)(entry.load())
-    app()
+    try:
+        app()
+    except ClientError as error:
+        print(f"hyperctl: {error}", file=sys.stderr)
+        if error.hint:
+            print(error.hint, file=sys.stderr)
+        sys.exit(EXIT_UNREACHABLE)

@@ -1,8 +1,10 @@
 """Merging overlays into bases with the real qemu-img, killed at any moment."""
 
+import contextlib
 import hashlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -102,32 +104,47 @@ def test_overlays_become_part_of_the_images(guest: Guest) -> None:
     assert all(Path(disk.base).exists() for disk in guest.argument.disks), "earlier records name them"
 
 
-def test_killed_at_any_moment_it_is_simply_done_again(guest: Guest, tmp_path: Path) -> None:
-    """kill -9 of the whole process group, a little later each time, until one run gets to its end."""
-    document = tmp_path / "input.json"
+PROGRAMME = """
+import logging, sys
+from pathlib import Path
+from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.commit import commit
+from hyperctl.workflows.contract import CommitInput
+from hyperctl.workflows.status import Phase
+
+argument = CommitInput.model_validate_json(Path(sys.argv[1]).read_bytes())
+print("ready", flush=True)
+commit(argument, Attempt(Phase.IMPORT, logging.getLogger("child")))
+"""
+
+
+def start(guest: Guest) -> subprocess.Popen[str]:
+    """A process that commits, and has got as far as beginning."""
+    document = Path(guest.argument.output_dir) / "input.json"
     document.write_text(guest.argument.model_dump_json())
-    programme = (
-        "import sys, logging; from pathlib import Path; from hyperctl.activities.attempt import Attempt;"
-        "from hyperctl.activities.commit import commit; from hyperctl.workflows.contract import CommitInput;"
-        "from hyperctl.workflows.status import Phase;"
-        "argument = CommitInput.model_validate_json(Path(sys.argv[1]).read_bytes());"
-        "print('ready', flush=True);"
-        "commit(argument, Attempt(Phase.IMPORT, logging.getLogger('child')))"
-    )
+    argv = [sys.executable, "-c", PROGRAMME, str(document)]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_killed_at_any_moment_it_is_simply_done_again(guest: Guest) -> None:
+    """kill -9 of all its processes, a little later each time, until one run gets to its end."""
     killed_in_the_middle = 0
     for milliseconds in (0, 40, 80, 120, 160, 200, 260, 320, 400, 500, 700, 900):
-        process = subprocess.Popen(
-            [sys.executable, "-c", programme, str(document)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        process = start(guest)
         time.sleep(milliseconds / 1000)
         ended = process.poll() is not None
+        if not ended:
+            process.send_signal(signal.SIGSTOP)  # so that it starts no further child
         children = _children(process.pid)
         process.kill()
         process.wait()
         for child in children:
-            _kill(child)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        _wait_until_unlocked(guest)
         if ended:
             break
         killed_in_the_middle += commit_begun(guest.staging) is not None
@@ -137,18 +154,30 @@ def test_killed_at_any_moment_it_is_simply_done_again(guest: Guest, tmp_path: Pa
     check(guest)
 
 
+def test_a_qemu_img_that_outlives_its_worker_is_waited_for(guest: Guest) -> None:
+    process = start(guest)
+    deadline = time.monotonic() + 20
+    while commit_begun(guest.staging) is None or not _children(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    check(guest)
+
+
 def _children(pid: int) -> list[int]:
     text = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(child) for child in text.read_text().split()] if text.exists() else []
 
 
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, 9)
-    except ProcessLookupError:
-        return
-    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
-        time.sleep(0.01)
+def _wait_until_unlocked(guest: Guest) -> None:
+    """A killed process holds its locks for as long as the kernel takes to end it."""
+    deadline = time.monotonic() + 30
+    for disk in guest.argument.disks:
+        argv = ["qemu-img", "info", "--backing-chain", "-f", "qcow2", disk.overlay]
+        while subprocess.run(argv, capture_output=True, check=False, timeout=60).returncode:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_a_cancel_leaves_it_to_be_done_again(guest: Guest) -> None:

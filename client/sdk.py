@@ -1,0 +1,185 @@
+"""The Python client: start migrations, find them, watch them. `Migration` is the handle on one.
+
+client = await MigrationClient.connect()
+migration = await client.start(MigrationRequest(vm_name="db-1", vcenter=VCenter(server="vc.example.com")))
+async for status in migration.watch():
+    print(status.status, status.phase)
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.common import Priority as TemporalPriority
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from hyperctl.client.config import Configuration, Temporal
+from hyperctl.client.connection import Connection, connect, translate
+from hyperctl.client.errors import ClientError, JobConflict, JobNotFound
+from hyperctl.client.migration import Migration, Origin
+from hyperctl.client.observe import is_open, job_status
+from hyperctl.client.visibility import WORKFLOW_TYPE, JobSummary, find_vm, list_jobs
+from hyperctl.workflows import attributes
+from hyperctl.workflows.queues import WORKFLOW_QUEUE
+from hyperctl.workflows.request import MigrationRequest
+from hyperctl.workflows.status import JobStatus, MigrationResult
+
+__all__ = ["JobSummary", "Migration", "MigrationClient", "Origin"]
+
+START_ATTEMPTS = 5
+
+
+class MigrationClient:
+    """Connected to one Temporal namespace. Safe to use from many tasks at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @classmethod
+    async def connect(
+        cls,
+        address: str | None = None,
+        namespace: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Self:
+        """Connect; what is not given comes from the environment and the user's configuration.
+
+        Raises `TemporalUnreachable`, naming the address, `ConfigurationError` or `ClientError`.
+        """
+        given = {"address": address, "namespace": namespace, "timeout": timeout_seconds}
+        known = {key: value for key, value in given.items() if value is not None}
+        settings = Temporal() if len(known) == len(given) else Configuration.load().daemons.temporal
+        return cls(await connect(settings.model_copy(update=known)))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Nothing is held that has to be given back: Temporal's client closes with the process."""
+
+    async def start(
+        self, request: MigrationRequest, *, job_id: str | None = None, again: bool = False
+    ) -> Migration:
+        """Start a migration, or attach to it; `Migration.origin` says which.
+
+        The job id follows from what is migrated, so that the same request twice is one migration. One that
+        is under way is attached to; one that has failed or was cancelled goes on from what is on disk; one
+        that is completed is not done again unless `again` is set.
+        """
+        job_id = job_id or request.job_id
+        for _ in range(START_ATTEMPTS):
+            migration = await self._start_once(request, job_id, again)
+            if migration is not None:
+                return migration
+        raise JobConflict(f"{job_id} is started and ended again and again by somebody else")
+
+    async def retry(self, job_id: str) -> Migration:
+        """Start a failed or cancelled migration again, as it was asked for the last time.
+
+        Raises `JobNotFound`, or `JobConflict` when there is nothing to retry.
+        """
+        migration = await self.get(job_id)
+        description = await migration.describe()
+        if is_open(description):
+            raise JobConflict(
+                f"{job_id} is under way: it is {job_status(description)}",
+                f"A wait before the next try ends with: hyperctl retry-now --job {job_id}",
+            )
+        if description.status is WorkflowExecutionStatus.COMPLETED:
+            raise JobConflict(
+                f"{job_id} is completed; there is nothing to retry",
+                "`hyperctl convert --again` does a whole migration again.",
+            )
+        return await self.start(await migration.request(), job_id=job_id)
+
+    async def get(self, job_id: str) -> Migration:
+        """The migration of that id. Raises `JobNotFound`."""
+        migration = Migration(self.connection, job_id)
+        await migration.describe()
+        return migration
+
+    async def find_by_vm(self, vm_name: str, vcenter: str | None = None) -> Migration:
+        """The migration of a VM. Raises `JobNotFound` with the nearest names, or `JobAmbiguous`."""
+        return await self.get(await find_vm(self.connection, vm_name, vcenter))
+
+    async def list(
+        self,
+        *,
+        status: JobStatus | None = None,
+        vcenter: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+    ) -> Sequence[JobSummary]:
+        """Migrations, the newest first. Temporal's lists lag behind by up to a second or two."""
+        return await list_jobs(
+            self.connection, status=status, vcenter=vcenter, vm_name=None, since=since, limit=limit
+        )
+
+    async def _start_once(self, request: MigrationRequest, job_id: str, again: bool) -> Migration | None:
+        """None where somebody else was quicker and it has to be looked at anew."""
+        origin = Origin.STARTED
+        existing = Migration(self.connection, job_id)
+        try:
+            description = await existing.describe()
+        except JobNotFound:
+            pass
+        else:
+            if is_open(description):
+                return Migration(self.connection, job_id, Origin.ATTACHED)
+            if description.status is not WorkflowExecutionStatus.COMPLETED:
+                origin = Origin.RETRIED
+            elif not again:
+                return Migration(self.connection, job_id, Origin.FINISHED)
+        try:
+            await self._start_workflow(request, job_id, again, _attributes(request))
+        except WorkflowAlreadyStartedError:
+            return None
+        return Migration(self.connection, job_id, origin)
+
+    async def _start_workflow(
+        self, request: MigrationRequest, job_id: str, again: bool, known: TypedSearchAttributes | None
+    ) -> None:
+        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+        try:
+            await self.connection.client.start_workflow(
+                WORKFLOW_TYPE,
+                request,
+                id=job_id,
+                task_queue=WORKFLOW_QUEUE,
+                result_type=MigrationResult,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else reuse,
+                search_attributes=known,
+                static_summary=f"{request.vm_name} from {request.vcenter.server}"[:200],
+                priority=TemporalPriority(priority_key=request.priority.temporal_key),
+                rpc_timeout=self.connection.timeout,
+            )
+        except RPCError as error:
+            if error.status is RPCStatusCode.INVALID_ARGUMENT and known is not None:
+                # A namespace without our search attributes; the first worker registers them, and the
+                # workflow sets them for itself.
+                await self._start_workflow(request, job_id, again, None)
+                return
+            if error.status is RPCStatusCode.INVALID_ARGUMENT:
+                raise ClientError(f"Temporal takes no such job: {error.message}") from error
+            raise translate(error, self.connection.settings) from error
+
+
+def _attributes(request: MigrationRequest) -> TypedSearchAttributes:
+    """Set at the start already, so that lists know a job that no worker has taken yet."""
+    values = {
+        attributes.STATUS: str(JobStatus.PENDING),
+        attributes.PRIORITY: str(request.priority),
+        attributes.VM_NAME: request.vm_name,
+        attributes.VCENTER: request.vcenter.server,
+        attributes.REQUESTED_BY: request.requested_by,
+    }
+    return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in values.items() if value])
