@@ -133,3 +133,5 @@ async def _end(handle: workflow.ActivityHandle[ResultT]) -> None:
     if not handle.done():
         handle.cancel()
         await workflow.wait_condition(handle.done)
+        if not handle.cancelled():
+            handle.exception()  # looked at, so that asyncio does not report it as overlooked
