@@ -9,17 +9,17 @@ from pathlib import Path
 from deploy.dev.layout import cache_dir
 
 
-def kept(name: str) -> Path:
+def kept(name: str, shelf: str = "bin") -> Path:
     """The folder of one build in the cache; it exists only when the build was complete."""
-    return cache_dir() / "bin" / name
+    return cache_dir() / shelf / name
 
 
-def keep(name: str, build: Callable[[Path], None]) -> Path:
+def keep(name: str, build: Callable[[Path], None], shelf: str = "bin") -> Path:
     """Build into a new folder and put it under its name in one step; what is there already stays.
 
     Two builds of the same name may run at once: the first to finish is kept.
     """
-    final = kept(name)
+    final = kept(name, shelf)
     if final.is_dir():
         return final
     final.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploy.dev.environment import SYSTEM_PYTHON, environment_is_current
-from deploy.dev.layout import BUILD, ROOT
+from deploy.dev.layout import BUILD, ROOT, VENV
 from deploy.dev.simulator import find_vcenter
 from deploy.dev.steps import Step, StepFailed, Steps
 from deploy.dev.temporal_server import find_temporal
@@ -96,7 +96,12 @@ def _steps() -> tuple[Step, ...]:
             after=("go",),
             find=lambda: _text(find_vcenter()),
         ),
-        Step("guest", "the source guest", (SYSTEM_PYTHON, "deploy/dev/guest/build.py", "--cache")),
+        Step(
+            "guest",
+            "the source guest",
+            (str(VENV / "bin" / "python"), "-m", "deploy.dev.guest.build", "--cache"),
+            after=("venv",),
+        ),
     )
 
 
