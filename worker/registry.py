@@ -5,6 +5,7 @@ from typing import Any
 
 from hyperctl.activities.cleanup import CleanUpActivities
 from hyperctl.activities.commit import CommitActivities
+from hyperctl.activities.convert.activity import ConvertActivities
 from hyperctl.activities.export.activity import ExportActivities
 from hyperctl.activities.logs import LogActivities
 from hyperctl.activities.plan_source import PlanSourceActivities
@@ -26,6 +27,7 @@ def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
     plan_source = PlanSourceActivities(settings)
     export = ExportActivities(settings)
     verify = VerifyActivities(settings)
+    convert = ConvertActivities(settings)
     prove = ProveActivities(settings)
     commit = CommitActivities(settings)
     clean_up = CleanUpActivities(settings)
@@ -36,6 +38,8 @@ def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
         Role.EXPORT: [plan_source.plan_source, export.export_disks, export.discard_copy],
         Role.VERIFY: [verify.verify_disks],
         Role.CONVERT: [
+            convert.convert_guest,
+            convert.discard_conversion,
             prove.prove_boot,
             commit.commit_conversion,
             clean_up.clean_up,

@@ -1,0 +1,155 @@
+"""`convert_guest` and its undo."""
+
+import sys
+import time
+
+from pydantic import ValidationError
+from temporalio import activity
+
+from hyperctl.activities.acceleration import libguestfs_environment, probe_acceleration
+from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.commit import commit_begun
+from hyperctl.activities.convert.order import Event, Order
+from hyperctl.activities.convert.overlay import fresh_overlays, make_durable, remove_overlays
+from hyperctl.activities.process import ProcessError, run
+from hyperctl.activities.settings import HostSettings
+from hyperctl.activities.staging import Staging
+from hyperctl.workflows.contract import (
+    CONVERT_GUEST,
+    DISCARD_CONVERSION,
+    PROVE_BOOT,
+    ConvertInput,
+    ConvertResult,
+    DiscardInput,
+    Nothing,
+)
+from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
+from hyperctl.workflows.guest import GuestSystem, StepOutcome
+from hyperctl.workflows.status import Phase
+
+STEP = CONVERT_GUEST.name
+CHILD = "hyperctl.activities.convert.child"
+TIMEOUT_SECONDS = 3600.0
+
+
+class ConvertActivities:
+    """`convert_guest`, `discard_conversion`."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        self._settings = settings
+
+    @activity.defn(name=CONVERT_GUEST.name, no_thread_cancel_exception=True)
+    def convert_guest(self, argument: ConvertInput) -> ConvertResult:
+        with attempt(Phase.CONVERT, argument.job_id, self._settings.log_dir) as running:
+            return convert_guest(argument, running)
+
+    @activity.defn(name=DISCARD_CONVERSION.name, no_thread_cancel_exception=True)
+    def discard_conversion(self, argument: DiscardInput) -> Nothing:
+        """Throw overlays and records away, unless they are being merged into the images."""
+        staging = Staging(argument.output_dir, argument.job_id)
+        if staging.folder.is_dir() and commit_begun(staging) is None:
+            staging.forget(STEP, PROVE_BOOT.name)
+            remove_overlays(staging)
+        return Nothing()
+
+
+def convert_guest(argument: ConvertInput, running: Attempt) -> ConvertResult:
+    """Convert in overlays over the landed images, which stay as they were verified.
+
+    A conversion that was finished before is not done again; a half-done one is begun anew. Raises
+    `GUEST_UNSUPPORTED` or `CONVERSION_FAILED`, with no overlay left.
+    """
+    staging = Staging(argument.output_dir, argument.job_id)
+    known = staging.finished(STEP, ConvertResult)
+    if known is not None and all(staging.overlay(disk.index).exists() for disk in known.disks):
+        running.log.info("converted before")
+        return known
+    if commit_begun(staging) is not None:
+        raise HyperctlError(
+            ErrorCode.STORAGE_FAILED,
+            f"an overlay in {staging.folder} is gone while it was being merged into its image",
+            "`hyperctl cancel --discard` removes what is left; a new migration copies the disks again.",
+        )
+    started = time.monotonic()
+    staging.forget(STEP, PROVE_BOOT.name)
+    disks = fresh_overlays(argument.disks, staging, running)
+    try:
+        order = Order(
+            machine=argument.machine, overlays=tuple(disk.overlay for disk in disks), fix=argument.fix
+        )
+        conversation = _Conversation(running)
+        _run_child(order, conversation, running)
+        guest, steps = conversation.outcome(argument.machine.name)
+    except BaseException:
+        remove_overlays(staging)
+        raise
+    make_durable(disks)
+    seconds = round(time.monotonic() - started, 1)
+    result = ConvertResult(disks=disks, guest=guest, steps=steps, duration_seconds=seconds)
+    staging.finish(STEP, result)
+    return result
+
+
+def _run_child(order: Order, conversation: "_Conversation", running: Attempt) -> None:
+    """libguestfs works in a process of its own, which a cancel can kill with its appliance."""
+    running.report(message="opening the guest's disks")
+    environment = libguestfs_environment(probe_acceleration(running))
+    try:
+        run(
+            [sys.executable, "-m", CHILD],
+            running,
+            timeout_seconds=TIMEOUT_SECONDS,
+            stdin=order.model_dump_json().encode(),
+            environment=environment,
+            on_line=conversation.hear,
+        )
+    except ProcessError as error:
+        if conversation.refused:
+            return
+        raise HyperctlError(
+            ErrorCode.CONVERSION_FAILED,
+            f"the disks of {order.machine.name} could not be worked on: {error}",
+            "The job's log has libguestfs' own words. The copied disks are kept: `hyperctl retry` goes on "
+            "from them.",
+        ) from error
+
+
+class _Conversation:
+    """What the child says, told on as progress."""
+
+    def __init__(self, running: Attempt) -> None:
+        self._running = running
+        self._steps: list[StepOutcome] = []
+        self._guest: GuestSystem | None = None
+        self.refused: Failure | None = None
+
+    def hear(self, line: str) -> None:
+        try:
+            event = Event.model_validate_json(line)
+        except ValidationError:
+            self._running.log.info("%s", line)
+            return
+        if event.begun:
+            self._running.report(current_step=event.begun.value, message=event.begun.value.replace("_", " "))
+        elif event.ended:
+            ended = event.ended
+            self._steps.append(ended)
+            self._running.log.info("%s: %s: %s", ended.step, ended.outcome, ended.detail)
+            for warning in ended.warnings:
+                self._running.log.warning("%s: %s", ended.step, warning)
+            for path in ended.changed:
+                self._running.log.info("%s changed %s", ended.step, path)
+            self._running.report(steps=tuple(self._steps), current_step="")
+        elif event.guest:
+            self._guest = event.guest
+        elif event.refused:
+            self.refused = event.refused
+
+    def outcome(self, vm_name: str) -> tuple[GuestSystem, tuple[StepOutcome, ...]]:
+        if self.refused:
+            raise HyperctlError(self.refused.code, f"{vm_name}: {self.refused.message}", self.refused.hint)
+        if self._guest is None:
+            raise HyperctlError(
+                ErrorCode.CONVERSION_FAILED, f"{vm_name}: the conversion ended without a result"
+            )
+        return self._guest, tuple(self._steps)

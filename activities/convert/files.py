@@ -1,0 +1,66 @@
+"""Reading and writing the guest's files, bounded, through libguestfs."""
+
+import guestfs
+
+from hyperctl.activities.convert.work import Work
+
+LARGEST_TEXT_BYTES = 2 << 20
+SELINUX_ATTRIBUTE = "security.selinux"
+
+
+class GuestFiles:
+    """The guest's mounted filesystems. Text keeps bytes that are no UTF-8 as they are."""
+
+    def __init__(self, guest: guestfs.GuestFS) -> None:
+        self.guest = guest
+
+    def text(self, path: str) -> str | None:
+        """A configuration file's content, or None where there is no such regular file or it is far too long."""
+        if not self.guest.is_file(path, followsymlinks=True) or self.size(path) > LARGEST_TEXT_BYTES:
+            return None
+        content: bytes = self.guest.read_file(path)
+        return content.decode("utf-8", "surrogateescape")
+
+    def size(self, path: str) -> int:
+        return int(self.guest.filesize(path))
+
+    def is_folder(self, path: str) -> bool:
+        return bool(self.guest.is_dir(path, followsymlinks=True))
+
+    def exists(self, path: str) -> bool:
+        return bool(self.guest.exists(path))
+
+    def matching(self, *patterns: str) -> list[str]:
+        """Paths that match any of the glob patterns, in order; folders without their slash."""
+        found = {path.rstrip("/") for pattern in patterns for path in self.guest.glob_expand(pattern)}
+        return sorted(found)
+
+    def replace(self, path: str, text: str, work: Work) -> None:
+        """Write a file that exists; owner, mode and labels stay."""
+        self.guest.write(path, text.encode("utf-8", "surrogateescape"))
+        work.changed.append(path)
+
+    def create(self, path: str, text: str, work: Work, mode: int = 0o644) -> None:
+        """Write a new file with the SELinux label of its folder, where there are such labels."""
+        folder = path.rpartition("/")[0]
+        self.guest.mkdir_p(folder)
+        self.guest.write(path, text.encode("utf-8", "surrogateescape"))
+        self.guest.chmod(mode, path)
+        self._label_like(folder, path)
+        work.changed.append(path)
+
+    def edit(self, path: str, text: str, work: Work) -> bool:
+        """Write a file if its content is another; says whether it was."""
+        if self.text(path) == text:
+            return False
+        if self.exists(path):
+            self.replace(path, text, work)
+        else:
+            self.create(path, text, work)
+        return True
+
+    def _label_like(self, model: str, path: str) -> None:
+        labels = {one["attrname"]: one["attrval"] for one in self.guest.lgetxattrs(model)}
+        label = labels.get(SELINUX_ATTRIBUTE)
+        if label:
+            self.guest.lsetxattr(SELINUX_ATTRIBUTE, label, len(label), path)

@@ -1,0 +1,119 @@
+"""Boot entries that find their root filesystem, and a loader that the firmware finds."""
+
+import re
+
+from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux.arguments import stable_arguments, unresolved_root
+from hyperctl.activities.convert.refusal import StepFailed
+from hyperctl.activities.convert.work import Work
+from hyperctl.workflows.machine import Firmware
+
+ENTRIES = (
+    "/boot/grub/grub.cfg",
+    "/boot/grub2/grub.cfg",
+    "/boot/grub/menu.lst",
+    "/boot/grub/grub.conf",
+    "/boot/efi/EFI/*/grub.cfg",
+    "/boot/loader/entries/*.conf",
+    "/boot/efi/loader/entries/*.conf",
+    "/efi/loader/entries/*.conf",
+    "/boot/extlinux/extlinux.conf",
+)
+"""What a boot loader reads."""
+SETTINGS = ("/etc/default/grub", "/etc/default/grub.d/*.cfg", "/etc/kernel/cmdline")
+"""What the guest makes the entries from."""
+ENVIRONMENTS = ("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv")
+ENVIRONMENT_BYTES = 1024
+DEVICE_MAPS = ("/boot/grub/device.map", "/boot/grub2/device.map")
+FALLBACK = "EFI/BOOT/BOOTX64.EFI"
+ESP_PLACES = ("/boot/efi", "/efi", "/boot")
+
+_BY_DEVICE = re.compile(r"^(\s*(?:export\s+)?GRUB_DISABLE_LINUX_UUID=[\"']?)true", re.MULTILINE)
+_MAPPED = re.compile(r"^(\s*\(hd\d+\)\s+)/dev/(?:sd|hd)([a-z])\b", re.MULTILINE)
+
+
+def update_bootloader(inspected: Inspected, work: Work) -> None:
+    """Entries, their sources and device.map by names that stay true; the fallback loader for UEFI.
+
+    Raises `StepFailed` when no boot loader's entries are there, or an entry's root device is unknown.
+    """
+    files, names = inspected.files, inspected.names
+    entries = files.matching(*ENTRIES)
+    if not entries:
+        raise StepFailed("no configuration of GRUB, systemd-boot or extlinux was found in /boot")
+    for path in [*entries, *files.matching(*SETTINGS)]:
+        text = files.text(path)
+        if text is None:
+            continue
+        if device := unresolved_root(text, names):
+            raise StepFailed(f"{path} boots from {device}, which is not on the disks that were copied")
+        changed = stable_arguments(text, names)
+        if path not in entries:
+            changed = by_uuid(changed)
+        if files.edit(path, changed, work):
+            work.done.append(f"{path} by UUID")
+    for path in files.matching(*ENVIRONMENTS):
+        text = files.text(path)
+        if text is not None and files.edit(
+            path, environment_block(text, stable_arguments(text, names)), work
+        ):
+            work.done.append(f"{path} by UUID")
+    for path in files.matching(*DEVICE_MAPS):
+        text = files.text(path)
+        if text is not None and files.edit(path, device_map(text), work):
+            work.done.append(f"{path} for virtio")
+    if inspected.machine.firmware is Firmware.EFI:
+        _ensure_fallback(inspected, work)
+
+
+def by_uuid(settings: str) -> str:
+    """GRUB's settings with `root=` by UUID from the next update on."""
+    return _BY_DEVICE.sub(r"\1false", settings)
+
+
+def device_map(text: str) -> str:
+    """GRUB's device.map with disks as virtio names them."""
+    return _MAPPED.sub(r"\1/dev/vd\2", text)
+
+
+def environment_block(before: str, after: str) -> str:
+    """GRUB's environment block, which is exactly as long as it was (grub-editenv: filled up with `#`).
+
+    Raises `StepFailed` when it has grown beyond that.
+    """
+    if after == before:
+        return before
+    body = after.rstrip("#")
+    size = max(ENVIRONMENT_BYTES, len(before))
+    if len(body) > size:
+        raise StepFailed("GRUB's environment block has no room for its arguments by UUID")
+    return body + "#" * (size - len(body))
+
+
+def _ensure_fallback(inspected: Inspected, work: Work) -> None:
+    """Put the loader where a firmware looks that has no entry for it: the new machine's NVRAM is empty."""
+    files = inspected.files
+    place = next((place for place in ESP_PLACES if files.is_folder(f"{place}/EFI")), None)
+    if place is None:
+        raise StepFailed("the firmware is UEFI, and no EFI system partition with a loader was found")
+    esp_files = {path.lower(): path for path in files.matching(f"{place}/EFI/*/*", f"{place}/EFI/*/*.*")}
+    if f"{place}/{FALLBACK}".lower() in esp_files:
+        return
+    for shim, loader in (("shimx64.efi", "grubx64.efi"), ("", "grubx64.efi"), ("", "systemd-bootx64.efi")):
+        wanted = shim or loader
+        found = next((path for low, path in esp_files.items() if low.endswith(f"/{wanted}")), None)
+        if found is None:
+            continue
+        folder = f"{place}/EFI/BOOT"
+        files.guest.mkdir_p(folder)
+        files.guest.cp(found, f"{place}/{FALLBACK}")
+        work.changed.append(f"{place}/{FALLBACK}")
+        if shim:
+            source = found.rpartition("/")[0]
+            for name in (loader, "mmx64.efi"):
+                if f"{source}/{name}".lower() in esp_files:
+                    files.guest.cp(f"{source}/{name}", f"{folder}/{name}")
+                    work.changed.append(f"{folder}/{name}")
+        work.done.append(f"{found} also as {FALLBACK}")
+        return
+    raise StepFailed(f"no boot loader was found in {place}/EFI")

@@ -1,0 +1,219 @@
+"""Virtio in the initramfs of every kernel, by one more cpio segment behind what is there."""
+
+import gzip
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux.arguments import stable_arguments
+from hyperctl.activities.convert.linux.cpio import (
+    Archive,
+    CpioError,
+    Entry,
+    folders_above,
+    padding,
+    read_archive,
+    write_segment,
+)
+from hyperctl.activities.convert.linux.kernels import VIRTIO_STORAGE, Kernel, module_name
+from hyperctl.activities.convert.refusal import StepFailed
+from hyperctl.activities.convert.work import Work
+
+LARGEST_INITRAMFS_BYTES = 1 << 30
+LZ4_END_KNOWN_SINCE = (5, 11)
+"""Kernels before take zeroes behind an lz4 archive for a damaged block (lib/decompress_unlz4.c)."""
+SPARE_BYTES = 1 << 20
+INDEXES = "modules.*"
+CONFIGURATION = {
+    "initramfs-tools": "/etc/initramfs-tools/modules",
+    "dracut": "/etc/dracut.conf.d/50-hyperctl-virtio.conf",
+}
+
+
+def inject_virtio_drivers(inspected: Inspected, work: Work) -> None:
+    """Every kernel with virtio gets it into its initramfs, and the guest's own tool is told to keep it there.
+
+    Raises `StepFailed` when no kernel has virtio, when the newest has not, and when an archive cannot be
+    read or has no room to grow.
+    """
+    able = [kernel for kernel in inspected.kernels if kernel.has_virtio]
+    without = [kernel.version for kernel in inspected.kernels if not kernel.has_virtio]
+    if not able:
+        raise StepFailed(f"no kernel has virtio drivers: {', '.join(without)}")
+    if not inspected.kernels[0].has_virtio:
+        raise StepFailed(
+            f"the newest kernel, {inspected.kernels[0].version}, has no virtio drivers "
+            f"({able[0].version} has): remove it in the source, or make another the default"
+        )
+    if without:
+        work.warnings.append(f"without virtio drivers, cannot be booted on KVM: {', '.join(without)}")
+    for kernel in able:
+        _inject(kernel, inspected, work)
+    _agree(inspected, work)
+
+
+def _inject(kernel: Kernel, inspected: Inspected, work: Work) -> None:
+    modules = [name for name in VIRTIO_STORAGE if name not in kernel.builtin_names]
+    if not kernel.initramfs:
+        if modules:
+            work.warnings.append(
+                f"{kernel.version} has no initramfs and no built-in virtio: it does not boot"
+            )
+        return
+    guest = inspected.files.guest
+    if inspected.files.size(kernel.initramfs) > LARGEST_INITRAMFS_BYTES:
+        raise StepFailed(f"{kernel.initramfs} is larger than {LARGEST_INITRAMFS_BYTES} bytes")
+    with tempfile.TemporaryDirectory(prefix="hyperctl-initramfs-") as folder:
+        local = Path(folder) / "initramfs"
+        guest.download(kernel.initramfs, str(local))
+        before = local.read_bytes()
+        try:
+            archive = read_archive(before)
+        except CpioError as error:
+            raise StepFailed(f"{kernel.initramfs} cannot be read: {error}") from error
+
+        def fetch(path: str) -> bytes:
+            piece = Path(folder) / "file"
+            guest.download(path, str(piece))
+            return piece.read_bytes()
+
+        entries = additions(
+            archive,
+            kernel,
+            modules,
+            inspected,
+            list_indexes=lambda: inspected.files.matching(f"{kernel.modules_folder}/{INDEXES}"),
+            fetch=fetch,
+        )
+        if not entries:
+            return
+        after = extended(before, archive, entries, kernel)
+        _check(after, entries, kernel)
+        _upload(inspected, kernel, local, before, after, work)
+    added = sorted({module_name(entry.name) for entry in entries if ".ko" in entry.name})
+    work.done.append(f"{kernel.initramfs}: {', '.join(added) or 'names of devices'}")
+    work.changed.append(kernel.initramfs)
+
+
+def additions(
+    archive: Archive,
+    kernel: Kernel,
+    modules: list[str],
+    inspected: Inspected,
+    *,
+    list_indexes: Callable[[], list[str]],
+    fetch: Callable[[str], bytes],
+) -> list[Entry]:
+    """What the archive lacks: module files with indexes that know them, and stable names of devices."""
+    found: dict[str, Entry] = {}
+
+    def put(path: str, data: bytes, mode: int = 0o644) -> None:
+        resolved = archive.resolve(path)
+        found[resolved] = Entry(resolved, stat.S_IFREG | mode, data)
+
+    base = f"lib/modules/{kernel.version}"
+    present = {
+        path.removeprefix(f"{archive.resolve(base)}/")
+        for path in archive.entries
+        if path.startswith(f"{archive.resolve(base)}/")
+    }
+    held = {module_name(path): path for path in present if ".ko" in path}
+    missing = [path for path in kernel.files_of(modules) if module_name(path) not in held]
+    if missing:
+        # The guest's whole index replaces the archive's, so what is there must have the name it has in it.
+        other_names = [
+            kernel.modules[name][0]
+            for name, path in held.items()
+            if name in kernel.modules and kernel.modules[name][0] != path
+        ]
+        for path in [*missing, *other_names]:
+            put(f"{base}/{path}", fetch(f"{kernel.modules_folder}/{path}"))
+        for path in list_indexes():
+            put(f"{base}/{path.rpartition('/')[2]}", fetch(path))
+    if inspected.system.initramfs_tool == "initramfs-tools":
+        entry = archive.get("conf/modules")
+        text = bytes(entry.data).decode(errors="surrogateescape") if entry else ""
+        listed = {line.split()[0].replace("-", "_") for line in text.splitlines() if line.strip()}
+        wanted = [name for name in modules if name in kernel.modules and name not in listed]
+        if wanted:
+            text = text + ("" if text.endswith("\n") or not text else "\n") + "\n".join(wanted) + "\n"
+            put("conf/modules", text.encode(errors="surrogateescape"))
+    for path, entry in archive.entries.items():
+        if path.startswith(("conf/", "etc/cmdline.d/")) and stat.S_ISREG(entry.mode) and path not in found:
+            text = bytes(entry.data).decode("utf-8", "surrogateescape")
+            changed = stable_arguments(text, inspected.names)
+            if changed != text:
+                put(path, changed.encode("utf-8", "surrogateescape"))
+    folders = {folder for path in found for folder in folders_above(path) if folder not in archive.entries}
+    return [*(Entry(folder, stat.S_IFDIR | 0o755) for folder in sorted(folders)), *found.values()]
+
+
+def extended(before: bytes, archive: Archive, entries: list[Entry], kernel: Kernel) -> bytes:
+    """The archive with a segment of these entries behind it."""
+    if archive.compressions[-1:] == ["lz4"] and kernel.release < LZ4_END_KNOWN_SINCE:
+        whole = write_segment([*archive.entries.values()])
+        before = gzip.compress(whole, compresslevel=6, mtime=0)
+    return before + padding(len(before)) + write_segment(entries)
+
+
+def _check(after: bytes, entries: list[Entry], kernel: Kernel) -> None:
+    """Read it again as the kernel will."""
+    try:
+        archive = read_archive(after)
+    except CpioError as error:
+        raise StepFailed(f"the new {kernel.initramfs} would not be readable: {error}") from error
+    for entry in entries:
+        held = archive.entries.get(entry.name)
+        if held is None or held.mode != entry.mode or bytes(held.data) != bytes(entry.data):
+            raise StepFailed(f"the new {kernel.initramfs} would not hold {entry.name}")
+
+
+def _upload(
+    inspected: Inspected, kernel: Kernel, local: Path, before: bytes, after: bytes, work: Work
+) -> None:
+    guest = inspected.files.guest
+    folder = os.path.dirname(kernel.initramfs)
+    space = guest.statvfs(folder)
+    free, growth = space["bavail"] * space["bsize"], len(after) - len(before)
+    if growth + SPARE_BYTES > free:
+        raise StepFailed(
+            f"{folder} has {free >> 20} MiB free, {kernel.initramfs} needs {(growth >> 20) + 1} MiB more: "
+            "remove old kernels in the source"
+        )
+    if after.startswith(before):
+        local.write_bytes(after[len(before) :])
+        guest.upload_offset(str(local), kernel.initramfs, len(before))
+    else:
+        local.write_bytes(after)
+        guest.upload(str(local), kernel.initramfs)
+
+
+def _agree(inspected: Inspected, work: Work) -> None:
+    """Let the guest's next rebuild of its initramfs include virtio, and know its devices by stable names."""
+    files = inspected.files
+    path = CONFIGURATION[inspected.system.initramfs_tool]
+    if inspected.system.initramfs_tool == "dracut":
+        files.edit(path, f'add_drivers+=" {" ".join(VIRTIO_STORAGE)} virtio_net "\n', work)
+        return
+    text = files.text(path) or ""
+    changed = with_lines(text, (*VIRTIO_STORAGE, "virtio_net"))
+    if changed != text:
+        files.edit(path, changed, work)
+    for path in files.matching("/etc/initramfs-tools/conf.d/*", "/etc/initramfs-tools/initramfs.conf"):
+        text = files.text(path) or ""
+        changed = stable_arguments(text, inspected.names)
+        if changed != text:
+            files.edit(path, changed, work)
+
+
+def with_lines(text: str, names: tuple[str, ...]) -> str:
+    """A list of modules with these in it."""
+    listed = {line.split()[0].replace("-", "_") for line in text.splitlines() if line.strip()}
+    missing = [name for name in names if name not in listed]
+    if not missing:
+        return text
+    end = "" if text.endswith("\n") or not text else "\n"
+    return f"{text}{end}{''.join(f'{name}{chr(10)}' for name in missing)}"

@@ -1,0 +1,31 @@
+"""What passes between the activity and the process that opens the guest: one order, a line for every event."""
+
+from pydantic import BaseModel, ConfigDict
+
+from hyperctl.workflows.errors import Failure
+from hyperctl.workflows.guest import GuestSystem, Step, StepOutcome
+from hyperctl.workflows.machine import Machine
+from hyperctl.workflows.request import Fixers
+
+
+class Order(BaseModel):
+    """A conversion to be done, as JSON on stdin."""
+
+    model_config = ConfigDict(frozen=True)
+
+    machine: Machine
+    overlays: tuple[str, ...]
+    """qcow2 images in the guest's order; all that is written to."""
+    fix: Fixers
+
+
+class Event(BaseModel):
+    """One line of stdout; exactly one field is set."""
+
+    model_config = ConfigDict(frozen=True)
+
+    begun: Step | None = None
+    ended: StepOutcome | None = None
+    guest: GuestSystem | None = None
+    refused: Failure | None = None
+    """The last line of a conversion that cannot be done."""

@@ -1,0 +1,58 @@
+"""The qcow2 overlays that hold a conversion; the landed images under them are never written."""
+
+import os
+from pathlib import Path
+
+from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.process import ProcessError, run
+from hyperctl.activities.staging import Staging, sync_folder
+from hyperctl.workflows.disk import ConvertedDisk, LandedDisk
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
+
+
+def fresh_overlays(
+    disks: tuple[LandedDisk, ...], staging: Staging, running: Attempt
+) -> tuple[ConvertedDisk, ...]:
+    """An empty overlay over every disk, in the guest's order; older ones are thrown away.
+
+    Raises `STORAGE_FAILED`.
+    """
+    overlays = []
+    for disk in sorted(disks, key=lambda one: one.index):
+        path = staging.overlay(disk.index)
+        path.unlink(missing_ok=True)
+        argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", disk.format, "-b", disk.path, str(path)]
+        try:
+            run(argv, running, timeout_seconds=60)
+        except ProcessError as error:
+            raise HyperctlError(
+                ErrorCode.STORAGE_FAILED, f"no overlay could be made over {disk.path}: {error}"
+            ) from error
+        path.chmod(0o600)
+        overlays.append(
+            ConvertedDisk(
+                index=disk.index,
+                base=disk.path,
+                base_format=disk.format,
+                overlay=str(path),
+                capacity_bytes=disk.capacity_bytes,
+            )
+        )
+    return tuple(overlays)
+
+
+def make_durable(disks: tuple[ConvertedDisk, ...]) -> None:
+    """Bring the overlays onto the disk, before anybody is told that they are complete."""
+    for disk in disks:
+        descriptor = os.open(disk.overlay, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_folder(Path(disk.overlay).parent)
+
+
+def remove_overlays(staging: Staging) -> None:
+    """Throw the conversion away."""
+    for path in staging.folder.glob("disk*.overlay.qcow2"):
+        path.unlink()
