@@ -40,7 +40,7 @@ FIXERS = (
 
 
 def convert(order: Order, say: Callable[[Event], None]) -> None:
-    """Inspect, then every step. Raises `Refused` for a guest that cannot be converted, or a step that failed."""
+    """Inspect, then every step. Raises `Refused` where the guest or a step of it cannot be converted."""
     started = time.monotonic()
     say(Event(begun=Step.INSPECT))
     with opened_guest(order) as inspected:

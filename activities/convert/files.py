@@ -15,7 +15,7 @@ class GuestFiles:
         self.guest = guest
 
     def text(self, path: str) -> str | None:
-        """A configuration file's content, or None where there is no such regular file or it is far too long."""
+        """A configuration file's content, or None where there is no such file or it is far too long."""
         if not self.guest.is_file(path, followsymlinks=True) or self.size(path) > LARGEST_TEXT_BYTES:
             return None
         content: bytes = self.guest.read_file(path)

@@ -1,5 +1,6 @@
 """Opening a guest's disks together and finding out what is on them."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def _inspect(guest: guestfs.GuestFS, machine: Machine) -> Inspected:
             f"Guests with {' or '.join(SUPPORTED_TOOLS)} can be converted.",
         )
     system = GuestSystem(
-        product_name=guest.inspect_get_product_name(root),
+        product_name=_product_name(files) or guest.inspect_get_product_name(root),
         distribution=guest.inspect_get_distro(root),
         major_version=guest.inspect_get_major_version(root),
         minor_version=guest.inspect_get_minor_version(root),
@@ -121,6 +122,13 @@ def _mount(guest: guestfs.GuestFS, root: str) -> tuple[dict[str, str], tuple[str
                 ) from error
             warnings.append(f"{place} on {wanted[place]} cannot be mounted: {error}")
     return mounts, tuple(warnings)
+
+
+def _product_name(files: GuestFiles) -> str:
+    """The system's name for people, from os-release(5)."""
+    text = files.text("/etc/os-release") or ""
+    found = re.search(r"^PRETTY_NAME=[\"']?([^\"'\n]*)", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _initramfs_tool(files: GuestFiles) -> str:

@@ -1,4 +1,4 @@
-"""What passes between the activity and the process that opens the guest: one order, a line for every event."""
+"""What passes between the activity and the process that opens the guest: an order, a line for each event."""
 
 from pydantic import BaseModel, ConfigDict
 

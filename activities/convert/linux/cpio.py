@@ -19,6 +19,7 @@ TRAILER = "TRAILER!!!"
 LARGEST_BYTES = 2 << 30
 """The most that all archives together may hold, unpacked."""
 LZ4_BLOCK_BYTES = 8 << 20
+LARGEST_WINDOW_BYTES = 1 << 27
 _HEADER_BYTES = 110
 _MAGIC = (b"070701", b"070702")
 _CHUNK_BYTES = 16 << 10
@@ -172,7 +173,9 @@ def _decompress(name: str, view: memoryview, limit_bytes: int) -> tuple[bytes, i
             return _unpack_lz4(view, limit_bytes)
         if name == "zstd":
             return _collect(
-                zstandard.ZstdDecompressor(max_window_size=1 << 28).decompressobj(), view, limit_bytes
+                zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW_BYTES).decompressobj(),
+                view,
+                limit_bytes,
             )
         if name == "gzip":
             return _collect(zlib.decompressobj(wbits=31), view, limit_bytes)

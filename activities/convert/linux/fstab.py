@@ -14,7 +14,7 @@ _GONE = re.compile(r"^(?:/dev/fd\d+|\.host:.*)$")
 
 
 def update_fstab(inspected: Inspected, work: Work) -> None:
-    """Rename what depends on the controller. What cannot be told is a warning: the boot proof mounts it all."""
+    """Rename what depends on the controller. What cannot be told is a warning; the boot proof will tell."""
     files, names = inspected.files, inspected.names
     for path, rewrite in ((FSTAB, stable_fstab), (CRYPTTAB, stable_crypttab)):
         text = files.text(path)

@@ -1,12 +1,13 @@
 """Which names the guest's network configuration has for its NICs, and what it says of each.
 
-Read are ifupdown (interfaces(5)), netplan(5), systemd.network(5) and systemd.link(5), NetworkManager's keyfiles
-(nm-settings-keyfile(5)), Red Hat's and SUSE's ifcfg files, and udev's persistent rules.
+Read are ifupdown (interfaces(5)), netplan(5), systemd.network(5) and systemd.link(5), NetworkManager's
+keyfiles (nm-settings-keyfile(5)), Red Hat's and SUSE's ifcfg files, and udev's persistent rules.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -37,7 +38,7 @@ class Clue:
 
 def find_clues(files: GuestFiles) -> list[Clue]:
     """Every mention, in the order of the files. A file that cannot be understood tells nothing."""
-    clues = []
+    clues: list[Clue] = []
     for patterns, read in _READERS:
         for path in files.matching(*patterns):
             text = files.text(path)
@@ -47,7 +48,8 @@ def find_clues(files: GuestFiles) -> list[Clue]:
 
 
 def read_ifupdown(text: str, source: str) -> Iterator[Clue]:
-    stanza, lines = "", []
+    stanza = ""
+    lines: list[str] = []
     for line in [*text.splitlines(), "iface"]:
         words = line.split()
         if not words or words[0].startswith("#"):
@@ -80,11 +82,10 @@ def read_netplan(text: str, source: str) -> Iterator[Clue]:
         document = yaml.safe_load(text)
     except yaml.YAMLError:
         return
-    network = document.get("network") if isinstance(document, dict) else None
-    ethernets = network.get("ethernets") if isinstance(network, dict) else None
-    for key, facts in ethernets.items() if isinstance(ethernets, dict) else ():
-        facts = facts if isinstance(facts, dict) else {}
-        match = facts.get("match") if isinstance(facts.get("match"), dict) else {}
+    ethernets = _mapping(_mapping(_mapping(document).get("network")).get("ethernets"))
+    for key, facts in ethernets.items():
+        facts = _mapping(facts)
+        match = _mapping(facts.get("match"))
         name = facts.get("set-name") or match.get("name") or ("" if match else key)
         mac = str(match.get("macaddress") or "").lower()
         addresses = _static(str(facts.get("addresses") or ""))
@@ -146,6 +147,10 @@ def read_persistent_rules(text: str, source: str) -> Iterator[Clue]:
         mac, name = _MAC.search(line), re.search(r'NAME:?="([^"]+)"', line)
         if mac and name and not line.lstrip().startswith("#"):
             yield Clue(name[1], source, mac[0].lower(), pinned=True)
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _static(text: str) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def _make_stream(disk: Path, stream: Path) -> None:
 
 
 def _name() -> str:
-    sources = [path for path in (DEV / "guest").glob("*.py")]
+    sources = (DEV / "guest").glob("*.py")
     return f"source-{digest(sources, platform.machine())}"
 
 
