@@ -1,238 +1,188 @@
-"""The Python client: start migrations, watch them, tell them what to do."""
+"""The Python client: start migrations, find them, watch them. `Migration` is the handle on one.
 
-import asyncio
-import os
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+client = await MigrationClient.connect()
+migration = await client.start(MigrationRequest(vm_name="db-1", vcenter=VCenter(server="vc.example.com")))
+async for status in migration.watch():
+    print(status.status, status.phase)
+"""
 
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
-from temporalio.common import (
-    Priority,
-    SearchAttributePair,
-    TypedSearchAttributes,
-    WorkflowIDConflictPolicy,
-    WorkflowIDReusePolicy,
-)
-from temporalio.contrib.pydantic import pydantic_data_converter
+from collections.abc import Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.common import Priority as TemporalPriority
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from hyperctl.client.errors import ClientError, JobNotFound, ServerUnreachable
-from hyperctl.workflows.attributes import PRIORITY, STATUS, VCENTER, VM_NAME
-from hyperctl.workflows.contract import ReadLogResult
-from hyperctl.workflows.control import CancelRequest, LogsRequest
+from hyperctl.client.config import Configuration, Temporal
+from hyperctl.client.connection import Connection, connect, translate
+from hyperctl.client.errors import ClientError, JobConflict, JobNotFound
+from hyperctl.client.migration import Migration, Origin
+from hyperctl.client.observe import is_open, job_status
+from hyperctl.client.visibility import WORKFLOW_TYPE, JobSummary, find_vm, list_jobs
+from hyperctl.workflows import attributes
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.request import MigrationRequest
-from hyperctl.workflows.status import JobStatus, MigrationResult, MigrationStatus, Progress
+from hyperctl.workflows.status import JobStatus, MigrationResult
 
-QUERY_TIMEOUT = timedelta(seconds=5)
-WATCH_SECONDS = 1.0
-WORKFLOW_TYPE = "MigrationWorkflow"
+__all__ = ["JobSummary", "Migration", "MigrationClient", "Origin"]
 
-
-@dataclass(frozen=True, slots=True)
-class ListedMigration:
-    """One line of a list; what Temporal's visibility store knows without asking a worker."""
-
-    job_id: str
-    vm_name: str
-    status: str
-    vcenter: str
-    priority: str
-    started_at: datetime
-
-
-class Migration:
-    """One migration, running or ended."""
-
-    def __init__(self, client: Client, job_id: str) -> None:
-        self._client = client
-        self._handle: WorkflowHandle[object, MigrationResult] = client.get_workflow_handle(
-            job_id, result_type=MigrationResult
-        )
-        self.job_id = job_id
-
-    async def status(self) -> MigrationStatus:
-        """Everything that is known, with the running activity's last words as `progress`.
-
-        Raises `JobNotFound`, and `ClientError` where no worker is there to answer.
-        """
-        try:
-            status: MigrationStatus = await self._handle.query(
-                "status", result_type=MigrationStatus, rpc_timeout=QUERY_TIMEOUT
-            )
-        except RPCError as error:
-            raise _translated(error, self.job_id) from error
-        status.progress = None if status.status.is_final else await self._progress()
-        return status
-
-    async def watch(self) -> AsyncIterator[MigrationStatus]:
-        """The status about once a second until the migration has ended; the last one is final."""
-        while True:
-            status = await self.status()
-            yield status
-            if status.status.is_final:
-                return
-            await asyncio.sleep(WATCH_SECONDS)
-
-    async def result(self) -> MigrationResult:
-        """Wait for the end. Raises temporalio's `WorkflowFailureError` when it failed or was cancelled."""
-        return await self._handle.result()
-
-    async def cancel(self, *, discard: bool = False, reason: str = "") -> None:
-        """Stop it and take back what was done; the copied disks stay unless they are to be discarded."""
-        await self._signal("cancel", CancelRequest(discard=discard, reason=reason))
-        try:
-            await self._handle.cancel()
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:  # it has ended by the signal already
-                raise _translated(error, self.job_id) from error
-
-    async def set_priority(self, priority: str) -> None:
-        await self._signal("set_priority", priority)
-
-    async def pause(self) -> None:
-        await self._signal("pause")
-
-    async def resume(self) -> None:
-        await self._signal("resume")
-
-    async def retry_now(self) -> None:
-        await self._signal("retry_now")
-
-    async def log(self, offset: int = 0, wait_seconds: float = 0.0) -> ReadLogResult:
-        """A piece of the job's log from its host; a negative offset counts lines from the end."""
-        status = await self.status()
-        if not status.host:
-            return ReadLogResult(text="", next_offset=0)
-        piece: ReadLogResult = await self._client.execute_workflow(
-            "LogsWorkflow",
-            LogsRequest(job_id=self.job_id, host=status.host, offset=offset, wait_seconds=wait_seconds),
-            id=f"logs-{self.job_id}",
-            task_queue=WORKFLOW_QUEUE,
-            result_type=ReadLogResult,
-            id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
-            execution_timeout=timedelta(seconds=wait_seconds + 30),
-        )
-        return piece
-
-    async def _signal(self, name: str, *arguments: object) -> None:
-        try:
-            await self._handle.signal(name, args=arguments)
-        except RPCError as error:
-            raise _translated(error, self.job_id) from error
-
-    async def _progress(self) -> Progress | None:
-        description = await self._handle.describe()
-        for pending in description.raw_description.pending_activities:
-            if pending.heartbeat_details.payloads:
-                (progress,) = await self._client.data_converter.decode(
-                    pending.heartbeat_details.payloads, [Progress]
-                )
-                return Progress.model_validate(progress)
-        return None
+START_ATTEMPTS = 5
 
 
 class MigrationClient:
-    """A connection to the Temporal server that runs the migrations."""
+    """Connected to one Temporal namespace. Safe to use from many tasks at a time."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, settings: Temporal | None = None) -> None:
+        """For a Temporal client of one's own, which must have temporalio's pydantic data converter."""
+        self.connection = Connection(client, settings or Temporal())
 
     @classmethod
-    async def connect(cls, address: str | None = None, namespace: str | None = None) -> "MigrationClient":
-        """Connect; defaults come from `HYPERCTL_TEMPORAL_ADDRESS` and `HYPERCTL_TEMPORAL_NAMESPACE`.
+    async def connect(
+        cls,
+        address: str | None = None,
+        namespace: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Self:
+        """Connect; what is not given comes from the environment and the user's configuration.
 
-        Raises `ServerUnreachable`.
+        Raises `ServerUnreachable`, naming the address, `ConfigurationError` or `ClientError`.
         """
-        address = address or os.environ.get("HYPERCTL_TEMPORAL_ADDRESS") or "127.0.0.1:7233"
-        namespace = namespace or os.environ.get("HYPERCTL_TEMPORAL_NAMESPACE") or "default"
-        try:
-            client = await Client.connect(
-                address, namespace=namespace, data_converter=pydantic_data_converter
-            )
-        except RuntimeError as error:
-            raise ServerUnreachable(
-                f"Temporal at {address} does not answer: {error}",
-                "Start it, or name another with --temporal or HYPERCTL_TEMPORAL_ADDRESS.",
-            ) from error
-        return cls(client)
+        given = {"address": address, "namespace": namespace, "timeout": timeout_seconds}
+        known = {key: value for key, value in given.items() if value is not None}
+        settings = Temporal() if len(known) == len(given) else Configuration.load().daemons.temporal
+        connection = await connect(settings.model_copy(update=known))
+        return cls(connection.client, connection.settings)
 
-    async def start(self, request: MigrationRequest, *, again: bool = False) -> Migration:
-        """Start a migration, or attach to the one of the same VM that runs or has succeeded.
+    async def __aenter__(self) -> Self:
+        return self
 
-        One that failed or was cancelled is started again and goes on from what is on the host's disk;
-        with `again` a successful one is, too.
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Nothing is held that has to be given back: Temporal's client closes with the process."""
+
+    async def start(
+        self, request: MigrationRequest, *, job_id: str | None = None, again: bool = False
+    ) -> Migration:
+        """Start a migration, or attach to it; `Migration.origin` says which.
+
+        The job id follows from what is migrated, so that the same request twice is one migration. One that
+        is under way is attached to; one that has failed or was cancelled goes on from what is on disk; one
+        that is completed is not done again unless `again` is set.
         """
-        reuse = (
-            WorkflowIDReusePolicy.ALLOW_DUPLICATE
-            if again
-            else WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
-        )
-        attributes = [
-            SearchAttributePair(STATUS, str(JobStatus.PENDING)),
-            SearchAttributePair(VM_NAME, request.vm_name),
-            SearchAttributePair(VCENTER, request.vcenter.server),
-            SearchAttributePair(PRIORITY, str(request.priority)),
-        ]
-        try:
-            await self._client.start_workflow(
-                WORKFLOW_TYPE,
-                request,
-                id=request.job_id,
-                task_queue=WORKFLOW_QUEUE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=reuse,
-                static_summary=f"{request.vm_name} from {request.vcenter.server}",
-                search_attributes=TypedSearchAttributes(attributes),
-                priority=Priority(priority_key=request.priority.temporal_key),
+        job_id = job_id or request.job_id
+        for _ in range(START_ATTEMPTS):
+            migration = await self._start_once(request, job_id, again)
+            if migration is not None:
+                return migration
+        raise JobConflict(f"{job_id} is started and ended again and again by somebody else")
+
+    async def retry(self, job_id: str) -> Migration:
+        """Start a failed or cancelled migration again, as it was asked for the last time.
+
+        Raises `JobNotFound`, or `JobConflict` when there is nothing to retry.
+        """
+        migration = await self.get(job_id)
+        description = await migration.describe()
+        if is_open(description):
+            raise JobConflict(
+                f"{job_id} is under way: it is {job_status(description)}",
+                f"A wait before the next try ends with: hyperctl retry-now --job {job_id}",
             )
-        except WorkflowAlreadyStartedError:
-            pass  # it has succeeded before: the caller gets that one
-        except RPCError as error:
-            raise _translated(error, request.job_id) from error
-        return Migration(self._client, request.job_id)
+        if description.status is WorkflowExecutionStatus.COMPLETED:
+            raise JobConflict(
+                f"{job_id} is completed; there is nothing to retry",
+                "`hyperctl convert --again` does a whole migration again.",
+            )
+        return await self.start(await migration.request(), job_id=job_id)
 
     async def get(self, job_id: str) -> Migration:
-        """A migration by its job id. Raises `JobNotFound`."""
-        migration = Migration(self._client, job_id)
-        try:
-            await self._client.get_workflow_handle(job_id).describe()
-        except RPCError as error:
-            raise _translated(error, job_id) from error
+        """The migration of that id. Raises `JobNotFound`."""
+        migration = Migration(self.connection, job_id)
+        await migration.describe()
         return migration
 
-    async def list(self, status: str | None = None, limit: int = 100) -> list[ListedMigration]:
-        """The newest migrations, of one status where one is given. Raises `ValueError` for an unknown one."""
-        query = f"WorkflowType = '{WORKFLOW_TYPE}'"
-        if status is not None:
-            # Bare, the name is a keyword of the query language.
-            query += f" AND `Status` = '{JobStatus(status)}'"
-        found = []
-        async for execution in self._client.list_workflows(query, limit=limit):
-            known = execution.typed_search_attributes
-            fallback = (execution.status or WorkflowExecutionStatus.RUNNING).name.lower()
-            found.append(
-                ListedMigration(
-                    job_id=execution.id,
-                    vm_name=known.get(VM_NAME, ""),
-                    status=known.get(STATUS, fallback),
-                    vcenter=known.get(VCENTER, ""),
-                    priority=known.get(PRIORITY, ""),
-                    started_at=execution.start_time,
-                )
-            )
-        return found
+    async def find_by_vm(self, vm_name: str, vcenter: str | None = None) -> Migration:
+        """The migration of a VM. Raises `JobNotFound` with the nearest names, or `JobAmbiguous`."""
+        return await self.get(await find_vm(self.connection, vm_name, vcenter))
 
-
-def _translated(error: RPCError, job_id: str) -> ClientError:
-    if error.status is RPCStatusCode.NOT_FOUND:
-        return JobNotFound(f"there is no job {job_id}", "`hyperctl list` names those there are.")
-    if error.status is RPCStatusCode.UNAVAILABLE:
-        return ServerUnreachable(f"Temporal does not answer: {error.message}", "Is it still running?")
-    if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION):
-        return ClientError(
-            f"no worker answers for {job_id}", "Start one with `hyperctl worker`; the job itself is safe."
+    async def list(
+        self,
+        status: JobStatus | str | None = None,
+        *,
+        vcenter: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+    ) -> Sequence[JobSummary]:
+        """Migrations, the newest first. Temporal's lists lag behind by up to a second or two."""
+        wanted = JobStatus(status) if status else None
+        return await list_jobs(
+            self.connection, status=wanted, vcenter=vcenter, vm_name=None, since=since, limit=limit
         )
-    return ClientError(f"Temporal refused: {error.message}")
+
+    async def _start_once(self, request: MigrationRequest, job_id: str, again: bool) -> Migration | None:
+        """None where somebody else was quicker and it has to be looked at anew."""
+        origin = Origin.STARTED
+        existing = Migration(self.connection, job_id)
+        try:
+            description = await existing.describe()
+        except JobNotFound:
+            pass
+        else:
+            if is_open(description):
+                return Migration(self.connection, job_id, Origin.ATTACHED)
+            if description.status is not WorkflowExecutionStatus.COMPLETED:
+                origin = Origin.RETRIED
+            elif not again:
+                return Migration(self.connection, job_id, Origin.FINISHED)
+        try:
+            await self._start_workflow(request, job_id, again, _attributes(request))
+        except WorkflowAlreadyStartedError:
+            return None
+        return Migration(self.connection, job_id, origin)
+
+    async def _start_workflow(
+        self, request: MigrationRequest, job_id: str, again: bool, known: TypedSearchAttributes | None
+    ) -> None:
+        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+        try:
+            await self.connection.client.start_workflow(
+                WORKFLOW_TYPE,
+                request,
+                id=job_id,
+                task_queue=WORKFLOW_QUEUE,
+                result_type=MigrationResult,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else reuse,
+                search_attributes=known,
+                static_summary=f"{request.vm_name} from {request.vcenter.server}"[:200],
+                priority=TemporalPriority(priority_key=request.priority.temporal_key),
+                rpc_timeout=self.connection.timeout,
+            )
+        except RPCError as error:
+            if error.status is RPCStatusCode.INVALID_ARGUMENT and known is not None:
+                # A namespace without our search attributes; the first worker registers them, and the
+                # workflow sets them for itself.
+                await self._start_workflow(request, job_id, again, None)
+                return
+            if error.status is RPCStatusCode.INVALID_ARGUMENT:
+                raise ClientError(f"Temporal takes no such job: {error.message}") from error
+            raise translate(error, self.connection.settings) from error
+
+
+def _attributes(request: MigrationRequest) -> TypedSearchAttributes:
+    """Set at the start already, so that lists know a job that no worker has taken yet."""
+    values = {
+        attributes.STATUS: str(JobStatus.PENDING),
+        attributes.PRIORITY: str(request.priority),
+        attributes.VM_NAME: request.vm_name,
+        attributes.VCENTER: request.vcenter.server,
+        attributes.REQUESTED_BY: request.requested_by,
+    }
+    return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in values.items() if value])

@@ -155,6 +155,8 @@ class MigrationStatus(BaseModel):
     failures: tuple[Failure, ...] = ()
     not_undone: tuple[str, ...] = ()
     """What a cancel or failure should have put back and could not."""
+    notes: tuple[str, ...] = ()
+    """Why nothing moves, in words: no worker, no free slot. The client fills it, as it does `progress`."""
 
     def record(self, phase: Phase) -> PhaseRecord:
         return next(record for record in self.phases if record.phase is phase)

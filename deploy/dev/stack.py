@@ -57,7 +57,14 @@ class VCenter:
 class Stack:
     """One stack, in one folder. `up` and `down` may be called at any time, from any process."""
 
-    def __init__(self, folder: Path, *, output_dir: Path | None = None, ports: Ports | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        output_dir: Path | None = None,
+        ports: Ports | None = None,
+        lease_timeout_seconds: int = 300,
+    ) -> None:
         """The output folder is where the worker puts images, by default inside the stack's own folder.
 
         libvirt's qemu has to get there under an account of its own if domains are to be started.
@@ -65,6 +72,7 @@ class Stack:
         self.folder = folder
         self.output_dir = output_dir or folder / "output"
         self._wanted_ports = ports or Ports()
+        self._lease_timeout_seconds = lease_timeout_seconds
         self._vcenter_state = folder / "vcenter"
         self._password_file = folder / "password"
 
@@ -128,14 +136,14 @@ class Stack:
             if "SERVING" in done.stdout:
                 return
 
-    def start_vcenter(self, parts: Parts, *, lease_timeout_seconds: int = 300) -> None:
+    def start_vcenter(self, parts: Parts) -> None:
         """Start the simulated vCenter and wait until it can be logged in to."""
         server = self._process("vcenter")
         if server.pid is None:
             argv = [str(parts.vcenter), "--guests", str(parts.guests), "--state", str(self._vcenter_state)]
             argv += ["--listen", f"{LOOPBACK}:{self.ports.vcenter}", "--control", f"{LOOPBACK}:0"]
             argv += ["--username", USERNAME, "--password-file", str(self._password_file)]
-            argv += ["--datacenter", DATACENTER, "--lease-timeout", f"{lease_timeout_seconds}s"]
+            argv += ["--datacenter", DATACENTER, "--lease-timeout", f"{self._lease_timeout_seconds}s"]
             (self._vcenter_state / "vcenter.json").unlink(missing_ok=True)
             server.start(argv, os.environ)
         for _ in _until_ready(server):

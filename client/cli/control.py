@@ -1,0 +1,97 @@
+"""`cancel`, `pause`, `resume`, `retry-now` and `set-priority`: what tells a running migration something."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+
+from hyperctl.client.cli.options import Job, VCenterOfJob, VmOfJob, find
+from hyperctl.client.cli.session import ExitCode, load_configuration, run
+from hyperctl.client.migration import Migration
+from hyperctl.client.render.text import safe
+from hyperctl.client.sdk import MigrationClient
+from hyperctl.workflows.request import Priority
+from hyperctl.workflows.status import JobStatus
+
+
+def cancel(
+    job: Job = None,
+    vm: VmOfJob = None,
+    vcenter: VCenterOfJob = None,
+    discard: Annotated[bool, typer.Option("--discard", help="Also delete the copied disks.")] = False,
+    reason: Annotated[str, typer.Option(help="For the record.", show_default=False)] = "",
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
+) -> None:
+    """Stop a migration and take back what it did; the copied disks stay unless --discard is given."""
+    which = find(job, vm, vcenter)
+
+    async def act(client: MigrationClient) -> ExitCode:
+        migration = await which(client)
+        await migration.cancel(discard=discard, reason=reason)
+        print(f"Asked {migration.job_id} to stop.", flush=True)
+        return ExitCode.OK if detach else await _until_ended(migration, discard)
+
+    raise typer.Exit(run(load_configuration(), act))
+
+
+async def _until_ended(migration: Migration, discard: bool) -> ExitCode:
+    told: set[str] = set()
+    last: JobStatus | None = None
+    async for status in migration.watch():
+        last = status.status
+        for note in status.notes:
+            if note not in told:
+                told.add(note)
+                print(safe(note), flush=True)
+        for text in status.not_undone:
+            print(f"Could not be undone: {safe(text)}")
+    if last is not JobStatus.CANCELLED:
+        print(f"It had already ended: it is {last}.")
+        return ExitCode.FAILED
+    kept = "The copied disks are deleted." if discard else "What was copied stays for `hyperctl retry`."
+    print(f"Cancelled. {kept}")
+    return ExitCode.OK
+
+
+def pause(job: Job = None, vm: VmOfJob = None, vcenter: VCenterOfJob = None) -> None:
+    """Hold a migration before its next step; a copy stops at once."""
+    _tell(job, vm, vcenter, lambda migration: migration.pause(), "will pause")
+
+
+def resume(job: Job = None, vm: VmOfJob = None, vcenter: VCenterOfJob = None) -> None:
+    """Let a paused migration go on."""
+    _tell(job, vm, vcenter, lambda migration: migration.resume(), "goes on")
+
+
+def retry_now(job: Job = None, vm: VmOfJob = None, vcenter: VCenterOfJob = None) -> None:
+    """Do not wait for the next try."""
+    _tell(job, vm, vcenter, lambda migration: migration.retry_now(), "tries again now, if it was waiting to")
+
+
+def set_priority(
+    priority: Annotated[Priority, typer.Argument(help="How urgent it is from now on.", show_default=False)],
+    job: Job = None,
+    vm: VmOfJob = None,
+    vcenter: VCenterOfJob = None,
+) -> None:
+    """Change how urgent a migration is."""
+    _tell(
+        job, vm, vcenter, lambda migration: migration.set_priority(priority), f"has priority {priority} now"
+    )
+
+
+def _tell(
+    job: str | None,
+    vm: str | None,
+    vcenter: str | None,
+    tell: Callable[[Migration], Awaitable[None]],
+    done: str,
+) -> None:
+    which = find(job, vm, vcenter)
+
+    async def act(client: MigrationClient) -> None:
+        migration = await which(client)
+        await tell(migration)
+        print(f"{migration.job_id} {done}.")
+
+    run(load_configuration(), act)

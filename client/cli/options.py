@@ -1,0 +1,69 @@
+"""The options that several commands share, and what is made of their texts."""
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from hyperctl.client.cli.session import refuse
+from hyperctl.client.migration import Migration
+from hyperctl.client.sdk import MigrationClient
+
+Job = Annotated[str | None, typer.Option("--job", "-j", help="The job's id, job-...", show_default=False)]
+VmOfJob = Annotated[
+    str | None, typer.Option("--vm", help="The VM, in place of the job's id.", show_default=False)
+]
+VCenterOfJob = Annotated[
+    str | None, typer.Option("--vcenter", help="Whose VM, where several have it.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document in place of text.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the migration has ended.")]
+
+_AGE = re.compile(r"(\d+)\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+Find = Callable[[MigrationClient], Awaitable[Migration]]
+
+
+def find(job: str | None, vm: str | None, vcenter: str | None) -> Find:
+    """How to get at the migration that the options name; refuses when they name none or two."""
+    if (job is None) == (vm is None):
+        refuse(["name the migration: either --job JOB or --vm NAME"])
+    if job is not None and vcenter is not None:
+        refuse(["--vcenter goes with --vm; a job's id needs no more"])
+
+    async def found(client: MigrationClient) -> Migration:
+        return await client.get(job) if job is not None else await client.find_by_vm(vm or "", vcenter)
+
+    return found
+
+
+def parse_since(text: str | None) -> datetime | None:
+    """`90m`, `2h`, `3d`, or a date or time in ISO 8601, local where it names no zone."""
+    if text is None:
+        return None
+    age = _AGE.fullmatch(text.strip())
+    if age:
+        return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        refuse([f"--since {text!r} is no age (90m, 2h, 3d) and no date (2026-01-17)"])
+    return moment.astimezone(UTC)
+
+
+def parse_network_map(pairs: list[str], problems: list[str]) -> dict[str, str]:
+    """`VSPHERE NETWORK=NAME` each; what cannot be read is added to the problems."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        source, separator, target = pair.rpartition("=")
+        if not (separator and source.strip() and target.strip()):
+            problems.append(f"--network-map {pair!r} is not VSPHERE-NETWORK=LIBVIRT-NETWORK")
+        elif source.strip() in found:
+            problems.append(f"--network-map names {source.strip()!r} twice")
+        else:
+            found[source.strip()] = target.strip()
+    return found

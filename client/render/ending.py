@@ -1,0 +1,140 @@
+"""How a migration ended, on one screen: what came of it or what stands against it, and what to do next."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hyperctl.client.render.text import duration, size
+from hyperctl.workflows.errors import ErrorCode
+from hyperctl.workflows.machine import MachineNic
+from hyperctl.workflows.status import JobStatus, MigrationResult, MigrationStatus, Phase, PhaseState
+
+_FIRST_WITH_A_COPY = Phase.EXPORT
+_IN_WORDS = {
+    Phase.PLAN: "looking at the VM and the target host",
+    Phase.ADMIT: "waiting to be admitted",
+    Phase.EXPORT: "exporting from vSphere",
+    Phase.VERIFY: "verifying the copy",
+    Phase.CONVERT: "converting the guest",
+    Phase.PROVE: "proving that it boots",
+    Phase.IMPORT: "putting it into place",
+    Phase.CLEANUP: "cleaning up",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that went wrong, and the way out."""
+
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """A suggestion and the command for it; the command is shell syntax, its words quoted."""
+
+    title: str
+    command: tuple[str, ...]
+    """The lines of one command; all but the last end in a backslash when printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What both renderers print, each in its way."""
+
+    title: str
+    succeeded: bool
+    rows: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...] = ()
+    remarks: tuple[str, ...] = ()
+    next_steps: tuple[NextStep, ...] = ()
+
+
+def success(result: MigrationResult, status: MigrationStatus, network_map: Mapping[str, str]) -> Ending:
+    """The summary of a completed migration."""
+    rows = [
+        ("Job ID", result.job_id),
+        ("Source VM", f"{result.vm_name} (vSphere, {status.vcenter})"),
+        ("Total Size", f"{size(result.source_capacity_bytes)}, {size(result.received_bytes)} received"),
+        ("Total Time", duration(result.duration_seconds)),
+        ("Output", f"{result.output_dir}/"),
+    ]
+    for disk in result.landed:
+        rows.append((f"Digest of disk {disk.index}", f"{disk.digest_algorithm}:{disk.root_digest}"))
+    if result.proof is None:
+        rows.append(("Boot proof", "left out, as asked"))
+    else:
+        rows.append(("Boot proof", "passed" if result.proof.passed else "NOT passed"))
+    if result.domain:
+        rows.append(("libvirt domain", result.domain))
+    steps = []
+    if result.domain:
+        steps.append(NextStep("Start it", (f"virsh start {shlex.quote(result.domain)}",)))
+        manually = "Or define it elsewhere, under another name"
+    else:
+        steps.append(NextStep("Import to libvirt", (f"hyperctl import --job {result.job_id}",)))
+        manually = "Or manually"
+    steps.append(NextStep(manually, virt_install(result, status, network_map)))
+    steps.append(NextStep("View logs", (f"hyperctl logs --job {result.job_id}",)))
+    return Ending(
+        "Conversion Successful", True, tuple(rows), remarks=result.warnings, next_steps=tuple(steps)
+    )
+
+
+def virt_install(
+    result: MigrationResult, status: MigrationStatus, network_map: Mapping[str, str]
+) -> tuple[str, ...]:
+    """A complete `virt-install` command, a line a subject: every disk, NIC, memory, vCPUs and firmware."""
+    lines = [f"virt-install --name {shlex.quote(result.vm_name)}"]
+    for disk in result.disks:
+        path = disk.path.replace(",", ",,")  # its way of writing a comma inside a value
+        lines.append(f"--disk {shlex.quote(f'path={path},format={disk.format},bus=virtio')}")
+    lines.append(f"--memory {result.memory_bytes // 2**20} --vcpus {result.vcpus}")
+    for nic in status.plan.machine.nics if status.plan else ():
+        lines.append(f"--network {shlex.quote(_network(nic, network_map))}")
+    if result.firmware == "efi":
+        lines.append("--boot uefi")
+    lines.append("--osinfo detect=on,require=off --import --noautoconsole")
+    return tuple(lines)
+
+
+def _network(nic: MachineNic, network_map: Mapping[str, str]) -> str:
+    target = network_map.get(nic.network, "default")
+    bridge = target.removeprefix("bridge:")
+    where = f"bridge={bridge}" if bridge != target else f"network={target}"
+    return f"{where},model=virtio,mac={nic.mac.lower()}"
+
+
+def failure(status: MigrationStatus) -> Ending:
+    """What a failed or cancelled migration leaves to be said."""
+    cancelled = status.status is JobStatus.CANCELLED
+    rows = [("Job ID", status.job_id), ("Source VM", f"{status.vm_name} (vSphere, {status.vcenter})")]
+    rows.append(("Ended while", _IN_WORDS[status.phase]))
+    if status.host:
+        rows.append(("Host", status.host))
+    if status.completed_at:
+        rows.append(("After", duration((status.completed_at - status.created_at).total_seconds())))
+    problems = tuple(Problem(item.message, item.hint) for item in status.failures)
+    if status.proof and not status.proof.passed and status.proof.screenshot:
+        rows.append(("Screenshot", f"{status.proof.screenshot} on {status.host}"))
+    steps = [NextStep("Try again", (f"hyperctl retry --job {status.job_id}",))]
+    if status.host or any(item.code is ErrorCode.INTERNAL_ERROR for item in status.failures):
+        steps.append(NextStep("View logs", (f"hyperctl logs --job {status.job_id}",)))
+    title = "Migration Cancelled" if cancelled else "Migration Failed"
+    return Ending(title, False, tuple(rows), problems, _leftovers(status), tuple(steps))
+
+
+def _leftovers(status: MigrationStatus) -> tuple[str, ...]:
+    if status.not_undone:
+        return tuple(f"Could not be undone: {text}" for text in status.not_undone)
+    copied = any(
+        record.phase is _FIRST_WITH_A_COPY and record.state is not PhaseState.WAITING
+        for record in status.phases
+    )
+    if not copied:
+        return ("Nothing was copied and nothing was left behind.",)
+    return (
+        "Everything but the copy was undone. The copied disks stay for a retry, which goes on from them, "
+        "unless they were discarded.",
+    )

@@ -1,0 +1,127 @@
+"""Lists of migrations, from Temporal's visibility store."""
+
+import difflib
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+from temporalio.client import WorkflowExecution
+from temporalio.service import RPCError, RPCStatusCode
+
+from hyperctl.client.connection import Connection, translate
+from hyperctl.client.errors import JobAmbiguous, JobNotFound
+from hyperctl.client.observe import attribute, job_status
+from hyperctl.workflows import attributes
+from hyperctl.workflows.status import JobStatus
+
+WORKFLOW_TYPE = "MigrationWorkflow"
+
+
+class JobSummary(BaseModel):
+    """One migration in a list."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    vm_name: str
+    vcenter: str
+    status: JobStatus
+    phase: str
+    priority: str
+    host: str
+    esxi_host: str
+    batch_id: str
+    requested_by: str
+    started_at: datetime
+    ended_at: datetime | None
+
+    @classmethod
+    def of(cls, execution: WorkflowExecution) -> "JobSummary":
+        found = execution.typed_search_attributes
+        return cls(
+            job_id=execution.id,
+            vm_name=attribute(found, attributes.VM_NAME),
+            vcenter=attribute(found, attributes.VCENTER),
+            status=job_status(execution),
+            phase=attribute(found, attributes.PHASE),
+            priority=attribute(found, attributes.PRIORITY),
+            host=attribute(found, attributes.TARGET_HOST),
+            esxi_host=attribute(found, attributes.ESXI_HOST),
+            batch_id=attribute(found, attributes.BATCH_ID),
+            requested_by=attribute(found, attributes.REQUESTED_BY),
+            started_at=execution.start_time,
+            ended_at=execution.close_time,
+        )
+
+
+async def list_jobs(
+    connection: Connection,
+    *,
+    status: JobStatus | None,
+    vcenter: str | None,
+    vm_name: str | None,
+    since: datetime | None,
+    limit: int,
+) -> list[JobSummary]:
+    """The newest run of every migration that fits, the newest first.
+
+    A state is compared here and not by the server: an older run of the same job would fit otherwise.
+    """
+    clauses = [f"WorkflowType = {_quoted(WORKFLOW_TYPE)}"]
+    if vcenter:
+        clauses.append(f"{attributes.VCENTER.name} = {_quoted(vcenter)}")
+    if vm_name:
+        clauses.append(f"{attributes.VM_NAME.name} = {_quoted(vm_name)}")
+    if since:
+        clauses.append(f"StartTime >= {_quoted(since.isoformat())}")
+    if status and not status.is_final:
+        clauses.append('ExecutionStatus = "Running"')
+    found: list[JobSummary] = []
+    try:
+        async for execution in _newest_runs(connection, " AND ".join(clauses)):
+            summary = JobSummary.of(execution)
+            if status in (None, summary.status):
+                found.append(summary)
+            if len(found) >= limit:
+                break
+    except RPCError as error:
+        if error.status is RPCStatusCode.INVALID_ARGUMENT:
+            await connection.refuse_missing_attributes()
+        raise translate(error, connection.settings) from error
+    return found
+
+
+async def find_vm(connection: Connection, vm_name: str, vcenter: str | None) -> str:
+    """The id of the one migration of a VM. Raises `JobNotFound` with the nearest names, or `JobAmbiguous`."""
+    found = await list_jobs(connection, status=None, vcenter=vcenter, vm_name=vm_name, since=None, limit=50)
+    if len(found) == 1:
+        return found[0].job_id
+    if found:
+        known = ", ".join(f"{job.job_id} ({job.vcenter}, {job.status})" for job in found)
+        raise JobAmbiguous(f"there are {len(found)} migrations of {vm_name}: {known}", "Name one with --job.")
+    everything = await list_jobs(connection, status=None, vcenter=None, vm_name=None, since=None, limit=1000)
+    raise JobNotFound(
+        f"no migration of {vm_name} is known", _nearest(vm_name, (job.vm_name for job in everything))
+    )
+
+
+async def _newest_runs(connection: Connection, query: str) -> AsyncIterator[WorkflowExecution]:
+    """The server lists the open runs and then the closed ones from the newest on; a retry is another run."""
+    seen: set[str] = set()
+    runs = connection.client.list_workflows(query, page_size=200, rpc_timeout=connection.timeout)
+    async for execution in runs:
+        if execution.id not in seen:
+            seen.add(execution.id)
+            yield execution
+
+
+def _nearest(vm_name: str, known: Iterable[str]) -> str:
+    names = {name for name in known if name}
+    near = difflib.get_close_matches(vm_name, names, n=3)
+    if near:
+        return f"Did you mean {', '.join(near)}? `hyperctl list` shows all."
+    return "`hyperctl list` shows all; `hyperctl convert --vm NAME` starts one."
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,141 @@
+"""A whole stack for tests of the whole way, shared by all of them and clean before each."""
+
+import asyncio
+import json
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowHandle
+
+from deploy.dev.prepare import load_parts
+from deploy.dev.stack import Stack
+
+LEASE_TIMEOUT_SECONDS = 20
+"""A worker that is killed leaves its lease until the vCenter ends it; a real one waits for minutes."""
+
+
+class Running:
+    """The stack that runs, as a user and as somebody with an axe meet it."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    @property
+    def temporal_address(self) -> str:
+        return self._stack.temporal_address
+
+    @property
+    def web_ui(self) -> str:
+        return self._stack.web_ui
+
+    @property
+    def temporal_binary(self) -> Path:
+        return load_parts().temporal
+
+    @property
+    def vcenter_server(self) -> str:
+        return self._stack.vcenter.server
+
+    @property
+    def output_dir(self) -> Path:
+        return self._stack.output_dir
+
+    @property
+    def password(self) -> str:
+        return self._stack.password
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return self._stack.environment()
+
+    @property
+    def worker_log(self) -> str:
+        return self._stack.log("worker").read_text()
+
+    def hyperctl(self, *arguments: str, timeout_seconds: float = 600) -> subprocess.CompletedProcess[str]:
+        """The command, to its end."""
+        return subprocess.run(
+            ["hyperctl", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
+        )
+
+    def fault(self, **fields: Any) -> None:
+        self._control("POST", "/faults", fields)
+
+    def clear_faults(self) -> None:
+        self._control("DELETE", "/faults")
+
+    def active_leases(self) -> list[Any]:
+        return [lease for lease in self._control("GET", "/leases") if lease["active"]]
+
+    def kill_worker(self) -> None:
+        self._stack.kill_worker()
+
+    def start_worker(self) -> None:
+        self._stack.start_worker()
+
+    async def until_activity(self, handle: WorkflowHandle[Any, Any], name: str) -> None:
+        """Wait until a worker has begun this activity."""
+        async with asyncio.timeout(300):
+            while True:
+                description = await handle.describe()
+                pending = description.raw_description.pending_activities
+                if any(
+                    one.activity_type.name == name and one.HasField("last_started_time") for one in pending
+                ):
+                    return
+                await asyncio.sleep(0.2)
+
+    def until_nothing_runs(self) -> None:
+        """Wait for the end of what an earlier test has left to be cancelled."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            argv = [str(self.temporal_binary), "workflow", "list", "--address", self.temporal_address]
+            argv += ["--query", "ExecutionStatus = 'Running'", "--output", "json"]
+            done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30)
+            if json.loads(done.stdout or "[]") in ([], None):
+                return
+            time.sleep(0.5)
+        pytest.fail(f"still running: {done.stdout}")
+
+    def _control(self, method: str, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._stack.vcenter.control + path, data=data, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read() or "null")
+
+
+@pytest.fixture(scope="session")
+def whole_stack() -> Iterator[Stack]:
+    # qemu has an account of its own and must get to the images; pytest's folders are closed to others.
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="hyperctl-e2e-") as folder:
+        Path(folder).chmod(0o711)
+        stack = Stack(
+            Path(folder) / "stack",
+            output_dir=Path(folder) / "out",
+            lease_timeout_seconds=LEASE_TIMEOUT_SECONDS,
+        )
+        try:
+            stack.up()
+            yield stack
+        finally:
+            stack.down()
+
+
+@pytest.fixture
+def stack(whole_stack: Stack) -> Iterator[Running]:
+    running = Running(whole_stack)
+    running.clear_faults()
+    running.start_worker()
+    yield running
+    running.clear_faults()

@@ -1,0 +1,161 @@
+"""The whole way: `hyperctl convert` on a real guest, and what is true afterwards."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+
+from hyperctl.worker.registry import WORKFLOWS
+from hyperctl.workflows.guest import Outcome, Step
+from hyperctl.workflows.status import MigrationResult
+from tests.e2e.conftest import Running
+
+VM = "web-server-01"
+
+
+def _result(stack: Running, output: str) -> MigrationResult:
+    found = re.search(rf"{re.escape(str(stack.output_dir))}/\d{{4}}-\d\d-\d\d/{VM}", output)
+    assert found, output
+    return MigrationResult.model_validate_json((Path(found[0]) / "migration.json").read_text())
+
+
+def _virsh(*arguments: str) -> str:
+    command = ["virsh", "-c", "qemu:///system", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
+
+def test_one_command_migrates_and_proves_that_it_arrived(stack: Running) -> None:
+    done = stack.hyperctl("convert", "--vm", VM, "--vcenter", stack.vcenter_server, "--to-libvirt")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for phase in range(1, 6):
+        assert f"Phase {phase}" in done.stdout
+
+    result = _result(stack, done.stdout)
+    proof = result.proof
+    assert proof is not None
+    assert proof.passed, proof.problems
+    assert proof.multi_user
+    assert proof.failed_units == ()
+    assert proof.mounts
+    assert all(mount.active for mount in proof.mounts)
+    (nic,) = proof.nics
+    assert nic.name == "ens192"
+    assert "192.0.2.10/24" in nic.addresses
+    outcomes = {step.step: step.outcome for step in result.steps}
+    for step in (Step.VIRTIO, Step.BOOTLOADER, Step.NETWORK, Step.FSTAB, Step.TOOLS):
+        assert outcomes[step] is Outcome.DONE
+
+    (disk,) = result.disks
+    assert Path(disk.path).stat().st_size == disk.capacity_bytes
+    assert Path(disk.path).stat().st_blocks * 512 < disk.capacity_bytes, "the image must stay sparse"
+    assert not (stack.output_dir / ".jobs" / result.job_id).exists()
+    assert stack.active_leases() == []
+
+    try:
+        xml = _virsh("dumpxml", VM)
+        assert disk.path in xml
+        assert "00:50:56:aa:bb:01" in xml
+    finally:
+        _virsh("undefine", VM)
+
+    _the_same_command_attaches(stack, result.job_id)
+    _other_commands_know_the_job(stack, result.job_id)
+    _ten_lines_of_python(stack, result.job_id)
+    _the_history_replays(stack, result.job_id)
+
+
+def _the_same_command_attaches(stack: Running, job_id: str) -> None:
+    started = time.monotonic()
+    again = stack.hyperctl("convert", "--vm", VM, "--vcenter", stack.vcenter_server, "--to-libvirt")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert job_id in again.stdout
+    assert time.monotonic() - started < 30, "a finished migration must not be done again"
+
+
+def _other_commands_know_the_job(stack: Running, job_id: str) -> None:
+    document = json.loads(stack.hyperctl("query", "--job", job_id).stdout)
+    assert (document["job_id"], document["status"]) == (job_id, "completed")
+    listed = json.loads(stack.hyperctl("list", "--status", "completed", "--json").stdout)
+    assert job_id in json.dumps(listed)
+    logs = stack.hyperctl("logs", "--job", job_id, "--tail", "5000").stdout
+    assert "export" in logs
+    assert "convert" in logs
+    assert stack.password not in logs
+
+
+def _ten_lines_of_python(stack: Running, job_id: str) -> None:
+    programme = textwrap.dedent(
+        f"""
+        import asyncio
+        from hyperctl.client.sdk import MigrationClient
+
+        async def main():
+            client = await MigrationClient.connect()
+            migration = await client.get({job_id!r})
+            status = await migration.status()
+            print(status.job_id, status.status)
+
+        asyncio.run(main())
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", programme],
+        env=stack.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split() == [job_id, "completed"], done.stderr
+
+
+def _the_history_replays(stack: Running, job_id: str) -> None:
+    async def replay() -> None:
+        client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
+        history = await client.get_workflow_handle(job_id).fetch_history()
+        assert stack.password not in history.to_json()
+        replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
+        assert (await replayer.replay_workflow(history)).replay_failure is None
+
+    asyncio.run(replay())
+
+
+def test_a_worker_killed_in_the_copy_and_in_the_conversion_costs_nothing(stack: Running) -> None:
+    """kill -9, restart, and the migration ends as if nothing had happened."""
+
+    async def scenario() -> MigrationResult:
+        client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
+        stack.fault(kind="slow", bytes_per_second=8_000_000)
+        request = {"vm_name": VM, "vcenter": {"server": stack.vcenter_server}, "prove": "none"}
+        handle = await client.start_workflow(
+            "MigrationWorkflow",
+            request,
+            id="job-killed",
+            task_queue="hyperctl",
+            result_type=MigrationResult,
+        )
+        await stack.until_activity(handle, "export_disks")
+        await asyncio.sleep(3)
+        stack.kill_worker()
+        stack.clear_faults()
+        stack.start_worker()
+        await stack.until_activity(handle, "convert_guest")
+        await asyncio.sleep(3)
+        stack.kill_worker()
+        stack.start_worker()
+        async with asyncio.timeout(300):
+            result: MigrationResult = await handle.result()
+            return result
+
+    result = asyncio.run(scenario())
+    assert {step.step: step.outcome for step in result.steps}[Step.VIRTIO] is Outcome.DONE
+    assert stack.active_leases() == []
+    assert not (stack.output_dir / ".jobs" / "job-killed").exists()

@@ -1,0 +1,160 @@
+"""The command line before anybody is asked: what it takes, what it refuses, with which exit code."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from hyperctl.client.cli import migrate
+from hyperctl.client.cli.asking import Asked, make_request
+from hyperctl.client.cli.main import app
+from hyperctl.client.cli.options import parse_since
+from hyperctl.client.config import Configuration
+from hyperctl.client.plugins import COMMANDS, DOCTOR, plugged
+from hyperctl.workflows.request import MigrationRequest
+
+CONVERT = ("convert", "--vm", "db-1", "--vcenter", "vc.example.com")
+
+
+@pytest.fixture(autouse=True)
+def _nobody_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("HYPERCTL_TEMPORAL_ADDRESS", "127.0.0.1:1")
+
+
+def _hyperctl(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def _requested(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> MigrationRequest:
+    """The request that a command line comes to, taken where it would be sent."""
+    taken: list[MigrationRequest] = []
+
+    def take(_: Configuration, request: MigrationRequest, **__: bool) -> None:
+        taken.append(request)
+
+    monkeypatch.setattr(migrate, "_go", take)
+    done = _hyperctl(*arguments)
+    assert done.exit_code == 0, done.output
+    (request,) = taken
+    return request
+
+
+def test_the_shortest_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = _requested(monkeypatch, *CONVERT)
+    assert (request.vm_name, request.vcenter.server) == ("db-1", "vc.example.com")
+    assert request.fix == request.fix.model_copy(update=dict.fromkeys(type(request.fix).model_fields, True))
+    assert request.requested_by
+
+
+def test_every_flag_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = _requested(
+        monkeypatch,
+        *CONVERT,
+        *("--username", "me@vsphere.local", "--datacenter", "DC1", "--certificate-sha256", "AB" * 32),
+        *("--output-dir", "/images", "--to-libvirt", "--start", "--priority", "high", "--host", "kvm-01"),
+        *("--verify", "none", "--prove", "boot", "--tags", "web, prod,", "--skip-virtio", "--skip-tools"),
+        *("--network-map", "VM Network=lan", "--network-map", "a=b=bridge:br0"),
+    )
+    vcenter = request.vcenter
+    assert (vcenter.username, vcenter.datacenter) == ("me@vsphere.local", "DC1")
+    assert vcenter.certificate_sha256 == "AB" * 32
+    assert (request.output_dir, request.host) == ("/images", "kvm-01")
+    assert (request.to_libvirt, request.start, request.priority) == (True, True, "high")
+    assert (request.verify, request.prove, request.tags) == ("none", "boot", ("web", "prod"))
+    assert request.network_map == {"VM Network": "lan", "a=b": "bridge:br0"}
+    assert (request.fix.virtio, request.fix.grub, request.fix.tools) == (False, True, False)
+
+
+@pytest.mark.parametrize("spelling", ["--skip-network", "--skip-network-fix"])
+def test_both_spellings_of_leaving_the_network_out(monkeypatch: pytest.MonkeyPatch, spelling: str) -> None:
+    assert not _requested(monkeypatch, *CONVERT, spelling).fix.network
+
+
+def test_the_users_defaults_hold_until_a_flag_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "hyper2kvm").mkdir()
+    (tmp_path / "hyper2kvm" / "config.yaml").write_text(
+        "vsphere: {server: vc-default, username: u, datacenter: d}\n"
+        "conversion: {fix_network: false, fix_grub: false, output_dir: /default}\n"
+    )
+    request = _requested(monkeypatch, "convert", "--vm", "a", "--fix-grub")
+    assert (request.vcenter.server, request.vcenter.username, request.vcenter.datacenter) == (
+        "vc-default",
+        "u",
+        "d",
+    )
+    assert (request.fix.network, request.fix.grub, request.output_dir) == (False, True, "/default")
+    elsewhere = _requested(monkeypatch, "convert", "--vm", "a", "--vcenter", "other")
+    assert (elsewhere.vcenter.username, elsewhere.vcenter.datacenter) == (None, None)
+
+
+def test_all_problems_are_named_together_and_nothing_is_asked() -> None:
+    done = _hyperctl(
+        "convert", "--start", "--network-map", "x", "--output-dir", "here", "--priority", "urgent"
+    )
+    assert done.exit_code == 2
+    for flag in ("--vm", "--vcenter", "--start", "--network-map", "--output-dir", "--priority"):
+        assert f"- {flag}" in done.output, flag
+
+
+@pytest.mark.parametrize("flag", ["--password", "--vsphere-password"])
+def test_a_password_is_not_taken_from_the_command_line_nor_repeated(flag: str) -> None:
+    done = _hyperctl(*CONVERT, flag, "hunter2")
+    assert done.exit_code == 2
+    assert "hunter2" not in done.output
+
+
+def test_a_password_in_the_network_map_s_place_is_not_possible_either() -> None:
+    asked = dict.fromkeys(Asked.__dataclass_fields__)
+    known = {"vm": "a", "vcenter": "b", "to_libvirt": False, "start": False, "priority": "normal"}
+    more = {"verify": "full", "prove": "full", "network_map": [], "tags": ""}
+    request = make_request(Asked(**(asked | known | more)), Configuration())  # type: ignore[arg-type]
+    assert "password" not in request.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "query", "logs", "cancel", "pause", "resume", "retry-now", "import"]
+)
+def test_a_job_has_to_be_named_once(command: str) -> None:
+    assert _hyperctl(command).exit_code == 2
+    assert _hyperctl(command, "--job", "job-1", "--vm", "a").exit_code == 2
+
+
+def test_temporal_that_does_not_answer_is_exit_code_3_with_the_way_out() -> None:
+    done = _hyperctl("list")
+    assert done.exit_code == 3
+    assert "Temporal at 127.0.0.1:1 does not answer" in done.output
+    assert "HYPERCTL_TEMPORAL_ADDRESS" in done.output
+
+
+def test_a_configuration_that_cannot_be_used_is_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "hyper2kvm").mkdir()
+    (tmp_path / "hyper2kvm" / "config.yaml").write_text("ui: {colour: false}\n")
+    done = _hyperctl("list")
+    assert done.exit_code == 2
+    assert "ui.colour: there is no such key; did you mean color?" in done.output
+
+
+def test_the_exit_codes_are_documented() -> None:
+    text = " ".join(_hyperctl("--help").output.split())
+    for code in ("0 done", "1 the migration failed", "2 wrong usage", "3 Temporal", "130 interrupted"):
+        assert code in text
+
+
+def test_since() -> None:
+    now = datetime.now(UTC)
+    two_hours = parse_since("2h")
+    assert two_hours is not None
+    assert abs(now - timedelta(hours=2) - two_hours) < timedelta(seconds=5)
+    assert parse_since("2026-01-17T10:00:00+00:00") == datetime(2026, 1, 17, 10, tzinfo=UTC)
+    assert parse_since(None) is None
+    assert _hyperctl("list", "--since", "yesterday").exit_code == 2
+
+
+def test_the_worker_and_the_hosts_checks_are_plugged_in() -> None:
+    assert "worker" in plugged(COMMANDS)
+    assert "host" in plugged(DOCTOR)
+    assert "--role" in _hyperctl("worker", "--help").output
