@@ -3,7 +3,7 @@
 .PHONY: help setup demo demo-down dev dev-down check lint test bench lock clean
 
 PYTHON := .venv/bin/python
-SUITES := tests/unit tests/workflow tests/integration
+SUITES := tests/unit tests/workflow tests/replay tests/integration tests/e2e
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,7 @@ lint:
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy -p hyperctl -p deploy -p tests
 
-test: ## everything: lint, types and all tests, on real parts
-	@deploy/dev/setup tools
+test: setup ## everything: lint, types and all tests, on real parts
 	@$(MAKE) --no-print-directory lint
 	@$(PYTHON) -m pytest $(SUITES)
 

@@ -78,7 +78,11 @@ def success(result: MigrationResult, status: MigrationStatus, network_map: Mappi
     steps.append(NextStep(manually, virt_install(result, status, network_map)))
     steps.append(NextStep("View logs", (f"hyperctl logs --job {result.job_id}",)))
     return Ending(
-        "Conversion Successful", True, tuple(rows), remarks=result.warnings, next_steps=tuple(steps)
+        "Conversion Successful",
+        True,
+        tuple(rows),
+        remarks=tuple(dict.fromkeys(result.warnings)),
+        next_steps=tuple(steps),
     )
 
 

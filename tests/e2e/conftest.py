@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowHandle
+from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 
 from deploy.dev.prepare import load_parts
 from deploy.dev.stack import Stack
@@ -89,6 +89,7 @@ class Running:
         async with asyncio.timeout(300):
             while True:
                 description = await handle.describe()
+                assert description.status is WorkflowExecutionStatus.RUNNING, f"it never came to {name}"
                 pending = description.raw_description.pending_activities
                 if any(
                     one.activity_type.name == name and one.HasField("last_started_time") for one in pending

@@ -130,11 +130,17 @@ def _the_history_replays(stack: Running, job_id: str) -> None:
 
 def test_a_worker_killed_in_the_copy_and_in_the_conversion_costs_nothing(stack: Running) -> None:
     """kill -9, restart, and the migration ends as if nothing had happened."""
+    elsewhere = stack.output_dir / "killed"
 
     async def scenario() -> MigrationResult:
         client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
         stack.fault(kind="slow", bytes_per_second=8_000_000)
-        request = {"vm_name": VM, "vcenter": {"server": stack.vcenter_server}, "prove": "none"}
+        request = {
+            "vm_name": VM,
+            "vcenter": {"server": stack.vcenter_server},
+            "output_dir": str(elsewhere),
+            "prove": "none",
+        }
         handle = await client.start_workflow(
             "MigrationWorkflow",
             request,
@@ -158,4 +164,4 @@ def test_a_worker_killed_in_the_copy_and_in_the_conversion_costs_nothing(stack: 
     result = asyncio.run(scenario())
     assert {step.step: step.outcome for step in result.steps}[Step.VIRTIO] is Outcome.DONE
     assert stack.active_leases() == []
-    assert not (stack.output_dir / ".jobs" / "job-killed").exists()
+    assert not (elsewhere / ".jobs" / "job-killed").exists()

@@ -275,7 +275,7 @@ def test_plain_lines_tell_each_tenth_once_and_leave_no_minute_silent() -> None:
     screen = PlainScreen(out, lambda: now[0])
     teller = Teller()
     for percent in range(0, 101, 2):
-        for event in teller.tell(statuses.copying(4 * GIB * percent // 100)):
+        for event in teller.tell(statuses.copying(-(-4 * GIB * percent // 100))):
             screen.show(event)
     told = re.findall(r"disk 1/2 (\d+)%", out.getvalue())
     assert told == [str(tenth) for tenth in range(10, 101, 10)]

@@ -39,7 +39,8 @@ def retire_vmware_tools(inspected: Inspected, work: Work) -> None:
             stopped = f"{folder}/K01{re.sub(r'^S[0-9][0-9]', '', name)}"
             guest.mv(link, stopped)
             work.changed.append(link)
-            work.done.append(f"{link} does not start")
+            if (note := f"{script}'s script is not started") not in work.done:
+                work.done.append(note)
     for path in files.matching(UPSTART):
         guest.mv(path, f"{path}.before-hyperctl")
         work.changed.append(path)

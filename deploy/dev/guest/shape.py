@@ -11,6 +11,7 @@ from deploy.dev.guest.recipe import DISK_BYTES, FILES, PARTITIONS, Partition
 from hyperctl.activities.acceleration import libguestfs_environment
 
 SECTOR = 512
+LAUNCHES = 10
 
 
 def write_files(root: Path, files: dict[str, str]) -> None:
@@ -50,10 +51,7 @@ def _make_filesystem(root: Path, disk: Path, partition: Partition) -> None:
 def _install_grub(disk: Path) -> None:
     """Partition table, swap, boot code and grub.cfg, all by names of the form /dev/sdX."""
     os.environ.update(libguestfs_environment())
-    guest = guestfs.GuestFS(python_return_dict=True)
-    guest.add_drive_opts(str(disk), format="raw", cachemode="unsafe")
-    guest.set_smp(min(2, os.cpu_count() or 1))
-    guest.launch()
+    guest = _launch(disk)
     guest.part_init("/dev/sda", "mbr")
     for partition in PARTITIONS:
         first = partition.start_bytes // SECTOR
@@ -63,6 +61,7 @@ def _install_grub(disk: Path) -> None:
         if not partition.mount_point:
             guest.mkswap(f"/dev/sda{number}")
             guest.part_set_mbr_id("/dev/sda", number, 0x82)
+    guest = _restarted_until_sda(guest, disk)
     for number, partition in sorted(enumerate(PARTITIONS, start=1), key=lambda one: one[1].mount_point):
         if partition.mount_point:
             guest.mount(f"/dev/sda{number}", partition.mount_point)
@@ -71,3 +70,26 @@ def _install_grub(disk: Path) -> None:
     guest.umount_all()
     guest.shutdown()
     guest.close()
+
+
+def _launch(disk: Path) -> guestfs.GuestFS:
+    guest = guestfs.GuestFS(python_return_dict=True)
+    guest.add_drive_opts(str(disk), format="raw", cachemode="unsafe")
+    guest.set_smp(min(2, os.cpu_count() or 1))
+    guest.launch()
+    return guest
+
+
+def _restarted_until_sda(guest: guestfs.GuestFS, disk: Path) -> guestfs.GuestFS:
+    """An appliance whose kernel, too, calls the disk sda.
+
+    libguestfs translates names in its own calls, and not those that a programme of the guest sees: now and
+    then the kernel finds the appliance's own disk first.
+    """
+    for _ in range(LAUNCHES):
+        if "sda1" in guest.debug("sh", ["ls /sys/block/sda"]).split():
+            return guest
+        guest.shutdown()
+        guest.close()
+        guest = _launch(disk)
+    raise RuntimeError(f"the appliance's kernel did not call the disk sda in {LAUNCHES} launches")
