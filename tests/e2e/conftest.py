@@ -2,9 +2,9 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,18 +97,6 @@ class Running:
                     return
                 await asyncio.sleep(0.2)
 
-    def until_nothing_runs(self) -> None:
-        """Wait for the end of what an earlier test has left to be cancelled."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            argv = [str(self.temporal_binary), "workflow", "list", "--address", self.temporal_address]
-            argv += ["--query", "ExecutionStatus = 'Running'", "--output", "json"]
-            done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30)
-            if json.loads(done.stdout or "[]") in ([], None):
-                return
-            time.sleep(0.5)
-        pytest.fail(f"still running: {done.stdout}")
-
     def _control(self, method: str, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._stack.vcenter.control + path, data=data, method=method)
@@ -137,6 +125,8 @@ def whole_stack() -> Iterator[Stack]:
 def stack(whole_stack: Stack) -> Iterator[Running]:
     running = Running(whole_stack)
     running.clear_faults()
+    for left in whole_stack.output_dir.iterdir():
+        shutil.rmtree(left)
     running.start_worker()
     yield running
     running.clear_faults()
