@@ -2,24 +2,20 @@
 
 import argparse
 import json
-import platform
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.dev.layout import BUILD
-from hyperctl.activities.acceleration import probe_acceleration
 from tests.bench.convert import measure_convert
-from tests.bench.row import Row
+from tests.bench.row import Row, table
 
 BENCHES: dict[str, Callable[[Path], list[Row]]] = {"convert": measure_convert}
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", help="all when none is given")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHES)}; all when none is given")
     names = parser.parse_args(arguments).names or list(BENCHES)
     unknown = sorted(set(names) - BENCHES.keys())
     if unknown:
@@ -28,14 +24,8 @@ def main(arguments: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         rows = BENCHES[name](folder)
-        for row in rows:
-            print(row.line(), flush=True)
-        document = {
-            "bench": name,
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": f"{platform.machine()}, {probe_acceleration()}",
-            "rows": [asdict(row) | {"ratio": row.ratio} for row in rows],
-        }
+        print(table(rows), flush=True)
+        document = [row.model_dump() for row in rows]
         (folder / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
     return 0
 

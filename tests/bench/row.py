@@ -1,26 +1,59 @@
-"""One line of a bench's table."""
+"""One line of a bench's table: what was measured, beside what it is measured against."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import median
 
+from pydantic import BaseModel, ConfigDict
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Runs of ours and of a peer, alternating, on the same machine in the same minutes."""
+_HEADINGS = ("measure", "value", "anchor", "goal", "met")
 
-    what: str
+
+class Row(BaseModel):
+    """Medians of runs in turns with the anchor's, on one machine in the same minutes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    measure: str
+    value: float
     unit: str
-    ours: tuple[float, ...]
-    peer_name: str
-    peer: tuple[float, ...]
-    note: str = ""
+    anchor: str
+    """The peer or the limit."""
+    anchor_value: float
+    goal: str
+    """In words, `at most 0.5 of the anchor`."""
+    met: bool
 
-    @property
-    def ratio(self) -> float:
-        """How many times the peer's median is of ours; above 1, ours takes less."""
-        return round(median(self.peer) / median(self.ours), 2)
 
-    def line(self) -> str:
-        ours, peer = (f"{median(runs):.1f} {self.unit}" for runs in (self.ours, self.peer))
-        line = f"{self.what}: ours {ours}, {self.peer_name} {peer}, ratio {self.ratio}"
-        return f"{line} (medians of {len(self.ours)}){f'; {self.note}' if self.note else ''}"
+def at_most(
+    share: float, measure: str, unit: str, ours: Sequence[float], anchor: str, its: Sequence[float]
+) -> Row:
+    """A row whose goal is a share of the anchor's median."""
+    value, anchor_value = round(median(ours), 2), round(median(its), 2)
+    return Row(
+        measure=measure,
+        value=value,
+        unit=unit,
+        anchor=anchor,
+        anchor_value=anchor_value,
+        goal=f"at most {share} of the anchor",
+        met=value <= share * anchor_value,
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows for a person, with the ratio of value and anchor."""
+    cells = [_HEADINGS]
+    for row in rows:
+        ratio = f"{row.value / row.anchor_value:.2f}" if row.anchor_value else "-"
+        cells.append(
+            (
+                row.measure,
+                f"{row.value:g} {row.unit}",
+                f"{row.anchor}: {row.anchor_value:g} {row.unit} (ratio {ratio})",
+                row.goal,
+                "yes" if row.met else "NO",
+            )
+        )
+    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADINGS))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
+    return "\n".join(line.rstrip() for line in lines)
