@@ -85,7 +85,8 @@ def _inspect(guest: guestfs.GuestFS, machine: Machine) -> Inspected:
 def _only_linux_root(guest: guestfs.GuestFS) -> str:
     roots = guest.inspect_os()
     if not roots:
-        encrypted = [name for name, kind in guest.list_filesystems().items() if kind == "crypto_LUKS"]
+        devices = [*guest.list_devices(), *guest.list_partitions()]
+        encrypted = [device for device in devices if guest.vfs_type(device) == "crypto_LUKS"]
         if encrypted:
             raise Refused(
                 ErrorCode.GUEST_UNSUPPORTED, f"the disks are encrypted with LUKS ({', '.join(encrypted)})"

@@ -24,7 +24,8 @@ GUEST = "web-server-01"
 MAC = "00:50:56:aa:bb:01"
 VMWARE = [
     *("-device", "pvscsi,id=scsi0", "-device", "scsi-hd,bus=scsi0.0,drive=disk"),
-    # VMware's slot 192 is what makes the name ens192.
+    # The number of a slot with native hotplug is what makes the name ens192, as on VMware.
+    *("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"),
     *("-device", "pcie-root-port,id=slot192,chassis=1,slot=192"),
     *("-device", f"vmxnet3,bus=slot192,netdev=net,mac={MAC}"),
 ]
@@ -67,7 +68,7 @@ def booted(overlay: Path, hardware: list[str]) -> Iterator[tuple[Path, Path]]:
         "-smp",
         "2",
     ]
-    argv += ["-machine", f"q35,accel={probe_acceleration()}", "-cpu", "max"]
+    argv += ["-machine", f"q35,accel={probe_acceleration()}", "-cpu", "max,la57=off", "-vga", "std"]
     argv += ["-drive", f"id=disk,if=none,format=qcow2,cache=unsafe,file={overlay}", *hardware]
     argv += ["-netdev", "hubport,id=net,hubid=0", "-chardev", f"file,id=serial,path={serial}"]
     argv += ["-device", "isa-serial,chardev=serial", "-device", "virtio-serial-pci"]
