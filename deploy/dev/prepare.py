@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploy.dev.environment import SYSTEM_PYTHON, environment_is_current
+from deploy.dev.guest.place import find_guests
 from deploy.dev.layout import BUILD, ROOT, VENV
 from deploy.dev.simulator import find_vcenter
 from deploy.dev.steps import Step, StepFailed, Steps
@@ -101,6 +102,7 @@ def _steps() -> tuple[Step, ...]:
             "the source guest",
             (str(VENV / "bin" / "python"), "-m", "deploy.dev.guest.build", "--cache"),
             after=("venv",),
+            find=lambda: _text(find_guests()),
         ),
     )
 

@@ -7,30 +7,21 @@ The last line it prints is a folder with one folder a guest, as the simulated vC
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from deploy.dev.artifact import keep, kept
+from deploy.dev.artifact import keep
+from deploy.dev.guest.place import SHELF, build_name
 from deploy.dev.guest.recipe import FACTS, INITRAMFS, KEYRING, NAME, PACKAGES, SUITE, WITHOUT
 from deploy.dev.guest.shape import make_disk, write_files
-from deploy.dev.layout import DEV, digest
-
-SHELF = "guests"
-
-
-def find_guests() -> Path | None:
-    """The folder of guests as built from today's recipe, or None."""
-    folder = kept(_name(), SHELF)
-    return folder if (folder / NAME / "guest.json").is_file() else None
 
 
 def make_guests() -> Path:
     """Build them where they have not been built."""
-    return keep(_name(), build_guests, SHELF)
+    return keep(build_name(), build_guests, SHELF)
 
 
 def build_guests(folder: Path) -> None:
@@ -79,11 +70,6 @@ def _make_stream(disk: Path, stream: Path) -> None:
     subprocess.run([*argv, str(disk), str(stream)], check=True)
     with stream.open("ab") as file:
         file.write(bytes(512))  # qemu-img leaves the end-of-stream marker out where its padding is none
-
-
-def _name() -> str:
-    sources = (DEV / "guest").glob("*.py")
-    return f"source-{digest(sources, platform.machine())}"
 
 
 def main(arguments: list[str]) -> int:
