@@ -56,7 +56,7 @@ def test_a_segment_behind_any_archive_is_read_and_replaces_what_was_there(
         "init": b"#!/bin/sh",
         "conf/modules": b"new",
     }
-    assert len(archive.compressions) == 3
+    assert len(archive.pieces) == 3
 
 
 def test_what_is_written_is_what_gnu_cpio_reads(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.cpio import Archive, Entry, read_archive, write_segment
 from hyperctl.activities.convert.linux.initramfs import additions, extended, with_lines
 from hyperctl.activities.convert.linux.kernels import Kernel, module_name, version_key
+from tests.unit.test_cpio import lz4_legacy
 
 VERSION = "6.1.0-9-amd64"
 FOLDER = f"/lib/modules/{VERSION}"
@@ -110,14 +111,16 @@ def test_names_of_devices_in_the_archive_are_stable_afterwards() -> None:
 
 
 def test_an_lz4_archive_of_an_old_kernel_is_packed_anew() -> None:
-    archive = usrmerged(Entry("init", FILE, b"x"))
-    archive.compressions = ["", "lz4"]
+    microcode = write_segment([Entry("kernel/x86/microcode/a.bin", FILE, b"\x01" * 77)])
+    main = write_segment([Entry("init", FILE, b"x")])
+    before = microcode + bytes(512) + lz4_legacy(main)
     entries = [Entry("conf/modules", FILE, b"virtio_pci\n")]
-    old = extended(b"as it was", archive, entries, kernel(version="4.19.0-21-amd64"))
+    old = extended(before, read_archive(before), entries, kernel(version="4.19.0-21-amd64"))
     read = read_archive(old)
-    assert read.compressions == ["gzip", ""]
-    assert {"init", "conf/modules"} <= read.entries.keys()
-    assert extended(b"as it was", archive, entries, kernel()).startswith(b"as it was")
+    assert [piece.compression for piece in read.pieces] == ["", "gzip", ""]
+    assert bytes(read.pieces[1].content) == main, "device nodes and hard links are as they were"
+    assert {"init", "conf/modules", "kernel/x86/microcode/a.bin"} <= read.entries.keys()
+    assert extended(before, read_archive(before), entries, kernel()).startswith(before)
 
 
 def test_a_list_of_modules_gets_only_what_it_lacks() -> None:

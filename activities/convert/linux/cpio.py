@@ -59,13 +59,23 @@ class Entry:
         return stat.S_ISLNK(self.mode)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of an initramfs: one plain archive, or a compressed one with all that is in it."""
+
+    compression: str
+    """Empty for a plain one."""
+    content: bytes | memoryview
+    """Unpacked, with the device numbers and hard links that `Entry` leaves out."""
+
+
 @dataclass(slots=True)
 class Archive:
     """All that an initramfs unpacks to."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
-    compressions: list[str] = field(default_factory=list)
-    """Of each piece, in their order; an empty string for a plain one."""
+    pieces: list["Piece"] = field(default_factory=list)
+    """As they lie one behind the other."""
 
     def resolve(self, path: str) -> str:
         """Where a path leads through the archive's own symbolic links to folders."""
@@ -96,13 +106,13 @@ def read_archive(data: bytes, limit_bytes: int = LARGEST_BYTES) -> Archive:
             position += 1
             continue
         if view[position] == ord("0") and position % 4 == 0:
-            position = _read_cpio(view, position, archive)
-            archive.compressions.append("")
+            begin, position = position, _read_cpio(view, position, archive)
+            archive.pieces.append(Piece("", view[begin:position]))
             continue
         name = _compression(view[position : position + 8])
         content, used = _decompress(name, view[position:], limit_bytes - unpacked)
         unpacked += len(content)
-        archive.compressions.append(name)
+        archive.pieces.append(Piece(name, content))
         inner, start = memoryview(content), 0
         while start < len(inner):
             if inner[start] == 0:

@@ -13,6 +13,7 @@ from hyperctl.activities.convert.linux.cpio import (
     Archive,
     CpioError,
     Entry,
+    Piece,
     folders_above,
     padding,
     read_archive,
@@ -26,6 +27,7 @@ LARGEST_INITRAMFS_BYTES = 1 << 30
 LZ4_END_KNOWN_SINCE = (5, 11)
 """Kernels before take zeroes behind an lz4 archive for a damaged block (lib/decompress_unlz4.c)."""
 SPARE_BYTES = 1 << 20
+BLOCK_BYTES = 512
 INDEXES = "modules.*"
 CONFIGURATION = {
     "initramfs-tools": "/etc/initramfs-tools/modules",
@@ -153,10 +155,17 @@ def additions(
 
 def extended(before: bytes, archive: Archive, entries: list[Entry], kernel: Kernel) -> bytes:
     """The archive with a segment of these entries behind it."""
-    if archive.compressions[-1:] == ["lz4"] and kernel.release < LZ4_END_KNOWN_SINCE:
-        whole = write_segment([*archive.entries.values()])
-        before = gzip.compress(whole, compresslevel=6, mtime=0)
+    last = archive.pieces[-1].compression if archive.pieces else ""
+    if last == "lz4" and kernel.release < LZ4_END_KNOWN_SINCE:
+        before = b"".join(_with_gzip(piece) for piece in archive.pieces)
     return before + padding(len(before)) + write_segment(entries)
+
+
+def _with_gzip(piece: Piece) -> bytes:
+    """A piece that every kernel reads to its end and on. Plain ones stay plain: they hold the microcode."""
+    if piece.compression:
+        return gzip.compress(piece.content, compresslevel=6, mtime=0)
+    return bytes(piece.content) + bytes(-len(piece.content) % BLOCK_BYTES)
 
 
 def _check(after: bytes, entries: list[Entry], kernel: Kernel) -> None:
