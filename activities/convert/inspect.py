@@ -85,8 +85,7 @@ def _inspect(guest: guestfs.GuestFS, machine: Machine) -> Inspected:
 def _only_linux_root(guest: guestfs.GuestFS) -> str:
     roots = guest.inspect_os()
     if not roots:
-        devices = [*guest.list_devices(), *guest.list_partitions()]
-        encrypted = [device for device in devices if guest.vfs_type(device) == "crypto_LUKS"]
+        encrypted = [device for device in _devices(guest) if guest.vfs_type(device) == "crypto_LUKS"]
         if encrypted:
             raise Refused(
                 ErrorCode.GUEST_UNSUPPORTED, f"the disks are encrypted with LUKS ({', '.join(encrypted)})"
@@ -144,9 +143,14 @@ def _initramfs_tool(files: GuestFiles) -> str:
     return ""
 
 
+def _devices(guest: guestfs.GuestFS) -> list[str]:
+    """Whole disks and partitions, by the appliance's names."""
+    return [*guest.list_devices(), *guest.list_partitions()]
+
+
 def _block_devices(guest: guestfs.GuestFS) -> dict[str, BlockDevice]:
     found = {}
-    for device in [*guest.list_devices(), *guest.list_partitions()]:
+    for device in _devices(guest):
         facts = guest.blkid(device)
         found[device] = BlockDevice(facts.get("UUID", ""), facts.get("PART_ENTRY_UUID", ""))
     return found

@@ -60,8 +60,6 @@ def test_a_segment_behind_any_archive_is_read_and_replaces_what_was_there(
 
 
 def test_what_is_written_is_what_gnu_cpio_reads(tmp_path: Path) -> None:
-    if not Path("/usr/bin/cpio").exists():
-        pytest.skip("there is no cpio here; libguestfs-tools brings it")
     entries = [Entry("a", stat.S_IFDIR | 0o755), Entry("a/b", FILE, b"four"), Entry("a/c", FILE, b"")]
     done = subprocess.run(
         ["cpio", "-idm", "--quiet"],

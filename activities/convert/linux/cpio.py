@@ -74,7 +74,7 @@ class Archive:
     """All that an initramfs unpacks to."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
-    pieces: list["Piece"] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
     """As they lie one behind the other."""
 
     def resolve(self, path: str) -> str:

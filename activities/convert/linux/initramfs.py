@@ -117,11 +117,8 @@ def additions(
         found[resolved] = Entry(resolved, stat.S_IFREG | mode, data)
 
     base = f"lib/modules/{kernel.version}"
-    present = {
-        path.removeprefix(f"{archive.resolve(base)}/")
-        for path in archive.entries
-        if path.startswith(f"{archive.resolve(base)}/")
-    }
+    folder = f"{archive.resolve(base)}/"
+    present = {path.removeprefix(folder) for path in archive.entries if path.startswith(folder)}
     held = {module_name(path): path for path in present if ".ko" in path}
     missing = [path for path in kernel.files_of(modules) if module_name(path) not in held]
     if missing:
@@ -138,11 +135,9 @@ def additions(
     if inspected.system.initramfs_tool == "initramfs-tools":
         entry = archive.get("conf/modules")
         text = bytes(entry.data).decode(errors="surrogateescape") if entry else ""
-        listed = {line.split()[0].replace("-", "_") for line in text.splitlines() if line.strip()}
-        wanted = [name for name in modules if name in kernel.modules and name not in listed]
-        if wanted:
-            text = text + ("" if text.endswith("\n") or not text else "\n") + "\n".join(wanted) + "\n"
-            put("conf/modules", text.encode(errors="surrogateescape"))
+        extended_list = with_lines(text, tuple(name for name in modules if name in kernel.modules))
+        if extended_list != text:
+            put("conf/modules", extended_list.encode(errors="surrogateescape"))
     for path, entry in archive.entries.items():
         if path.startswith(("conf/", "etc/cmdline.d/")) and stat.S_ISREG(entry.mode) and path not in found:
             text = bytes(entry.data).decode("utf-8", "surrogateescape")
