@@ -1,7 +1,5 @@
 """Reading landed images again and comparing every block with the ledger."""
 
-import errno
-import hashlib
 import os
 import time
 from collections import deque
@@ -15,6 +13,7 @@ from temporalio import activity
 
 from hyperctl.activities.attempt import Attempt, attempt
 from hyperctl.activities.commit import commit_begun
+from hyperctl.activities.export.image import data_extents
 from hyperctl.activities.export.ledger import Ledger, LedgerError, read_ledger
 from hyperctl.activities.export.rate import RateMeter, eta_seconds
 from hyperctl.activities.export.space import shown
@@ -150,33 +149,15 @@ def _wrong(descriptor: int, ledger: Ledger, blocks: range) -> list[int]:
     size = header.block_bytes
     if not ledger.blocks.is_zero(blocks.start):
         content = _read(descriptor, blocks.start * size, header.length(blocks.start))
-        right = hashlib.sha256(content).digest() == ledger.blocks.digest(blocks.start)
+        right = header.digest(content) == ledger.blocks.digest(blocks.start)
         return [] if right else [blocks.start]
     end = min(blocks.stop * size, header.capacity_bytes)
     wrong: set[int] = set()
-    for start, stop in _data(descriptor, blocks.start * size, end - blocks.start * size):
+    for start, stop in data_extents(descriptor, blocks.start * size, end - blocks.start * size):
         for at in range(start - start % size, stop, size):
             if _has_data(descriptor, max(at, start), min(at + size, stop)):
                 wrong.add(at // size)
     return sorted(wrong)
-
-
-def _data(descriptor: int, offset: int, length: int) -> Iterator[tuple[int, int]]:
-    """The stretches of an extent that are not holes."""
-    end = offset + length
-    while offset < end:
-        try:
-            start = os.lseek(descriptor, offset, os.SEEK_DATA)
-        except OSError as error:
-            # Nothing but a hole up to the end of the file.
-            if error.errno != errno.ENXIO:
-                raise
-            return
-        if start >= end:
-            return
-        stop = min(os.lseek(descriptor, start, os.SEEK_HOLE), end)
-        yield start, stop
-        offset = stop
 
 
 def _has_data(descriptor: int, start: int, end: int) -> bool:

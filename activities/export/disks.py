@@ -8,22 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.export.landing import Landing
-from hyperctl.activities.export.ledger import ALGORITHM, Finish, LedgerHeader, recover_ledger
+from hyperctl.activities.export.disk_copy import DiskCopy
 from hyperctl.activities.export.nfc import nfc_transport
-from hyperctl.activities.export.rate import RateMeter, eta_seconds
 from hyperctl.activities.export.space import check_space, storage_errors
-from hyperctl.activities.export.transport import OpenSource, Received, Stopped, Transport
+from hyperctl.activities.export.throttle import Stopped, Throttle
+from hyperctl.activities.export.transport import OpenSource, Terms, Transport
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
-from hyperctl.activities.vsphere.hardware import SourceMachine
-from hyperctl.activities.vsphere.inventory import read_machine
-from hyperctl.activities.vsphere.session import open_session
 from hyperctl.workflows.contract import CONVERT_GUEST, EXPORT_DISKS, PROVE_BOOT, VERIFY_DISKS, ExportInput
 from hyperctl.workflows.disk import LandedDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
-from hyperctl.workflows.machine import Machine, MachineDisk, PowerState
-from hyperctl.workflows.status import DiskProgress
 
 DISKS_AT_ONCE = 3
 POLL_SECONDS = 0.25
@@ -38,8 +32,9 @@ TRANSPORTS: dict[str, Transport] = {"nfc": nfc_transport}
 def export_machine(argument: ExportInput, settings: HostSettings, running: Attempt) -> tuple[LandedDisk, ...]:
     """Have every disk of the machine as an image with a finished ledger in the job's staging folder.
 
-    A disk that an earlier attempt finished, of the same state of the machine, is kept. Raises
-    `HyperctlError`; nothing that is whole is lost by that, and no lease is left behind.
+    A disk that an earlier attempt finished, of the same state of the machine, is kept; of an unfinished one,
+    what a transport that can read anywhere has landed. Raises `HyperctlError`; nothing that is whole is lost
+    by that, and no lease is left behind.
     """
     transport = TRANSPORTS.get(argument.transport)
     if transport is None:
@@ -47,11 +42,10 @@ def export_machine(argument: ExportInput, settings: HostSettings, running: Attem
     staging = Staging(argument.output_dir, argument.job_id)
     with storage_errors(staging.folder, 0):
         staging.create()
-    with only_copier(staging, running), open_session(argument.vcenter, settings, running) as session:
-        source = read_machine(session, argument.machine.moref)
-        _check_unchanged(argument.machine, source)
+    terms = Terms(running, Throttle())
+    with only_copier(staging, running), transport(argument, settings, terms) as source:
         copies = [
-            DiskCopy(index, disk, staging, _identity(str(session.endpoint), source, disk))
+            DiskCopy(index, disk, staging, source.identity(disk))
             for index, disk in enumerate(source.machine.disks, start=1)
         ]
         missing = [copy for copy in copies if copy.finish is None]
@@ -59,12 +53,14 @@ def export_machine(argument: ExportInput, settings: HostSettings, running: Attem
             if copy.finish is not None:
                 running.log.info("disk%d is whole already and is kept", copy.index)
         if missing:
-            check_space(staging.folder, sum(copy.expected_bytes - copy.present_bytes for copy in missing))
+            check_space(
+                staging.folder, sum(max(0, copy.expected_bytes - copy.present_bytes) for copy in missing)
+            )
             # What was made of the disks before is of other disks from now on.
             staging.forget(*FOLLOWING_STEPS)
             for copy in copies:
                 staging.overlay(copy.index).unlink(missing_ok=True)
-            with transport(session, source, running) as opened:
+            with source.open() as opened:
                 copy_disks(opened, copies, running)
     return tuple(copy.landed() for copy in copies)
 
@@ -85,120 +81,6 @@ def only_copier(staging: Staging, running: Attempt) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-class DiskCopy:
-    """One disk on its way; copied on a thread of its own, the other methods are the caller's."""
-
-    def __init__(self, index: int, disk: MachineDisk, staging: Staging, identity: str) -> None:
-        self.index = index
-        self.disk = disk
-        self.received: Received | None = None
-        self.error: BaseException | None = None
-        self._image = staging.image(index)
-        self._ledger = staging.ledger(index)
-        self._header = LedgerHeader(disk.capacity_bytes, identity)
-        self._landing: Landing | None = None
-        self._thread: threading.Thread | None = None
-        self._meter = RateMeter()
-        self.finish: Finish | None = self._finished_before()
-
-    @property
-    def present_bytes(self) -> int:
-        """What an unfinished image of an earlier attempt occupies, which is given back first."""
-        return self._image.stat().st_blocks * 512 if self._image.exists() else 0
-
-    @property
-    def expected_bytes(self) -> int:
-        """The best estimate of what lands."""
-        return self.disk.allocated_bytes or self.disk.capacity_bytes
-
-    @property
-    def is_started(self) -> bool:
-        return self._thread is not None
-
-    @property
-    def is_alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
-    def start(self, source: OpenSource, stop: threading.Event) -> None:
-        """Begin to copy. The landing stays open until `close`, for the finish record."""
-        self._thread = threading.Thread(
-            target=self._run, args=(source, stop), name=f"disk{self.index}", daemon=True
-        )
-        self._thread.start()
-
-    def join(self, deadline: float) -> bool:
-        """Wait for the copy's end until then; whether it has ended."""
-        if self._thread is not None:
-            self._thread.join(max(0.0, deadline - time.monotonic()))
-        return not self.is_alive
-
-    def close(self) -> None:
-        """Let go of the files, once the copy has ended."""
-        landing, self._landing = self._landing, None
-        if landing is not None:
-            landing.__exit__(None, None, None)
-
-    def confirm(self, source: OpenSource, *, last: bool) -> bool:
-        """Compare with what the source states and record the disk as whole; False: not stated yet."""
-        if self.received is None or self._landing is None:
-            return False
-        checksum = source.confirm(self.disk, self.received)
-        if checksum is None and not last:
-            return False
-        with storage_errors(self._ledger, self.expected_bytes):
-            self.finish = self._landing.finish(self.received.received_bytes, checksum or "")
-        self.close()
-        return True
-
-    def progress(self, now: float) -> DiskProgress:
-        if self.finish is not None:
-            done = total = max(self.finish.allocated_bytes, 1)
-        else:
-            done = self._landing.landed_bytes if self._landing else 0
-            total = max(self.expected_bytes, done, 1)
-        rate = self._meter.sample(now, done) if self.is_started and self.finish is None else 0.0
-        return DiskProgress(
-            index=self.index,
-            name=self.disk.name,
-            done_bytes=done,
-            total_bytes=total,
-            rate_bytes_per_second=rate,
-            eta_seconds=eta_seconds(total - done, rate) if self.finish is None else None,
-            finished=self.finish is not None,
-        )
-
-    def landed(self) -> LandedDisk:
-        """The disk as the next steps get it; only when it is whole."""
-        assert self.finish is not None, "asked of a disk that is not whole"
-        return LandedDisk(
-            index=self.index,
-            source_name=self.disk.name,
-            path=str(self._image),
-            format="raw",
-            ledger=str(self._ledger),
-            capacity_bytes=self.disk.capacity_bytes,
-            allocated_bytes=self.finish.allocated_bytes,
-            received_bytes=self.finish.received_bytes,
-            digest_algorithm=ALGORITHM,
-            root_digest=self.finish.root_digest,
-            source_checksum=self.finish.source_checksum,
-        )
-
-    def _finished_before(self) -> Finish | None:
-        ledger = recover_ledger(self._ledger)
-        if ledger is None or ledger.header != self._header or not self._image.exists():
-            return None
-        return ledger.finish if self._image.stat().st_size == self.disk.capacity_bytes else None
-
-    def _run(self, source: OpenSource, stop: threading.Event) -> None:
-        try:
-            with storage_errors(self._image, self.expected_bytes):
-                self._landing = Landing(self._image, self._ledger, self._header)
-                self.received = source.copy(self.disk, self._landing, stop)
-        except BaseException as error:
-            self.error = error
 
 
 def copy_disks(source: OpenSource, copies: Sequence[DiskCopy], running: Attempt) -> None:
@@ -253,29 +135,3 @@ def _report(source: OpenSource, copies: Sequence[DiskCopy], running: Attempt) ->
     done = sum(disk.done_bytes for disk in disks)
     source.told(done * 100 // sum(disk.total_bytes for disk in disks))
     running.report(message="copying", disks=disks)
-
-
-def _identity(server: str, source: SourceMachine, disk: MachineDisk) -> str:
-    """Names one disk in one state of its machine: disks copied before and after a change do not mix."""
-    machine = source.machine
-    return "\n".join(
-        (server.lower(), machine.uuid, machine.moref, str(disk.key), disk.file_name, source.state)
-    )
-
-
-def _check_unchanged(planned: Machine, source: SourceMachine) -> None:
-    """The machine must still be off and have the disks that were planned with."""
-    machine = source.machine
-    if machine.power_state is not PowerState.OFF:
-        raise HyperctlError(
-            ErrorCode.VM_POWERED_ON,
-            f"{machine.name} has been powered on since it was planned",
-            "Shut it down in the guest, then try again.",
-        )
-    before = [(disk.key, disk.capacity_bytes) for disk in planned.disks]
-    if machine.uuid != planned.uuid or before != [(disk.key, disk.capacity_bytes) for disk in machine.disks]:
-        raise HyperctlError(
-            ErrorCode.VM_UNSUPPORTED,
-            f"the disks of {machine.name} have changed since it was planned",
-            "Start the migration again.",
-        )

@@ -3,17 +3,22 @@
 A text file beside the image, only ever appended to, one record a line, each line closed by the CRC-32 of
 what stands before it:
 
-    hyperctl-ledger 1 sha256 BLOCK_BYTES CAPACITY_BYTES SOURCE CRC
-    data OFFSET LENGTH SHA256 CRC
+    hyperctl-ledger 2 ALGORITHM BLOCK_BYTES CAPACITY_BYTES SOURCE CRC
+    data OFFSET LENGTH DIGEST CRC
     zero OFFSET LENGTH CRC
+    lost OFFSET LENGTH CRC
+    received BYTES CRC
+    version TEXT CRC
     finish RECEIVED_BYTES ALLOCATED_BYTES SOURCE_CHECKSUM ROOT_DIGEST CRC
 
 Blocks lie on a fixed grid from offset 0; the last may be shorter. A `zero` record may cover several. A
-later record of a block replaces an earlier one. SOURCE names the disk and the state of the machine it was
-copied in, percent-encoded. A record is written only after the image's bytes are on stable storage, so
-that what the ledger says is true after any crash; a tail that was torn by one is cut off.
+later record of a block replaces an earlier one; `lost` says that a block has to be fetched again, and takes
+a `finish` back. `received` is what has crossed the network so far, of all attempts; `version` what the
+source calls the state of its file (an HTTP ETag), percent-encoded. SOURCE names the disk and the state of the
+machine it was copied in, percent-encoded. A record is written only after the image's bytes are on stable
+storage, so that what the ledger says is true after any crash; a tail that was torn by one is cut off.
 
-The root digest is the SHA-256 over one line `OFFSET LENGTH SHA256` a block, in the order of the offsets,
+The root digest is the digest over one line `OFFSET LENGTH DIGEST` a block, in the order of the offsets,
 with the digest of zeroes for a block of zeroes. It names the disk's whole content, whatever transport
 brought it and in whatever order.
 """
@@ -21,19 +26,39 @@ brought it and in whatever order.
 import hashlib
 import os
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol, TypeAlias
 from urllib.parse import quote, unquote
+
+from blake3 import blake3
 
 from hyperctl.activities.staging import sync_folder
 
 MAGIC = "hyperctl-ledger"
-VERSION = "1"
-ALGORITHM = "sha256"
+VERSION = "2"
+ALGORITHM = "blake3"
+"""What new ledgers are made with: `make bench-copy` shows what it takes beside SHA-256."""
 BLOCK_BYTES = 4 << 20
 _DIGEST_BYTES = 32
 _NO_CHECKSUM = "-"
+
+Content: TypeAlias = bytes | bytearray
+
+_MOST_BLOCKS = 1 << 21
+"""Of a disk: what is kept in memory of each stays below 75 MB, however large the disk."""
+
+
+class Hasher(Protocol):
+    """What the digests of Python's hashlib look like."""
+
+    def update(self, content: Content, /) -> object: ...
+    def digest(self) -> bytes: ...
+
+
+_HASHERS: dict[str, Callable[[Content], Hasher]] = {"blake3": blake3, "sha256": hashlib.sha256}
 
 
 class LedgerError(Exception):
@@ -47,6 +72,15 @@ class LedgerHeader:
     capacity_bytes: int
     source: str
     block_bytes: int = BLOCK_BYTES
+    algorithm: str = ALGORITHM
+
+    @classmethod
+    def of(cls, capacity_bytes: int, source: str) -> "LedgerHeader":
+        """For a new ledger: blocks of 4 MiB, larger ones for disks of more than 8 TiB."""
+        block_bytes = BLOCK_BYTES
+        while capacity_bytes > block_bytes * _MOST_BLOCKS:
+            block_bytes *= 2
+        return cls(capacity_bytes, source, block_bytes)
 
     @property
     def blocks(self) -> int:
@@ -55,6 +89,10 @@ class LedgerHeader:
     def length(self, block: int) -> int:
         """The bytes of one block; the last may be shorter."""
         return min(self.block_bytes, self.capacity_bytes - block * self.block_bytes)
+
+    def digest(self, content: Content) -> bytes:
+        """The digest of a block's content, by the ledger's algorithm; 32 bytes."""
+        return _HASHERS[self.algorithm](content).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +119,17 @@ class BlockMap:
         """Record a block's digest, or None for a block of zeroes."""
         length = self.header.length(block)
         at = block * _DIGEST_BYTES
-        self._digests[at : at + _DIGEST_BYTES] = digest if digest is not None else zero_digest(length)
+        if digest is None:
+            digest = zero_digest(self.header.algorithm, length)
+            self._zero[block] = 1
+        else:
+            self._zero[block] = 0
+        self._digests[at : at + _DIGEST_BYTES] = digest
         self._known[block] = 1
-        self._zero[block] = digest is None
+
+    def forget(self, block: int) -> None:
+        """The block has to be fetched again."""
+        self._known[block] = self._zero[block] = 0
 
     def known(self, block: int) -> bool:
         return bool(self._known[block])
@@ -92,22 +138,30 @@ class BlockMap:
         """Whether the block was recorded as zeroes."""
         return bool(self._zero[block])
 
+    def has_data(self, block: int) -> bool:
+        """Whether the block was recorded with something in it."""
+        return bool(self._known[block]) and not self._zero[block]
+
     def digest(self, block: int) -> bytes:
         return bytes(self._digests[block * _DIGEST_BYTES : (block + 1) * _DIGEST_BYTES])
 
     def missing(self) -> list[int]:
         """The blocks of which nothing is known."""
-        return [block for block in range(self.header.blocks) if not self._known[block]]
+        return [block for block, known in enumerate(self._known) if not known]
+
+    @property
+    def known_count(self) -> int:
+        return self._known.count(1)
 
     def root_digest(self) -> str:
         """See the module's own text. Raises `LedgerError` while blocks are missing."""
         if not all(self._known):
             raise LedgerError("the ledger does not cover the whole disk")
-        root = hashlib.sha256()
+        root = _HASHERS[self.header.algorithm](b"")
         for block in range(self.header.blocks):
             offset, length = block * self.header.block_bytes, self.header.length(block)
             root.update(f"{offset} {length} {self.digest(block).hex()}\n".encode())
-        return root.hexdigest()
+        return root.digest().hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,71 +171,104 @@ class Ledger:
     header: LedgerHeader
     blocks: BlockMap
     finish: Finish | None
+    received_bytes: int
+    """What has crossed the network for it so far."""
+    version: str
+    """What the source calls the state of its file; empty where it has not said."""
     valid_bytes: int
     """How much of the file is whole; what follows was torn."""
 
 
 class LedgerWriter:
-    """A new ledger. Records are gathered by `record` and written by `commit`."""
+    """Appends to a ledger. Records are gathered by `record` and its like, and written by `commit`.
 
-    def __init__(self, path: Path, header: LedgerHeader) -> None:
-        path.unlink(missing_ok=True)
-        self._header = header
-        self._descriptor = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
-        self.blocks = BlockMap(header)
-        source = quote(header.source, safe="")
-        self._pending = [
-            f"{MAGIC} {VERSION} {ALGORITHM} {header.block_bytes} {header.capacity_bytes} {source}"
-        ]
-        try:
-            self.commit()
-            sync_folder(path.parent)
-        except BaseException:
-            self.close()
-            raise
+    Not for several threads at once; `blocks` shows what was gathered too.
+    """
+
+    def __init__(self, path: Path, known: Ledger) -> None:
+        """Go on with a ledger as it was recovered; `create_ledger` makes a new one."""
+        self._header = known.header
+        self.blocks = known.blocks
+        self.version = known.version
+        self.received_bytes = known.received_bytes
+        """Of all attempts together; its owner counts on, `commit` writes it."""
+        self._received_written = known.received_bytes
+        self._pending = b""
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def record(self, block: int, digest: bytes | None) -> None:
         """Note one block: its digest, or None for zeroes."""
         self.blocks.set(block, digest)
         offset, length = block * self._header.block_bytes, self._header.length(block)
-        if digest is None:
-            self._pending.append(f"zero {offset} {length}")
-        else:
-            self._pending.append(f"data {offset} {length} {digest.hex()}")
+        self._add(f"zero {offset} {length}" if digest is None else f"data {offset} {length} {digest.hex()}")
 
-    def record_missing_as_zero(self) -> None:
-        """Note every block that nothing was said of as zeroes, run by run."""
-        run: list[int] = []
-        for block in [*self.blocks.missing(), -1]:
-            if run and block != run[-1] + 1:
-                offset = run[0] * self._header.block_bytes
-                length = sum(self._header.length(each) for each in run)
-                self._pending.append(f"zero {offset} {length}")
-                for each in run:
-                    self.blocks.set(each, None)
-                run = []
-            run.append(block)
+    def record_zeroes(self, blocks: range) -> None:
+        """Note a run of blocks as zeroes."""
+        for block in blocks:
+            self.blocks.set(block, None)
+        self._add(f"zero {self._extent(blocks)}")
+
+    def record_lost(self, blocks: range) -> None:
+        """Note that these blocks have to be fetched again."""
+        for block in blocks:
+            self.blocks.forget(block)
+        self._add(f"lost {self._extent(blocks)}")
+
+    def record_version(self, version: str) -> None:
+        """Note what the source calls the state of its file."""
+        self.version = version
+        self._add(f"version {quote(version, safe='')}")
 
     def commit(self) -> None:
-        """Write what was noted, durably. The image's bytes must be on stable storage by now."""
-        data = b"".join(_line(text) for text in self._pending)
-        while data:
-            data = data[os.write(self._descriptor, data) :]
-        os.fdatasync(self._descriptor)
-        self._pending = []
+        """Write what was noted, durably. The image's bytes must be on stable storage by now.
 
-    def finish(self, received_bytes: int, allocated_bytes: int, source_checksum: str) -> Finish:
-        """Close the record of a disk that is whole."""
-        done = Finish(received_bytes, allocated_bytes, source_checksum, self.blocks.root_digest())
+        After an `OSError` it may be called again, and goes on where it stopped.
+        """
+        self._note_received()
+        while self._pending:
+            self._pending = self._pending[os.write(self._descriptor, self._pending) :]
+        os.fdatasync(self._descriptor)
+
+    def finish(self, allocated_bytes: int, source_checksum: str) -> Finish:
+        """Close the record of a disk that is whole. Raises `LedgerError` while blocks are missing."""
+        self._note_received()
+        done = Finish(self.received_bytes, allocated_bytes, source_checksum, self.blocks.root_digest())
         checksum = source_checksum or _NO_CHECKSUM
-        self._pending.append(f"finish {received_bytes} {allocated_bytes} {checksum} {done.root_digest}")
+        self._add(f"finish {done.received_bytes} {allocated_bytes} {checksum} {done.root_digest}")
         self.commit()
         return done
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+    def _note_received(self) -> None:
+        if self.received_bytes != self._received_written:
+            self._add(f"received {self.received_bytes}")
+            self._received_written = self.received_bytes
+
+    def _extent(self, blocks: range) -> str:
+        length = sum(self._header.length(block) for block in blocks)
+        return f"{blocks.start * self._header.block_bytes} {length}"
+
+    def _add(self, text: str) -> None:
+        self._pending += _line(text)
+
+
+def create_ledger(path: Path, header: LedgerHeader) -> LedgerWriter:
+    """A new ledger in place of any old one, durably there on return."""
+    path.unlink(missing_ok=True)
+    source = quote(header.source, safe="")
+    text = f"{MAGIC} {VERSION} {header.algorithm} {header.block_bytes} {header.capacity_bytes} {source}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        data = _line(text)
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(path.parent)
+    return LedgerWriter(path, Ledger(header, BlockMap(header), None, 0, "", 0))
 
 
 def read_ledger(path: Path) -> Ledger:
@@ -192,19 +279,17 @@ def read_ledger(path: Path) -> Ledger:
     with path.open("rb") as file:
         header_text = _checked(file.readline())
         header = _header(header_text, path)
-        blocks = BlockMap(header)
-        finish: Finish | None = None
-        valid = file.tell()
+        ledger = Ledger(header, BlockMap(header), None, 0, "", file.tell())
         for line in file:
             text = _checked(line)
-            if text is None or finish is not None:
+            if text is None:
                 break
             try:
-                finish = _apply(text.split(" "), blocks)
+                ledger = _apply(text.split(" "), ledger)
             except (ValueError, IndexError, LedgerError):
                 break
-            valid += len(line)
-    return Ledger(header, blocks, finish, valid)
+            ledger = replace(ledger, valid_bytes=ledger.valid_bytes + len(line))
+    return ledger
 
 
 def recover_ledger(path: Path) -> Ledger | None:
@@ -219,9 +304,9 @@ def recover_ledger(path: Path) -> Ledger | None:
 
 
 @lru_cache(maxsize=16)
-def zero_digest(length: int) -> bytes:
-    """The SHA-256 of so many zeroes."""
-    return hashlib.sha256(bytes(length)).digest()
+def zero_digest(algorithm: str, length: int) -> bytes:
+    """The digest of so many zeroes."""
+    return _HASHERS[algorithm](bytes(length)).digest()
 
 
 def _line(text: str) -> bytes:
@@ -240,18 +325,23 @@ def _header(text: str | None, path: Path) -> LedgerHeader:
     fields = (text or "").split(" ")
     try:
         magic, version, algorithm, block_bytes, capacity_bytes, source = fields
-        header = LedgerHeader(int(capacity_bytes), unquote(source), int(block_bytes))
+        header = LedgerHeader(int(capacity_bytes), unquote(source), int(block_bytes), algorithm)
     except ValueError as error:
         raise LedgerError(f"{path} does not begin with a ledger's header") from error
-    if (magic, version, algorithm) != (MAGIC, VERSION, ALGORITHM):
+    if (magic, version) != (MAGIC, VERSION):
         raise LedgerError(f"{path} is no ledger of version {VERSION}")
+    if algorithm not in _HASHERS:
+        raise LedgerError(f"{path} has digests of an unknown kind, {algorithm!r}")
     if header.block_bytes <= 0 or header.capacity_bytes < 0:
         raise LedgerError(f"{path} has an impossible header")
     return header
 
 
-def _apply(fields: list[str], blocks: BlockMap) -> Finish | None:
-    """Take one record in; returns the finish record. Raises for a record that cannot be."""
+def _apply(fields: list[str], ledger: Ledger) -> Ledger:
+    """Take one record in. Raises for a record that cannot be."""
+    blocks = ledger.blocks
+    if ledger.finish is not None and fields[0] != "lost":
+        raise LedgerError("only what was lost is recorded of a disk that is whole")
     match fields:
         case ["data", offset, length, digest]:
             block = _blocks(blocks.header, int(offset), int(length))
@@ -262,13 +352,22 @@ def _apply(fields: list[str], blocks: BlockMap) -> Finish | None:
         case ["zero", offset, length]:
             for each in _blocks(blocks.header, int(offset), int(length)):
                 blocks.set(each, None)
+        case ["lost", offset, length]:
+            for each in _blocks(blocks.header, int(offset), int(length)):
+                blocks.forget(each)
+            return replace(ledger, finish=None)
+        case ["received", received]:
+            return replace(ledger, received_bytes=int(received))
+        case ["version", version]:
+            return replace(ledger, version=unquote(version))
         case ["finish", received, allocated, checksum, root]:
             if blocks.root_digest() != root:
                 raise LedgerError("the root digest is not that of the records")
-            return Finish(int(received), int(allocated), "" if checksum == _NO_CHECKSUM else checksum, root)
+            checksum = "" if checksum == _NO_CHECKSUM else checksum
+            return replace(ledger, finish=Finish(int(received), int(allocated), checksum, root))
         case _:
             raise LedgerError("unknown record")
-    return None
+    return ledger
 
 
 def _blocks(header: LedgerHeader, offset: int, length: int) -> range:

@@ -10,18 +10,22 @@ import queue
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.assembly import BlockAssembler
 from hyperctl.activities.export.landing import Landing
-from hyperctl.activities.export.transport import OpenSource, Received, Stopped
+from hyperctl.activities.export.throttle import Stopped
+from hyperctl.activities.export.transport import Received, Terms
 from hyperctl.activities.export.vmdk import StreamVmdk, VmdkError, VmdkTruncated
+from hyperctl.activities.export.vsphere import VSphereMachine, opened_machine
+from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.vsphere.certificate import Endpoint, Trust, untrusted
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.activities.vsphere.lease import DeviceUrl, Lease, export_lease, match_urls
 from hyperctl.activities.vsphere.session import Session
+from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import MachineDisk
 
@@ -32,30 +36,47 @@ _JOIN_SECONDS = 2.0
 
 
 @contextmanager
-def nfc_transport(session: Session, source: SourceMachine, attempt: Attempt) -> Iterator[OpenSource]:
-    """Export under a lease, which is completed when the block ends well and aborted when not."""
-    with export_lease(session, source, attempt) as lease:
-        yield _NfcSource(session, source, lease, attempt)
+def nfc_transport(argument: ExportInput, settings: HostSettings, terms: Terms) -> Iterator["_NfcMachine"]:
+    """The machine in its vCenter. Opening it for copying takes an export lease."""
+    with opened_machine(argument, settings, terms.attempt) as (session, source):
+        yield _NfcMachine(session, source, terms)
+
+
+class _NfcMachine(VSphereMachine):
+    @contextmanager
+    def open(self) -> Iterator["_NfcSource"]:
+        """Export under a lease, which is completed when the block ends well and aborted when not."""
+        with export_lease(self.session, self.source, self.terms.attempt) as lease:
+            yield _NfcSource(self.session, self.source, lease, self.terms)
 
 
 class _NfcSource:
-    def __init__(self, session: Session, source: SourceMachine, lease: Lease, attempt: Attempt) -> None:
+    def __init__(self, session: Session, source: SourceMachine, lease: Lease, terms: Terms) -> None:
         self._session = session
         self._lease = lease
-        self._attempt = attempt
+        self._terms = terms
         self._urls = match_urls(lease.urls, source.machine.disks)
+
+    def version(self, disk: MachineDisk) -> str:
+        return ""
 
     def copy(self, disk: MachineDisk, landing: Landing, stop: threading.Event) -> Received:
         download = Download(self._session, self._urls[disk.key], disk.name)
-        stream = _Stream(download, stop)
+
+        def took(size_bytes: int) -> None:
+            landing.received(size_bytes)
+            self._terms.throttle.take(size_bytes, stop)
+
+        landing.done_bytes = 0
         download.start()
         try:
-            self._decode(disk, landing, stream)
+            self._decode(disk, landing, _Stream(download, took, stop))
         finally:
             download.close()
         return Received(download.received_bytes, download.sha1)
 
     def _decode(self, disk: MachineDisk, landing: Landing, stream: "_Stream") -> None:
+        assembler = BlockAssembler(landing)
         try:
             vmdk = StreamVmdk(stream.read)
             if vmdk.capacity_bytes != disk.capacity_bytes:
@@ -65,7 +86,7 @@ class _NfcSource:
                     f"vSphere says {disk.capacity_bytes}",
                 )
             for grain in vmdk.grains():
-                landing.write(grain.offset_bytes, grain.data)
+                assembler.write(grain.offset_bytes, grain.data)
         except VmdkTruncated as error:
             raise HyperctlError(
                 ErrorCode.TRANSFER_INTERRUPTED, f"the stream of {disk.name} was cut off: {error}"
@@ -74,7 +95,7 @@ class _NfcSource:
             raise HyperctlError(
                 ErrorCode.TRANSFER_CORRUPT, f"the stream of {disk.name} is damaged: {error}"
             ) from error
-        landing.complete()
+        assembler.complete()
 
     def confirm(self, disk: MachineDisk, received: Received) -> str | None:
         entry = self._lease.manifest().get(self._urls[disk.key].key)
@@ -201,8 +222,9 @@ class Download(threading.Thread):
 class _Stream:
     """The chunks of a download as something that can be read from."""
 
-    def __init__(self, download: Download, stop: threading.Event) -> None:
+    def __init__(self, download: Download, took: Callable[[int], None], stop: threading.Event) -> None:
         self._download = download
+        self._took = took
         self._stop = stop
         self._chunk = b""
         self._at = 0
@@ -232,6 +254,7 @@ class _Stream:
             except queue.Empty:
                 continue
             if chunk is not None:
+                self._took(len(chunk))
                 self._chunk, self._at = chunk, 0
                 return True
             self._ended = True

@@ -1,4 +1,4 @@
-"""What a way of fetching disks must offer; `nfc` is one."""
+"""What a way of fetching disks must offer; the modules beside this one are the ways."""
 
 import threading
 from collections.abc import Callable
@@ -8,18 +8,24 @@ from typing import Protocol
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.landing import Landing
-from hyperctl.activities.vsphere.hardware import SourceMachine
-from hyperctl.activities.vsphere.session import Session
-from hyperctl.workflows.machine import MachineDisk
+from hyperctl.activities.export.throttle import Throttle
+from hyperctl.activities.settings import HostSettings
+from hyperctl.workflows.contract import ExportInput
+from hyperctl.workflows.machine import Machine, MachineDisk
 
 
-class Stopped(Exception):
-    """A copy ended because it was told to."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What every copy of a job has to keep to."""
+
+    attempt: Attempt
+    throttle: Throttle
+    """Everything that crosses the network is taken from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What crossed the network for one disk."""
+    """What crossed the network for one disk in this attempt."""
 
     received_bytes: int
     sha1: str
@@ -29,10 +35,14 @@ class Received:
 class OpenSource(Protocol):
     """A machine whose disks can be fetched now."""
 
-    def copy(self, disk: MachineDisk, landing: Landing, stop: threading.Event) -> Received:
-        """Fetch one disk into its landing; blocks, on a thread of its own.
+    def version(self, disk: MachineDisk) -> str:
+        """What the source calls the state of the disk's file; empty where it says nothing of it."""
 
-        Raises `Stopped` within a second of `stop`, and `HyperctlError` for what goes wrong.
+    def copy(self, disk: MachineDisk, landing: Landing, stop: threading.Event) -> Received:
+        """Fetch what is missing of one disk into its landing; blocks, on a thread of its own.
+
+        Everything is synced on return. Raises `Stopped` within a second of `stop`, and `HyperctlError` for
+        what goes wrong.
         """
 
     def confirm(self, disk: MachineDisk, received: Received) -> str | None:
@@ -52,5 +62,19 @@ class OpenSource(Protocol):
         """After a copy failed: raise where the source as a whole is the reason."""
 
 
-Transport = Callable[[Session, SourceMachine, Attempt], AbstractContextManager[OpenSource]]
-"""Opens a machine for copying. The block's end says whether the copy was good."""
+class Source(Protocol):
+    """A machine as a transport sees it, before anything is fetched."""
+
+    @property
+    def machine(self) -> Machine:
+        """As it is now, with its disks in the planned order."""
+
+    def identity(self, disk: MachineDisk) -> str:
+        """Names one disk in one state of its machine: copies from before and after a change do not mix."""
+
+    def open(self) -> AbstractContextManager[OpenSource]:
+        """Open it for copying. The block's end says whether the copy was good."""
+
+
+Transport = Callable[[ExportInput, HostSettings, Terms], AbstractContextManager[Source]]
+"""Looks at the machine that was planned. Raises `HyperctlError`, also where it has changed since."""

@@ -1,17 +1,13 @@
-"""Sparse images and the landing that fills them."""
+"""Sparse images, and what their file system says."""
 
-import hashlib
 import os
-import random
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperctl.activities.export.image import PAGE_BYTES, SparseImage, data_runs
-from hyperctl.activities.export.landing import Landing
-from hyperctl.activities.export.ledger import BLOCK_BYTES, LedgerHeader, read_ledger
+from hyperctl.activities.export.image import PAGE_BYTES, RawImage, data_runs, is_zero
 from hyperctl.activities.export.rate import RateMeter, eta_seconds
 from hyperctl.activities.export.space import check_space, shown, storage_errors
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
@@ -23,10 +19,12 @@ def blocks_used(path: Path) -> int:
 
 def test_zeroes_take_no_space(tmp_path: Path) -> None:
     path = tmp_path / "disk.raw"
-    image = SparseImage(path, 1 << 30)
+    image = RawImage(path, 1 << 30, fresh=True)
     data = bytes(PAGE_BYTES * 3) + b"x" * PAGE_BYTES + bytes(PAGE_BYTES * 5) + b"\x01"
-    assert image.write_sparse(1 << 20, data) == PAGE_BYTES + 1
+    image.write(1 << 20, data)
+    image.zero(1 << 25, 1 << 20)
     image.sync()
+    assert image.allocated_bytes == 2 * PAGE_BYTES
     image.close()
     assert path.stat().st_size == 1 << 30
     assert blocks_used(path) == 2 * PAGE_BYTES
@@ -37,8 +35,8 @@ def test_zeroes_take_no_space(tmp_path: Path) -> None:
 
 def test_a_new_image_is_a_new_file(tmp_path: Path) -> None:
     path = tmp_path / "disk.raw"
-    old = SparseImage(path, PAGE_BYTES)
-    new = SparseImage(path, PAGE_BYTES)
+    old = RawImage(path, PAGE_BYTES, fresh=True)
+    new = RawImage(path, PAGE_BYTES, fresh=True)
     old.write(0, b"late")
     assert new.read(0, 4) == bytes(4), "a left-over writer writes into the old file"
     old.close()
@@ -59,77 +57,35 @@ def test_runs_cover_exactly_the_pages_with_data(marks: list[tuple[int, int]], si
         assert all(bool(mark) == has_data for mark in covered[page : page + PAGE_BYTES])
 
 
-def disk_of(capacity: int, seed: int) -> bytes:
-    """Noise in some grains of 64 KiB, zeroes in the others."""
-    source = random.Random(seed)
-    grains = [
-        source.randbytes(65536) if source.random() < 0.2 else bytes(65536)
-        for _ in range(-(-capacity // 65536))
-    ]
-    return b"".join(grains)[:capacity]
+def test_an_image_to_go_on_with_is_taken_for_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "disk.raw"
+    path.write_bytes(b"left over " * 4096)
+    size = path.stat().st_size
+    image = RawImage(path, size, fresh=False)
+    content = bytearray(size)
+    content[PAGE_BYTES : PAGE_BYTES + 4] = b"data"
+    image.write(0, content[: 3 * PAGE_BYTES])
+    image.zero(3 * PAGE_BYTES, size - 3 * PAGE_BYTES)
+    image.close()
+    assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("order", ["ascending", "descending", "shuffled", "twice"])
-def test_pieces_land_right_in_any_order(tmp_path: Path, order: str) -> None:
-    capacity = 3 * BLOCK_BYTES + 65536 + 512
-    content = disk_of(capacity, seed=1)
-    pieces = [(at, content[at : at + 65536]) for at in range(0, capacity, 65536)]
-    pieces = [(at, piece) for at, piece in pieces if any(piece)]
-    if order == "descending":
-        pieces.reverse()
-    elif order == "shuffled":
-        random.Random(2).shuffle(pieces)
-    elif order == "twice":
-        pieces = [(at, b"\xaa" * len(piece)) for at, piece in pieces] + pieces
-    image, ledger = tmp_path / "disk.raw", tmp_path / "disk.ledger"
-    with Landing(image, ledger, LedgerHeader(capacity, "test")) as landing:
-        for at, piece in pieces:
-            landing.write(at, piece)
-        landing.complete()
-        finish = landing.finish(100, "")
-
-    assert image.read_bytes() == content
-    read = read_ledger(ledger)
-    assert read.finish == finish
-    assert finish.root_digest == root_of(content), "the order leaves no trace"
-    assert finish.allocated_bytes <= capacity
+def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "disk.raw"
+    with pytest.raises(FileNotFoundError):
+        RawImage(path, PAGE_BYTES, fresh=False)
+    path.write_bytes(b"short")
+    with pytest.raises(ValueError, match="4096"):
+        RawImage(path, PAGE_BYTES, fresh=False)
 
 
-def root_of(content: bytes) -> str:
-    root = hashlib.sha256()
-    for offset in range(0, len(content), BLOCK_BYTES):
-        block = content[offset : offset + BLOCK_BYTES]
-        root.update(f"{offset} {len(block)} {hashlib.sha256(block).hexdigest()}\n".encode())
-    return root.hexdigest()
-
-
-def test_a_piece_across_blocks_lands_right(tmp_path: Path) -> None:
-    capacity = 2 * BLOCK_BYTES
-    image = tmp_path / "disk.raw"
-    piece = random.Random(3).randbytes(BLOCK_BYTES)
-    with Landing(image, tmp_path / "ledger", LedgerHeader(capacity, "test")) as landing:
-        landing.write(BLOCK_BYTES // 2, piece)
-        landing.complete()
-    half = bytes(BLOCK_BYTES // 2)
-    assert image.read_bytes() == half + piece + half
-
-
-def test_a_piece_outside_of_the_disk_is_refused(tmp_path: Path) -> None:
-    with Landing(tmp_path / "disk.raw", tmp_path / "ledger", LedgerHeader(1 << 20, "test")) as landing:
-        for offset in (-1, (1 << 20) - 1):
-            with pytest.raises(ValueError, match="outside"):
-                landing.write(offset, b"ab")
-
-
-def test_an_old_ledger_never_vouches_for_a_new_image(tmp_path: Path) -> None:
-    image, ledger = tmp_path / "disk.raw", tmp_path / "disk.ledger"
-    header = LedgerHeader(BLOCK_BYTES, "test")
-    with Landing(image, ledger, header) as landing:
-        landing.complete()
-        landing.finish(0, "")
-    assert read_ledger(ledger).finish is not None
-    with Landing(image, ledger, header):
-        assert read_ledger(ledger).finish is None
+@pytest.mark.parametrize("size", [0, 1, 4096, 4 << 20, (4 << 20) + 1, (9 << 20) + 77])
+def test_zeroes_are_known(size: int) -> None:
+    assert is_zero(bytes(size))
+    for at in {0, size // 2, size - 1} if size else ():
+        data = bytearray(size)
+        data[at] = 1
+        assert not is_zero(data)
 
 
 def test_a_full_disk_says_how_much_is_missing_and_where(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hyperctl.activities.export.ledger import (
     LedgerError,
     LedgerHeader,
     LedgerWriter,
+    create_ledger,
     read_ledger,
     recover_ledger,
     zero_digest,
@@ -29,12 +30,14 @@ def digest(text: str) -> bytes:
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
     path = tmp_path / "disk1.ledger"
-    writer = LedgerWriter(path, HEADER)
+    writer = create_ledger(path, HEADER)
     writer.record(1, digest("one"))
     writer.commit()
     writer.record(5, digest("the last, short one"))
-    writer.record_missing_as_zero()
-    writer.finish(1234, 5678, "sha1:abc")
+    writer.record_zeroes(range(1))
+    writer.record_zeroes(range(2, 5))
+    writer.received_bytes += 1234
+    writer.finish(5678, "sha1:abc")
     writer.close()
     return path
 
@@ -53,7 +56,7 @@ def test_what_was_recorded_is_read(finished: Path) -> None:
 def test_it_is_text_with_runs_of_zeroes_in_one_line(finished: Path) -> None:
     lines = finished.read_text().splitlines()
     assert lines[0].startswith(
-        f"hyperctl-ledger 1 sha256 {BLOCK_BYTES} {CAPACITY} vcenter.example.com%0Avm-7%0A"
+        f"hyperctl-ledger 2 blake3 {BLOCK_BYTES} {CAPACITY} vcenter.example.com%0Avm-7%0A"
     )
     assert lines[1].startswith(f"data {BLOCK_BYTES} {BLOCK_BYTES} {digest('one').hex()} ")
     assert [line.rsplit(" ", 1)[0] for line in lines if line.startswith("zero")] == [
@@ -64,7 +67,7 @@ def test_it_is_text_with_runs_of_zeroes_in_one_line(finished: Path) -> None:
 
 def test_records_are_not_written_before_a_commit(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
-    writer = LedgerWriter(path, HEADER)
+    writer = create_ledger(path, HEADER)
     writer.record(0, digest("zero"))
     assert not read_ledger(path).blocks.known(0)
     writer.commit()
@@ -105,13 +108,55 @@ def test_any_flipped_bit_ends_what_is_believed(finished: Path) -> None:
 
 def test_a_finish_record_must_agree_with_the_blocks(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
-    writer = LedgerWriter(path, HEADER)
-    writer.record_missing_as_zero()
-    writer.finish(0, 0, "")
+    writer = create_ledger(path, HEADER)
+    writer.record_zeroes(range(HEADER.blocks))
+    writer.finish(0, "")
     writer.close()
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[2])
     assert read_ledger(path).finish is None, "the blocks it speaks of are not there"
+
+
+def test_a_ledger_is_gone_on_with(finished: Path) -> None:
+    known = recover_ledger(finished)
+    assert known is not None
+    writer = LedgerWriter(finished, known)
+    writer.record_lost(range(1, 3))
+    writer.record_version('an "etag"')
+    writer.commit()
+    lost = read_ledger(finished)
+    assert lost.finish is None, "what was lost takes the finish back"
+    assert lost.blocks.missing() == [1, 2]
+    assert (lost.version, lost.received_bytes) == ('an "etag"', 1234)
+    writer.record(1, digest("one"))
+    writer.record(2, None)
+    writer.received_bytes += 1
+    again = writer.finish(5678, "")
+    writer.close()
+    assert again.received_bytes == 1235
+    assert read_ledger(finished).finish == again
+    assert known.finish is not None
+    assert again.root_digest == known.finish.root_digest
+
+
+def test_a_disk_that_is_whole_takes_no_more_records(finished: Path) -> None:
+    known = recover_ledger(finished)
+    assert known is not None
+    writer = LedgerWriter(finished, known)
+    writer.record(1, digest("another"))
+    writer.commit()
+    writer.close()
+    ledger = read_ledger(finished)
+    assert ledger.finish == known.finish
+    assert ledger.blocks.digest(1) == digest("one")
+
+
+def test_the_memory_of_the_largest_disk_is_bounded() -> None:
+    for capacity in (1, 8 << 40, (8 << 40) + 1, 62 << 40):
+        header = LedgerHeader.of(capacity, "x")
+        assert header.blocks <= 1 << 21
+        assert header.block_bytes * header.blocks >= capacity
+    assert LedgerHeader.of(8 << 40, "x").block_bytes == BLOCK_BYTES
 
 
 def test_a_disk_with_missing_blocks_has_no_root_digest() -> None:
@@ -129,13 +174,13 @@ def test_the_root_digest_does_not_depend_on_order_or_on_how_zeroes_came(
     for block in one:
         first.set(block, None if block % 2 else digest(str(block)))
     for block in other:
-        zero = None if told_as_zero else zero_digest(HEADER.length(block))
+        zero = None if told_as_zero else zero_digest(HEADER.algorithm, HEADER.length(block))
         second.set(block, zero if block % 2 else digest(str(block)))
     assert first.root_digest() == second.root_digest()
 
 
 def test_the_root_digest_is_what_the_documentation_says() -> None:
-    blocks = BlockMap(LedgerHeader(BLOCK_BYTES + 512, "x"))
+    blocks = BlockMap(LedgerHeader(BLOCK_BYTES + 512, "x", algorithm="sha256"))
     blocks.set(0, digest("content"))
     blocks.set(1, None)
     text = (

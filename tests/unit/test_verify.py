@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.export.landing import Landing
-from hyperctl.activities.export.ledger import BLOCK_BYTES, LedgerHeader, read_ledger
+from hyperctl.activities.export.ledger import ALGORITHM, BLOCK_BYTES, read_ledger
 from hyperctl.activities.staging import Staging
 from hyperctl.activities.verify import Extent, differing_extents, verify_disks
 from hyperctl.workflows.contract import VerifyInput
@@ -16,6 +15,8 @@ from hyperctl.workflows.disk import LandedDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.request import VerifyMode
 from hyperctl.workflows.status import Phase
+
+from .landings import land
 
 CAPACITY = 6 * BLOCK_BYTES + 4608
 
@@ -32,11 +33,8 @@ def landed(staging: Staging) -> LandedDisk:
     """Data in the blocks 0, 2, 3 and the short last one; the others are holes."""
     source = random.Random(1)
     image, ledger = staging.image(1), staging.ledger(1)
-    with Landing(image, ledger, LedgerHeader(CAPACITY, "test")) as landing:
-        for offset in (0, 2 * BLOCK_BYTES + 8192, 3 * BLOCK_BYTES, 6 * BLOCK_BYTES):
-            landing.write(offset, source.randbytes(4608))
-        landing.complete()
-        finish = landing.finish(1000, "sha1:abc")
+    offsets = (0, 2 * BLOCK_BYTES + 8192, 3 * BLOCK_BYTES, 6 * BLOCK_BYTES)
+    finish = land(image, ledger, CAPACITY, {at: source.randbytes(4608) for at in offsets}, "sha1:abc")
     return LandedDisk(
         index=1,
         source_name="vm.vmdk",
@@ -46,7 +44,7 @@ def landed(staging: Staging) -> LandedDisk:
         capacity_bytes=CAPACITY,
         allocated_bytes=finish.allocated_bytes,
         received_bytes=1000,
-        digest_algorithm="sha256",
+        digest_algorithm=ALGORITHM,
         root_digest=finish.root_digest,
         source_checksum="sha1:abc",
     )
@@ -107,10 +105,7 @@ def test_zeroes_that_were_written_are_as_good_as_a_hole(landed: LandedDisk) -> N
 
 def test_a_wide_hole_is_not_read(tmp_path: Path, running: Attempt, staging: Staging) -> None:
     capacity = 1 << 40
-    with Landing(staging.image(1), staging.ledger(1), LedgerHeader(capacity, "test")) as landing:
-        landing.write(capacity - 4096, b"x" * 4096)
-        landing.complete()
-        finish = landing.finish(1, "")
+    finish = land(staging.image(1), staging.ledger(1), capacity, {capacity - 4096: b"x" * 4096})
     ledger = read_ledger(staging.ledger(1))
     assert ledger.finish == finish
     disk = LandedDisk(
@@ -122,7 +117,7 @@ def test_a_wide_hole_is_not_read(tmp_path: Path, running: Attempt, staging: Stag
         capacity_bytes=capacity,
         allocated_bytes=4096,
         received_bytes=1,
-        digest_algorithm="sha256",
+        digest_algorithm=ALGORITHM,
         root_digest=finish.root_digest,
     )
     assert len(verify_disks(argument(staging, disk), running).proved) == 1
@@ -145,9 +140,7 @@ def tear_ledger(disk: LandedDisk) -> None:
 
 def exchange_ledger(disk: LandedDisk) -> None:
     image = Path(disk.path + ".other")
-    with Landing(image, Path(disk.ledger), LedgerHeader(CAPACITY, "test")) as landing:
-        landing.complete()
-        landing.finish(0, "")
+    land(image, Path(disk.ledger), CAPACITY, {})
 
 
 @pytest.mark.parametrize("damage", [shorten, lengthen, tear_ledger, exchange_ledger])

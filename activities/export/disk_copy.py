@@ -1,0 +1,134 @@
+"""One disk on its way into its image."""
+
+import threading
+import time
+
+from hyperctl.activities.export.image import DiskImage, RawImage
+from hyperctl.activities.export.landing import Landing, open_landing
+from hyperctl.activities.export.ledger import Finish, LedgerHeader, recover_ledger
+from hyperctl.activities.export.rate import RateMeter, eta_seconds
+from hyperctl.activities.export.space import storage_errors
+from hyperctl.activities.export.transport import OpenSource, Received
+from hyperctl.activities.staging import Staging
+from hyperctl.workflows.disk import LandedDisk
+from hyperctl.workflows.machine import MachineDisk
+from hyperctl.workflows.status import DiskProgress
+
+
+class DiskCopy:
+    """One disk; copied on a thread of its own, the other methods are the caller's."""
+
+    def __init__(self, index: int, disk: MachineDisk, staging: Staging, identity: str) -> None:
+        self.index = index
+        self.disk = disk
+        self.received: Received | None = None
+        self.error: BaseException | None = None
+        self._image = staging.image(index)
+        self._ledger = staging.ledger(index)
+        self._header = LedgerHeader.of(disk.capacity_bytes, identity)
+        self._landing: Landing | None = None
+        self._thread: threading.Thread | None = None
+        self._meter = RateMeter()
+        self.finish: Finish | None = self._finished_before()
+
+    @property
+    def present_bytes(self) -> int:
+        """What the image of an earlier attempt occupies."""
+        return self._image.stat().st_blocks * 512 if self._image.exists() else 0
+
+    @property
+    def expected_bytes(self) -> int:
+        """The best estimate of what lands."""
+        return self.disk.allocated_bytes or self.disk.capacity_bytes
+
+    @property
+    def is_started(self) -> bool:
+        return self._thread is not None
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, source: OpenSource, stop: threading.Event) -> None:
+        """Begin to copy. The landing stays open until `close`, for the finish record."""
+        self._thread = threading.Thread(
+            target=self._run, args=(source, stop), name=f"disk{self.index}", daemon=True
+        )
+        self._thread.start()
+
+    def join(self, deadline: float) -> bool:
+        """Wait for the copy's end until then; whether it has ended."""
+        if self._thread is not None:
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+        return not self.is_alive
+
+    def close(self) -> None:
+        """Let go of the files, once the copy has ended."""
+        landing, self._landing = self._landing, None
+        if landing is not None:
+            landing.close()
+
+    def confirm(self, source: OpenSource, *, last: bool) -> bool:
+        """Compare with what the source states and record the disk as whole; False: not stated yet."""
+        if self.received is None or self._landing is None:
+            return False
+        checksum = source.confirm(self.disk, self.received)
+        if checksum is None and not last:
+            return False
+        with storage_errors(self._ledger, self.expected_bytes):
+            self.finish = self._landing.finish(checksum or "")
+        self.close()
+        return True
+
+    def progress(self, now: float) -> DiskProgress:
+        landing = self._landing
+        if self.finish is not None:
+            done = total = max(self.finish.allocated_bytes, 1)
+        else:
+            done = landing.done_bytes if landing else 0
+            total = max((landing.total_bytes if landing else 0) or self.expected_bytes, done, 1)
+        rate = self._meter.sample(now, done) if self.is_started and self.finish is None else 0.0
+        return DiskProgress(
+            index=self.index,
+            name=self.disk.name,
+            done_bytes=done,
+            total_bytes=total,
+            rate_bytes_per_second=rate,
+            eta_seconds=eta_seconds(total - done, rate) if self.finish is None else None,
+            finished=self.finish is not None,
+        )
+
+    def landed(self) -> LandedDisk:
+        """The disk as the next steps get it; only when it is whole."""
+        assert self.finish is not None, "asked of a disk that is not whole"
+        return LandedDisk(
+            index=self.index,
+            source_name=self.disk.name,
+            path=str(self._image),
+            format="raw",
+            ledger=str(self._ledger),
+            capacity_bytes=self.disk.capacity_bytes,
+            allocated_bytes=self.finish.allocated_bytes,
+            received_bytes=self.finish.received_bytes,
+            digest_algorithm=self._header.algorithm,
+            root_digest=self.finish.root_digest,
+            source_checksum=self.finish.source_checksum,
+        )
+
+    def _finished_before(self) -> Finish | None:
+        ledger = recover_ledger(self._ledger)
+        if ledger is None or ledger.header != self._header or not self._image.exists():
+            return None
+        return ledger.finish if self._image.stat().st_size == self.disk.capacity_bytes else None
+
+    def _open_image(self, fresh: bool) -> DiskImage:
+        return RawImage(self._image, self.disk.capacity_bytes, fresh=fresh)
+
+    def _run(self, source: OpenSource, stop: threading.Event) -> None:
+        try:
+            with storage_errors(self._image, self.expected_bytes):
+                version = source.version(self.disk)
+                self._landing = open_landing(self._open_image, self._ledger, self._header, version)
+                self.received = source.copy(self.disk, self._landing, stop)
+        except BaseException as error:
+            self.error = error
