@@ -19,7 +19,7 @@ from hyperctl.workflows.guest import BootProof, GuestSystem, StepOutcome
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.plan import SourcePlan, TargetPlan
 from hyperctl.workflows.queues import Role, task_queue
-from hyperctl.workflows.request import Fixers, MigrationRequest, Priority, VCenter, VerifyMode
+from hyperctl.workflows.request import DiskFormat, Fixers, MigrationRequest, Priority, VCenter, VerifyMode
 from hyperctl.workflows.status import MigrationResult
 
 InputT = TypeVar("InputT", bound=BaseModel)
@@ -56,6 +56,9 @@ class ExportInput(_Frozen):
     machine: Machine
     transport: str
     output_dir: str
+    format: DiskFormat = DiskFormat.RAW
+    connections: int = 4
+    bandwidth_bytes_per_second: int | None = None
 
 
 class ExportResult(_Frozen):

@@ -15,6 +15,8 @@ class SourcePlan(BaseModel):
     """The worker host that looked, on which all further work runs."""
     machine: Machine | None = None
     transport: str = "nfc"
+    transport_reason: str = ""
+    """Why this one, in a sentence."""
     problems: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -41,6 +43,7 @@ class MigrationPlan(BaseModel):
     host: str
     machine: Machine
     transport: str
+    transport_reason: str = ""
     output_dir: str
     acceleration: str
     domain_name: str

@@ -40,6 +40,45 @@ class DiskFormat(StrEnum):
     """The format of the images that are left in the output folder."""
 
     RAW = "raw"
+    QCOW2 = "qcow2"
+
+
+class TransportChoice(StrEnum):
+    """How the disks come from the source."""
+
+    AUTO = "auto"
+    """The best that the source offers; the plan says which and why."""
+    NFC = "nfc"
+    """An export lease: every vSphere has it, one stream a disk, holes are not sent."""
+    DATASTORE = "datastore"
+    """HTTPS from the datastore: several connections a disk, resumes inside a disk; the VM must be off."""
+    VDDK = "vddk"
+    """VMware's own library by nbdkit: reads a snapshot of a running VM; the library must be on the worker."""
+    FILE = "file"
+    """An OVA, OVF or disk image that is a file on the target host."""
+
+
+class WhenRunning(StrEnum):
+    """What to do about a source that is powered on."""
+
+    REFUSE = "refuse"
+    SHUTDOWN = "shutdown"
+    """Ask its guest to shut down, and leave it off when the migration succeeds."""
+    SNAPSHOT = "snapshot"
+    """Copy a snapshot while it goes on; what it writes after that is not moved."""
+
+
+class RunningSource(BaseModel):
+    """What may be done to a source that is powered on. It is powered on again when the migration fails."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    action: WhenRunning = WhenRunning.REFUSE
+    force_off: bool = False
+    """With `shutdown`: power it off when its guest has not shut down in time."""
+    shutdown_timeout_seconds: float = Field(default=600.0, gt=0, le=86400)
+    quiesce: bool = False
+    """With `snapshot`: have the guest's tools quiesce its filesystems first."""
 
 
 class ProveMode(StrEnum):
@@ -56,6 +95,9 @@ class VerifyMode(StrEnum):
     """How much of the landed image is read again and compared with the ledger."""
 
     FULL = "full"
+    """All of it."""
+    SAMPLE = "sample"
+    """Blocks chosen at random over the whole disk, with its first and last: finds damage, proves nothing."""
     NONE = "none"
 
 
@@ -99,6 +141,12 @@ class MigrationRequest(BaseModel):
     output_dir: AbsolutePath | None = None
     """On the target host; None is that host's own setting, `/var/lib/hyper2kvm/output` unless changed."""
     format: DiskFormat = DiskFormat.RAW
+    transport: TransportChoice = TransportChoice.AUTO
+    connections: Annotated[int, Field(ge=1, le=16)] = 4
+    """A disk, where the transport can use several."""
+    bandwidth_bytes_per_second: Annotated[int, Field(ge=1024)] | None = None
+    """A cap on what the whole copy takes from the network; the signal `set_bandwidth` changes it."""
+    running: RunningSource = RunningSource()
     to_libvirt: bool = False
     """Define the converted guest as a libvirt domain."""
     start: bool = False
