@@ -3,10 +3,12 @@
 import getpass
 import os
 from dataclasses import dataclass
+from typing import Annotated
 
+import typer
 from pydantic import ValidationError
 
-from hyperctl.client.cli.options import parse_network_map
+from hyperctl.client.cli.options import NetworkMap, parse_network_map
 from hyperctl.client.cli.session import refuse
 from hyperctl.client.config import Configuration
 from hyperctl.workflows.request import MigrationRequest
@@ -26,29 +28,55 @@ _FLAGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What was typed; None where the user's configuration decides."""
+    """What was typed: the options of every command that makes a request, one field each.
 
-    vm: str | None
-    vcenter: str | None
-    username: str | None
-    datacenter: str | None
-    certificate_sha256: str | None
-    output_dir: str | None
-    to_libvirt: bool
-    start: bool
-    priority: str
-    virtio: bool | None
-    grub: bool | None
-    network: bool | None
-    fstab: bool | None
-    tools: bool | None
-    verify: str
-    prove: str
-    network_map: list[str]
-    tags: str
-    host: str | None
+    None where the user's configuration decides.
+    """
+
+    vm: Annotated[str | None, typer.Option("--vm", help="The VM's name in vSphere.", show_default=False)] = (
+        None
+    )
+    vcenter: Annotated[
+        str | None, typer.Option("--vcenter", help="HOST or HOST:PORT.", show_default=False)
+    ] = None
+    username: Annotated[
+        str | None,
+        typer.Option(help="Whose credentials the worker uses; it has the password.", show_default=False),
+    ] = None
+    datacenter: Annotated[
+        str | None, typer.Option(help="Where two hold a VM of that name.", show_default=False)
+    ] = None
+    certificate_sha256: Annotated[
+        str | None, typer.Option(help="The SHA-256 of the one certificate to trust.", show_default=False)
+    ] = None
+    output_dir: Annotated[
+        str | None, typer.Option(help="Where images go on the target host.", show_default=False)
+    ] = None
+    to_libvirt: Annotated[
+        bool, typer.Option("--to-libvirt", help="Define the guest as a libvirt domain.")
+    ] = False
+    start: Annotated[bool, typer.Option("--start", help="Start the domain; needs --to-libvirt.")] = False
+    priority: Annotated[str, typer.Option(metavar="low|normal|high", help="How urgent it is.")] = "normal"
+    fix_virtio: Annotated[bool | None, typer.Option("--fix-virtio/--skip-virtio", show_default=False)] = None
+    fix_grub: Annotated[bool | None, typer.Option("--fix-grub/--skip-grub", show_default=False)] = None
+    fix_network: Annotated[
+        bool | None, typer.Option("--fix-network/--skip-network", " /--skip-network-fix", show_default=False)
+    ] = None
+    fix_fstab: Annotated[bool | None, typer.Option("--fix-fstab/--skip-fstab", show_default=False)] = None
+    fix_tools: Annotated[bool | None, typer.Option("--fix-tools/--skip-tools", show_default=False)] = None
+    verify: Annotated[str, typer.Option(metavar="full|none", help="Whether the images are read again.")] = (
+        "full"
+    )
+    prove: Annotated[str, typer.Option(metavar="full|boot|none", help="What the trial boot must show.")] = (
+        "full"
+    )
+    network_map: NetworkMap = None
+    tags: Annotated[str, typer.Option(help="Words to find it by, a,b,c.", show_default=False)] = ""
+    host: Annotated[
+        str | None, typer.Option(help="The target host; any when missing.", show_default=False)
+    ] = None
 
 
 def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest:
@@ -62,7 +90,7 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
         problems.append("--vcenter is missing, and vsphere.server is not in the configuration either")
     if asked.start and not asked.to_libvirt:
         problems.append("--start needs --to-libvirt: only a defined domain can be started")
-    network_map = parse_network_map(asked.network_map, problems)
+    network_map = parse_network_map(asked.network_map or [], problems)
     same_server = asked.vcenter in (None, vsphere.server)
     document = {
         "vm_name": asked.vm or "missing",
@@ -78,11 +106,11 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
         "start": asked.start,
         "priority": asked.priority,
         "fix": {
-            "virtio": _first(asked.virtio, conversion.fix_virtio),
-            "grub": _first(asked.grub, conversion.fix_grub),
-            "network": _first(asked.network, conversion.fix_network),
-            "fstab": _first(asked.fstab, conversion.fix_fstab),
-            "tools": _first(asked.tools, conversion.fix_tools),
+            "virtio": _first(asked.fix_virtio, conversion.fix_virtio),
+            "grub": _first(asked.fix_grub, conversion.fix_grub),
+            "network": _first(asked.fix_network, conversion.fix_network),
+            "fstab": _first(asked.fix_fstab, conversion.fix_fstab),
+            "tools": _first(asked.fix_tools, conversion.fix_tools),
         },
         "verify": asked.verify,
         "prove": asked.prove,

@@ -6,7 +6,16 @@ import typer
 
 from hyperctl.client.cli.asking import Asked, make_request
 from hyperctl.client.cli.follow import follow
-from hyperctl.client.cli.options import Job, Json, VCenterOfJob, VmOfJob, find, parse_network_map
+from hyperctl.client.cli.options import (
+    Job,
+    Json,
+    NetworkMap,
+    VCenterOfJob,
+    VmOfJob,
+    find,
+    parse_network_map,
+    takes,
+)
 from hyperctl.client.cli.session import ExitCode, load_configuration, print_document, refuse, run
 from hyperctl.client.config import Configuration
 from hyperctl.client.migration import Migration, Origin
@@ -15,142 +24,24 @@ from hyperctl.client.render.text import clock, safe
 from hyperctl.client.sdk import MigrationClient
 from hyperctl.workflows.request import MigrationRequest
 
-Vm = Annotated[str | None, typer.Option("--vm", help="The VM's name in vSphere.", show_default=False)]
-VCenter = Annotated[str | None, typer.Option("--vcenter", help="HOST or HOST:PORT.", show_default=False)]
-Username = Annotated[
-    str | None,
-    typer.Option(help="Whose credentials the worker uses; it has the password.", show_default=False),
-]
-Datacenter = Annotated[str | None, typer.Option(help="Where two hold a VM of that name.", show_default=False)]
-Fingerprint = Annotated[
-    str | None, typer.Option(help="The SHA-256 of the one certificate to trust.", show_default=False)
-]
-OutputDir = Annotated[
-    str | None, typer.Option(help="Where images go on the target host.", show_default=False)
-]
-ToLibvirt = Annotated[bool, typer.Option("--to-libvirt", help="Define the guest as a libvirt domain.")]
-Start = Annotated[bool, typer.Option("--start", help="Start the domain; needs --to-libvirt.")]
-Urgency = Annotated[str, typer.Option(metavar="low|normal|high", help="How urgent it is.")]
-FixVirtio = Annotated[bool | None, typer.Option("--fix-virtio/--skip-virtio", show_default=False)]
-FixGrub = Annotated[bool | None, typer.Option("--fix-grub/--skip-grub", show_default=False)]
-FixNetwork = Annotated[
-    bool | None, typer.Option("--fix-network/--skip-network", " /--skip-network-fix", show_default=False)
-]
-FixFstab = Annotated[bool | None, typer.Option("--fix-fstab/--skip-fstab", show_default=False)]
-FixTools = Annotated[bool | None, typer.Option("--fix-tools/--skip-tools", show_default=False)]
-Verify = Annotated[str, typer.Option(metavar="full|none", help="Whether the images are read again.")]
-Prove = Annotated[str, typer.Option(metavar="full|boot|none", help="What the trial boot must show.")]
-NetworkMap = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="VSPHERE-NETWORK=LIBVIRT-NETWORK or =bridge:NAME; may be repeated.", show_default=False
-    ),
-]
-Tags = Annotated[str, typer.Option(help="Words to find it by, a,b,c.", show_default=False)]
-Host = Annotated[str | None, typer.Option(help="The target host; any when missing.", show_default=False)]
 Again = Annotated[bool, typer.Option("--again", help="Migrate once more what has been migrated.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Print the job's id and do not wait.")]
 
 
-def convert(
-    vm: Vm = None,
-    vcenter: VCenter = None,
-    username: Username = None,
-    datacenter: Datacenter = None,
-    certificate_sha256: Fingerprint = None,
-    output_dir: OutputDir = None,
-    to_libvirt: ToLibvirt = False,
-    start: Start = False,
-    priority: Urgency = "normal",
-    fix_virtio: FixVirtio = None,
-    fix_grub: FixGrub = None,
-    fix_network: FixNetwork = None,
-    fix_fstab: FixFstab = None,
-    fix_tools: FixTools = None,
-    verify: Verify = "full",
-    prove: Prove = "full",
-    network_map: NetworkMap = None,
-    tags: Tags = "",
-    host: Host = None,
-    again: Again = False,
-    detach: Detach = False,
-    as_json: Json = False,
-) -> None:
+@takes(Asked)
+def convert(asked: Asked, *, again: Again = False, detach: Detach = False, as_json: Json = False) -> None:
     """Migrate a VM and follow it. Ctrl-C detaches; the migration goes on."""
-    asked = Asked(
-        vm=vm,
-        vcenter=vcenter,
-        username=username,
-        datacenter=datacenter,
-        certificate_sha256=certificate_sha256,
-        output_dir=output_dir,
-        to_libvirt=to_libvirt,
-        start=start,
-        priority=priority,
-        virtio=fix_virtio,
-        grub=fix_grub,
-        network=fix_network,
-        fstab=fix_fstab,
-        tools=fix_tools,
-        verify=verify,
-        prove=prove,
-        network_map=network_map or [],
-        tags=tags,
-        host=host,
-    )
     configuration = load_configuration()
     request = make_request(asked, configuration)
     _go(configuration, request, again=again, detach=detach, as_json=as_json)
 
 
-def start(
-    vm: Vm = None,
-    vcenter: VCenter = None,
-    username: Username = None,
-    datacenter: Datacenter = None,
-    certificate_sha256: Fingerprint = None,
-    output_dir: OutputDir = None,
-    to_libvirt: ToLibvirt = False,
-    start: Start = False,
-    priority: Urgency = "normal",
-    fix_virtio: FixVirtio = None,
-    fix_grub: FixGrub = None,
-    fix_network: FixNetwork = None,
-    fix_fstab: FixFstab = None,
-    fix_tools: FixTools = None,
-    verify: Verify = "full",
-    prove: Prove = "full",
-    network_map: NetworkMap = None,
-    tags: Tags = "",
-    host: Host = None,
-    again: Again = False,
-    as_json: Json = False,
-) -> None:
+@takes(Asked)
+def start(asked: Asked, *, again: Again = False, as_json: Json = False) -> None:
     """Start a migration and print its job id: `convert --detach`."""
-    convert(
-        vm,
-        vcenter,
-        username,
-        datacenter,
-        certificate_sha256,
-        output_dir,
-        to_libvirt,
-        start,
-        priority,
-        fix_virtio,
-        fix_grub,
-        fix_network,
-        fix_fstab,
-        fix_tools,
-        verify,
-        prove,
-        network_map,
-        tags,
-        host,
-        again,
-        detach=True,
-        as_json=as_json,
-    )
+    configuration = load_configuration()
+    request = make_request(asked, configuration)
+    _go(configuration, request, again=again, detach=True, as_json=as_json)
 
 
 def retry(job: Job = None, detach: Detach = False, as_json: Json = False) -> None:

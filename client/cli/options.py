@@ -1,9 +1,12 @@
 """The options that several commands share, and what is made of their texts."""
 
+import dataclasses
+import functools
+import inspect
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -19,6 +22,12 @@ VCenterOfJob = Annotated[
     str | None, typer.Option("--vcenter", help="Whose VM, where several have it.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document in place of text.")]
+NetworkMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="VSPHERE-NETWORK=LIBVIRT-NETWORK or =bridge:NAME; may be repeated.", show_default=False
+    ),
+]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the migration has ended.")]
 
 _AGE = re.compile(r"(\d+)\s*([smhdw])")
@@ -26,6 +35,34 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 Find = Callable[[MigrationClient], Awaitable[Migration]]
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def takes(options: type[Any]) -> Callable[[Command], Command]:
+    """Give a command one option for each field of a dataclass, before its own options.
+
+    The command gets them together, as that dataclass, in its first parameter: commands that take the same
+    options have them declared in one place.
+    """
+
+    def decorate(command: Command) -> Command:
+        fields = dataclasses.fields(options)
+
+        @functools.wraps(command)
+        def called(**given: Any) -> None:
+            command(options(**{field.name: given.pop(field.name) for field in fields}), **given)
+
+        shared = [
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
+            )
+            for field in fields
+        ]
+        _, *own = inspect.signature(command).parameters.values()
+        called.__signature__ = inspect.Signature([*shared, *own])  # type: ignore[attr-defined]
+        return called  # type: ignore[return-value]
+
+    return decorate
 
 
 def find(job: str | None, vm: str | None, vcenter: str | None) -> Find:

@@ -1,14 +1,16 @@
 """The command line before anybody is asked: what it takes, what it refuses, with which exit code."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from hyperctl.client.cli import migrate
 from hyperctl.client.cli.asking import Asked, make_request
-from hyperctl.client.cli.main import app
+from hyperctl.client.cli.main import CommandGroup, app
 from hyperctl.client.cli.options import parse_since
 from hyperctl.client.config import Configuration
 from hyperctl.client.plugins import COMMANDS, DOCTOR, plugged
@@ -107,12 +109,22 @@ def test_a_password_is_not_taken_from_the_command_line_nor_repeated(flag: str) -
     assert "hunter2" not in done.output
 
 
-def test_a_password_in_the_network_map_s_place_is_not_possible_either() -> None:
-    asked = dict.fromkeys(Asked.__dataclass_fields__)
-    known = {"vm": "a", "vcenter": "b", "to_libvirt": False, "start": False, "priority": "normal"}
-    more = {"verify": "full", "prove": "full", "network_map": [], "tags": ""}
-    request = make_request(Asked(**(asked | known | more)), Configuration())  # type: ignore[arg-type]
+def test_a_request_holds_no_password() -> None:
+    request = make_request(Asked(vm="a", vcenter="b"), Configuration())
     assert "password" not in request.model_dump_json()
+
+
+def test_start_takes_every_option_of_convert_but_detach() -> None:
+    """Both are made from `Asked`: an option that is added there is in both."""
+    group = get_command(app)
+    assert isinstance(group, CommandGroup)
+    found = {name: group.get_command(None, name) for name in ("convert", "start")}
+    options = {
+        name: {one.name: one.opts for one in command.params} for name, command in found.items() if command
+    }
+    assert options["convert"].pop("detach")
+    assert options["start"] == options["convert"]
+    assert {field.name for field in dataclasses.fields(Asked)} <= options["start"].keys()
 
 
 @pytest.mark.parametrize(
