@@ -26,8 +26,9 @@ from hyperctl.activities.vsphere.session import open_session
 from hyperctl.workflows.contract import DiscardInput, ExportInput, ExportResult, VerifyInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.request import VerifyMode
+from tests.simulator import VCenterSimulator
 
-from .conftest import LEASE_TIMEOUT_SECONDS, MIB, VCenterSimulator, sha256
+from .conftest import LEASE_TIMEOUT_SECONDS, MIB, sha256
 
 VM = "web-server-01"
 

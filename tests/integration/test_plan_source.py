@@ -15,8 +15,9 @@ from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.machine import Firmware, PowerState
 from hyperctl.workflows.plan import SourcePlan
 from hyperctl.workflows.request import MigrationRequest, VCenter
+from tests.simulator import USERNAME, VCenterSimulator
 
-from .conftest import PASSWORD, USERNAME, VCenterSimulator
+from .conftest import PASSWORD
 
 
 def codes(plan: SourcePlan) -> set[ErrorCode]:

@@ -1,0 +1,90 @@
+"""A simulated vCenter of one's own, for tests and benches."""
+
+import json
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.dev.simulator import make_vcenter
+from hyperctl.workflows.request import MigrationRequest, VCenter
+
+USERNAME = "administrator@vsphere.local"
+
+
+@dataclass(frozen=True)
+class VCenterSimulator:
+    """The running simulator; `deploy/dev/vcenter/README.md` documents its control endpoint."""
+
+    server: str
+    control: str
+    certificate_sha256: str
+    ca_file: Path
+    guests: Path
+
+    def vcenter(self, **changes: Any) -> VCenter:
+        return VCenter(**{"server": self.server, "certificate_sha256": self.certificate_sha256, **changes})
+
+    def request(self, vm_name: str, **vcenter: Any) -> MigrationRequest:
+        return MigrationRequest(vm_name=vm_name, vcenter=self.vcenter(**vcenter))
+
+    def raw_disk(self, guest: str, index: int) -> Path:
+        return self.guests / guest / f"disk{index}.raw"
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.control + path, data=data, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read() or "null")
+
+    def fault(self, kind: str, **fields: Any) -> None:
+        self.call("POST", "/faults", {"kind": kind, **fields})
+
+    def leases(self, vm_name: str) -> list[dict[str, Any]]:
+        return [lease for lease in self.call("GET", "/leases") if lease["vm"] == vm_name]
+
+    def active_leases(self) -> list[dict[str, Any]]:
+        return [lease for lease in self.call("GET", "/leases") if lease["active"]]
+
+
+@contextmanager
+def running_vcenter(
+    guests: Path, state: Path, password: str, *, lease_timeout_seconds: int = 300
+) -> Iterator[VCenterSimulator]:
+    """Start it on free ports, with its state in a folder, and end it."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    password_file = state / "password"
+    password_file.write_text(password + "\n")
+    arguments = {
+        "--guests": guests,
+        "--password-file": password_file,
+        "--state": state,
+        "--username": USERNAME,
+        "--lease-timeout": f"{lease_timeout_seconds}s",
+    }
+    argv = [str(make_vcenter()), *(str(part) for pair in arguments.items() for part in pair)]
+    log_file = state / "log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(argv, stdout=log, stderr=log)
+    try:
+        ready = state / "vcenter.json"
+        deadline = time.monotonic() + 30
+        while not ready.exists():
+            assert process.poll() is None, log_file.read_text()
+            assert time.monotonic() < deadline, "the simulated vCenter did not come up in 30 s"
+            time.sleep(0.05)
+        facts = json.loads(ready.read_text())
+        yield VCenterSimulator(
+            server=facts["server"],
+            control=facts["control"],
+            certificate_sha256=facts["certificate_sha256"],
+            ca_file=Path(facts["ca_file"]),
+            guests=guests,
+        )
+    finally:
+        process.terminate()
+        process.wait(10)
