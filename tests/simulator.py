@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.dev.simulator import make_vcenter
+from deploy.dev.programme import VCENTER
 from hyperctl.workflows.request import MigrationRequest, VCenter
 
 USERNAME = "administrator@vsphere.local"
@@ -66,7 +66,7 @@ def running_vcenter(
         "--username": USERNAME,
         "--lease-timeout": f"{lease_timeout_seconds}s",
     }
-    argv = [str(make_vcenter()), *(str(part) for pair in arguments.items() for part in pair)]
+    argv = [str(VCENTER.make()), *(str(part) for pair in arguments.items() for part in pair)]
     log_file = state / "log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log)

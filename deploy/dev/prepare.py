@@ -14,7 +14,7 @@ from pathlib import Path
 from deploy.dev.environment import SYSTEM_PYTHON, environment_is_current
 from deploy.dev.guest.place import find_guests
 from deploy.dev.layout import BUILD, ROOT, VENV
-from deploy.dev.simulator import find_vcenter
+from deploy.dev.programme import VCENTER
 from deploy.dev.steps import Step, StepFailed, Steps
 from deploy.dev.temporal_server import find_temporal
 from deploy.dev.toolchain import find_go
@@ -95,7 +95,7 @@ def _steps() -> tuple[Step, ...]:
             "the simulated vCenter",
             module("simulator"),
             after=("go",),
-            find=lambda: _text(find_vcenter()),
+            find=lambda: _text(VCENTER.find()),
         ),
         Step(
             "guest",

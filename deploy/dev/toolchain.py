@@ -11,7 +11,7 @@ from deploy.dev.artifact import keep, kept
 from deploy.dev.layout import DEV, digest
 
 LOCK = DEV / "go.lock"
-MODULES = (DEV / "temporal", DEV / "vcenter")
+MODULES = tuple(DEV / name for name in ("temporal", "vcenter", "govc"))
 _ENVIRONMENT = {"GOTOOLCHAIN": "local", "GOWORK": "off", "CGO_ENABLED": "0"}
 """No other toolchain is fetched, and the result does not depend on a C compiler being there."""
 

@@ -27,16 +27,28 @@ class Row(BaseModel):
 def at_most(
     share: float, measure: str, unit: str, ours: Sequence[float], anchor: str, its: Sequence[float]
 ) -> Row:
-    """A row whose goal is a share of the anchor's median."""
-    value, anchor_value = round(median(ours), 2), round(median(its), 2)
+    """A row whose goal is to stay below a share of the anchor's median."""
+    row = _row(f"at most {share:g} of the anchor", measure, unit, ours, anchor, its)
+    return row.model_copy(update={"met": row.value <= share * row.anchor_value})
+
+
+def at_least(
+    share: float, measure: str, unit: str, ours: Sequence[float], anchor: str, its: Sequence[float]
+) -> Row:
+    """A row whose goal is to reach a share of the anchor's median."""
+    row = _row(f"at least {share:g} of the anchor", measure, unit, ours, anchor, its)
+    return row.model_copy(update={"met": row.value >= share * row.anchor_value})
+
+
+def _row(goal: str, measure: str, unit: str, ours: Sequence[float], anchor: str, its: Sequence[float]) -> Row:
     return Row(
         measure=measure,
-        value=value,
+        value=round(median(ours), 2),
         unit=unit,
         anchor=anchor,
-        anchor_value=anchor_value,
-        goal=f"at most {share} of the anchor",
-        met=value <= share * anchor_value,
+        anchor_value=round(median(its), 2),
+        goal=goal,
+        met=False,
     )
 
 
