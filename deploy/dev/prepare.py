@@ -93,7 +93,7 @@ def _steps() -> tuple[Step, ...]:
         Step(
             "vcenter",
             "the simulated vCenter",
-            module("simulator"),
+            (*module("programme"), VCENTER.name),
             after=("go",),
             find=lambda: _text(VCENTER.find()),
         ),

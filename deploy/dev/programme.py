@@ -1,6 +1,7 @@
-"""A Go programme of this repository, built once and kept."""
+"""A Go programme of this repository, built once and kept: `python -m deploy.dev.programme NAME`."""
 
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,3 +39,6 @@ VCENTER = GoProgramme("vcenter")
 """The simulated vCenter."""
 GOVC = GoProgramme("govc")
 """govmomi's client, which `make bench-copy` measures against."""
+
+if __name__ == "__main__":
+    print(GoProgramme(sys.argv[1]).make())
