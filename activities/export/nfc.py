@@ -76,7 +76,6 @@ class _NfcSource:
         return Received(download.received_bytes, download.sha1)
 
     def _decode(self, disk: MachineDisk, landing: Landing, stream: "_Stream") -> None:
-        assembler = BlockAssembler(landing)
         try:
             vmdk = StreamVmdk(stream.read)
             if vmdk.capacity_bytes != disk.capacity_bytes:
@@ -85,8 +84,10 @@ class _NfcSource:
                     f"the stream of {disk.name} holds a disk of {vmdk.capacity_bytes} bytes, "
                     f"vSphere says {disk.capacity_bytes}",
                 )
-            for grain in vmdk.grains():
-                assembler.write(grain.offset_bytes, grain.data)
+            with BlockAssembler(landing) as assembler:
+                for grain in vmdk.grains():
+                    assembler.write(grain.offset_bytes, grain.data)
+                assembler.complete()
         except VmdkTruncated as error:
             raise HyperctlError(
                 ErrorCode.TRANSFER_INTERRUPTED, f"the stream of {disk.name} was cut off: {error}"
@@ -95,7 +96,6 @@ class _NfcSource:
             raise HyperctlError(
                 ErrorCode.TRANSFER_CORRUPT, f"the stream of {disk.name} is damaged: {error}"
             ) from error
-        assembler.complete()
 
     def confirm(self, disk: MachineDisk, received: Received) -> str | None:
         entry = self._lease.manifest().get(self._urls[disk.key].key)

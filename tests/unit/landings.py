@@ -28,8 +28,8 @@ def land(
 ) -> Finish:
     """A whole disk that holds these pieces, by their offsets."""
     with landing_in(image, ledger, LedgerHeader(capacity_bytes, "test")) as landing:
-        assembler = BlockAssembler(landing)
-        for offset, piece in pieces.items():
-            assembler.write(offset, piece)
-        assembler.complete()
+        with BlockAssembler(landing) as assembler:
+            for offset, piece in pieces.items():
+                assembler.write(offset, piece)
+            assembler.complete()
         return landing.finish(checksum)

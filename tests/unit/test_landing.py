@@ -55,10 +55,10 @@ def test_pieces_land_right_in_any_order(tmp_path: Path, order: str) -> None:
         pieces = [(at, b"\xaa" * len(piece)) for at, piece in pieces] + pieces
     image, ledger = tmp_path / "disk.raw", tmp_path / "disk.ledger"
     with landing_in(image, ledger, HEADER) as landing:
-        assembler = BlockAssembler(landing)
-        for at, piece in pieces:
-            assembler.write(at, piece)
-        assembler.complete()
+        with BlockAssembler(landing) as assembler:
+            for at, piece in pieces:
+                assembler.write(at, piece)
+            assembler.complete()
         finish = landing.finish("")
 
     assert image.read_bytes() == CONTENT
@@ -76,8 +76,11 @@ def test_a_piece_across_blocks_lands_right(tmp_path: Path) -> None:
 
 
 def test_a_piece_outside_of_the_disk_is_refused(tmp_path: Path) -> None:
-    with landing_in(tmp_path / "disk.raw", tmp_path / "ledger", LedgerHeader(1 << 20, "test")) as landing:
-        assembler = BlockAssembler(landing)
+    header = LedgerHeader(1 << 20, "test")
+    with (
+        landing_in(tmp_path / "disk.raw", tmp_path / "ledger", header) as landing,
+        BlockAssembler(landing) as assembler,
+    ):
         for offset in (-1, (1 << 20) - 1):
             with pytest.raises(ValueError, match="outside"):
                 assembler.write(offset, b"ab")
