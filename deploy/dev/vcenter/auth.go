@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"log"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -17,10 +19,16 @@ type sessions struct {
 	service *simulator.Service
 	timeout time.Duration
 	leases  *leases
+
+	mutex   sync.Mutex
+	renewed map[string]string // a session's key by a later cookie of it
+	retired map[string]bool   // cookies that are accepted no longer; true: by the SDK neither
 }
 
 func newSessions(service *simulator.Service, timeout time.Duration, leases *leases) *sessions {
-	return &sessions{service: service, timeout: timeout, leases: leases}
+	return &sessions{
+		service: service, timeout: timeout, leases: leases, renewed: map[string]string{}, retired: map[string]bool{},
+	}
 }
 
 // list returns the sessions of clients.
@@ -63,23 +71,57 @@ func (s *sessions) expireIdle() {
 	s.expire(keys, false)
 }
 
-// expireFirst lets no request revive a session that has been idle too long.
-func (s *sessions) expireFirst(next http.Handler) http.Handler {
+// admit lets no request revive a session that has been idle too long, and knows sessions by their later cookies.
+func (s *sessions) admit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.expireIdle()
+		if cookie, err := r.Cookie(soap.SessionCookieName); err == nil {
+			s.mutex.Lock()
+			key, later := s.renewed[cookie.Value]
+			retired := s.retired[cookie.Value]
+			s.mutex.Unlock()
+			if later || retired {
+				r.Header.Del("Cookie")
+			}
+			if later && !retired {
+				r.AddCookie(&http.Cookie{Name: soap.SessionCookieName, Value: key})
+			}
+		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// alive reports whether a request carries the cookie of a session.
+// renew gives the session of a request a new cookie, and accepts the request's own no longer: for files, and
+// everywhere if asked to. It returns nil for a request without a cookie.
+func (s *sessions) renew(r *http.Request, everywhere bool) *http.Cookie {
+	cookie, err := r.Cookie(soap.SessionCookieName)
+	if err != nil {
+		return nil
+	}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	value := newTicket()
+	s.renewed[value] = cmp.Or(s.renewed[cookie.Value], cookie.Value)
+	s.retired[cookie.Value] = everywhere
+	return &http.Cookie{Name: soap.SessionCookieName, Value: value, Path: "/", Secure: true, HttpOnly: true}
+}
+
+// alive reports whether a request for a file carries a cookie of a session.
 func (s *sessions) alive(r *http.Request) bool {
 	cookie, err := r.Cookie(soap.SessionCookieName)
 	if err != nil {
 		return false
 	}
 	s.expireIdle()
+	s.mutex.Lock()
+	key := cmp.Or(s.renewed[cookie.Value], cookie.Value)
+	_, retired := s.retired[cookie.Value]
+	s.mutex.Unlock()
+	if retired {
+		return false
+	}
 	for _, session := range s.list() {
-		if session.Key == cookie.Value {
+		if session.Key == key {
 			return true
 		}
 	}

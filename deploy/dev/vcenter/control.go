@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -52,6 +53,27 @@ type vmReport struct {
 	Moref      string `json:"moref"`
 	PowerState string `json:"power_state"`
 	ESXiHost   string `json:"esxi_host"`
+	Tools      string `json:"tools"`
+
+	ConsolidationNeeded bool             `json:"consolidation_needed"`
+	Deltas              int              `json:"deltas"`
+	Disks               []diskReport     `json:"disks"`
+	Snapshots           []snapshotReport `json:"snapshots"`
+}
+
+// diskReport names the file that holds what the VM sees on a disk at the moment; it is only to be read.
+type diskReport struct {
+	Path          string `json:"path"`
+	CapacityBytes int64  `json:"capacity_bytes"`
+}
+
+// snapshotReport names the files that hold the disks as the snapshot keeps them.
+type snapshotReport struct {
+	Name     string    `json:"name"`
+	Moref    string    `json:"moref"`
+	Quiesced bool      `json:"quiesced"`
+	Created  time.Time `json:"created"`
+	Disks    []string  `json:"disks"`
 }
 
 // controlRoutes is the endpoint for tests: faults in, observations out.
@@ -108,6 +130,7 @@ func (s *server) controlRoutes() http.Handler {
 		reply(w, http.StatusOK, list)
 	})
 	mux.HandleFunc("POST /vms/{name}/power", s.controlPower)
+	mux.HandleFunc("POST /vms/{name}/write", s.controlWrite)
 	mux.HandleFunc("POST /guests", s.controlGuest)
 	return mux
 }
@@ -157,7 +180,68 @@ func (s *server) controlGuest(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) reportVM(guest *guest) vmReport {
 	state := s.inventory.powerState(freshContext(s.inventory.root), guest)
-	return vmReport{Name: guest.Name, Moref: guest.reference.Value, PowerState: string(state), ESXiHost: guest.ESXiHost}
+	guest.mutex.Lock()
+	defer guest.mutex.Unlock()
+	report := vmReport{
+		Name: guest.Name, Moref: guest.reference.Value, PowerState: string(state), ESXiHost: guest.ESXiHost, Tools: guest.Tools,
+		ConsolidationNeeded: guest.needsConsolidation(), Deltas: len(guest.layers) - 1,
+		Disks: []diskReport{}, Snapshots: []snapshotReport{},
+	}
+	for index, disk := range guest.disks {
+		current := guest.layers[len(guest.layers)-1].contents[index]
+		report.Disks = append(report.Disks, diskReport{Path: current.path, CapacityBytes: disk.capacityBytes})
+	}
+	for _, layer := range guest.layers {
+		if layer.snapshot == nil {
+			continue
+		}
+		kept := snapshotReport{
+			Name: layer.snapshot.name, Moref: layer.snapshot.reference.Value, Quiesced: layer.snapshot.quiesced,
+			Created: layer.snapshot.created,
+		}
+		for _, each := range layer.contents {
+			kept.Disks = append(kept.Disks, each.path)
+		}
+		report.Snapshots = append(report.Snapshots, kept)
+	}
+	return report
+}
+
+// controlWrite lets a running VM write to a disk: {"disk": 0, "offset": 4096, "length": 512, "seed": 7}.
+func (s *server) controlWrite(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Disk   int   `json:"disk"`
+		Offset int64 `json:"offset"`
+		Length int64 `json:"length"`
+		Seed   int64 `json:"seed"`
+	}
+	if !decode(w, r, &body) {
+		return
+	}
+	guest := s.inventory.byName(r.PathValue("name"))
+	if guest == nil {
+		refuse(w, http.StatusNotFound, s.unknownVM(r.PathValue("name")))
+		return
+	}
+	if body.Disk < 0 || body.Disk >= len(guest.disks) {
+		refuse(w, http.StatusBadRequest, fmt.Errorf("%s has %d disks, counted from 0", guest.Name, len(guest.disks)))
+		return
+	}
+	capacity := guest.disks[body.Disk].capacityBytes
+	if body.Length <= 0 || body.Length > capacity || body.Offset < 0 || body.Offset > capacity-body.Length {
+		refuse(w, http.StatusBadRequest, fmt.Errorf("offset and length are not within the disk's %d bytes", capacity))
+		return
+	}
+	if s.inventory.powerState(freshContext(s.inventory.root), guest) != types.VirtualMachinePowerStatePoweredOn {
+		refuse(w, http.StatusConflict, fmt.Errorf("%s is off: nobody writes to its disks", guest.Name))
+		return
+	}
+	digest, err := guest.write(s.inventory.copies, body.Disk, body.Offset, body.Length, strconv.FormatInt(body.Seed, 10))
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return
+	}
+	reply(w, http.StatusOK, map[string]string{"sha256": digest})
 }
 
 func (s *server) unknownVM(name string) error {

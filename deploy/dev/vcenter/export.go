@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -21,6 +22,7 @@ import (
 type exporter struct {
 	mo.OvfManager
 	server *server
+	tasks  atomic.Int64
 }
 
 func newExporter(server *server) *exporter {
@@ -44,7 +46,7 @@ func (e *exporter) ExportVm(ctx *simulator.Context, req *types.ExportVm) soap.Ha
 		)
 		return body
 	}
-	reference, fault := e.lease(ctx, guest, false)
+	reference, fault := e.lease(ctx, guest, nil)
 	if fault != nil {
 		body.Fault_ = fault
 		return body
@@ -53,8 +55,7 @@ func (e *exporter) ExportVm(ctx *simulator.Context, req *types.ExportVm) soap.Ha
 	return body
 }
 
-// ExportSnapshot opens a lease on a snapshot, whatever the VM's power state. Disks have no history here, so
-// the content is the disk's own.
+// ExportSnapshot opens a lease on a snapshot, whatever the VM's power state.
 func (e *exporter) ExportSnapshot(ctx *simulator.Context, req *types.ExportSnapshot) soap.HasFault {
 	body := new(methods.ExportSnapshotBody)
 	guest, fault := e.guest(req.This)
@@ -62,7 +63,7 @@ func (e *exporter) ExportSnapshot(ctx *simulator.Context, req *types.ExportSnaps
 		body.Fault_ = fault
 		return body
 	}
-	reference, fault := e.lease(ctx, guest, true)
+	reference, fault := e.lease(ctx, guest, &req.This)
 	if fault != nil {
 		body.Fault_ = fault
 		return body
@@ -85,7 +86,7 @@ func (e *exporter) guest(reference types.ManagedObjectReference) (*guest, *soap.
 }
 
 // lease opens a lease; it is initializing when this returns and ready a moment later.
-func (e *exporter) lease(ctx *simulator.Context, guest *guest, snapshot bool) (types.ManagedObjectReference, *soap.Fault) {
+func (e *exporter) lease(ctx *simulator.Context, guest *guest, snapshot *types.ManagedObjectReference) (types.ManagedObjectReference, *soap.Fault) {
 	lifetime, end := context.WithCancel(context.Background())
 	result := &lease{
 		guest: guest, ticket: newTicket(), session: ctx.Session.Key, snapshot: snapshot, timeout: e.server.leaseTimeout,
@@ -124,9 +125,16 @@ func (e *exporter) describe(l *lease) *types.HttpNfcLeaseInfo {
 	}
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
+	contents := l.guest.contents(l.snapshot)
 	for index, disk := range l.guest.disks {
+		if l.snapshot != nil && !l.guest.snapshotted(index) {
+			continue
+		}
 		device := types.HttpNfcLeaseDeviceUrl{Disk: types.NewBool(true), TargetId: fmt.Sprintf("disk-%d.vmdk", index)}
 		file := &leaseFile{device: device, path: disk.stream, index: index, disk: disk}
+		if contents[index].copy || disk.stream == "" {
+			file.path, file.raw = contents[index].path, true
+		}
 		add(file, fmt.Sprintf("%s%d:%d", l.guest.controllerName(), disk.bus, disk.unit))
 		info.TotalDiskCapacityInKB += disk.capacityBytes / 1024
 	}

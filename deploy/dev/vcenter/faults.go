@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"log"
+	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +34,12 @@ type faultSpec struct {
 	Fault          string  `json:"fault,omitempty"`
 	KeepLeases     bool    `json:"keep_leases,omitempty"`
 	Times          *int    `json:"times,omitempty"`
+	HalfDone       bool    `json:"half_done,omitempty"`
+	Status         int     `json:"status,omitempty"`
+	RetryAfter     *int    `json:"retry_after,omitempty"`
+	Everywhere     bool    `json:"everywhere,omitempty"`
+
+	ShutdownSeconds *shutdownSeconds `json:"shutdown_seconds,omitempty"`
 }
 
 // activeFault is a fault that was set, with what it has done so far. Remaining is -1 for one without end.
@@ -41,23 +50,24 @@ type activeFault struct {
 	Hits      int `json:"hits"`
 
 	removed chan struct{}
-	method  reflect.Type // the fault type of fail_method
+	method  reflect.Type // the fault type of fail_method and fail_task
 }
 
 // faults is the set of faults that tests have asked for.
 type faults struct {
-	sessions *sessions
-	leases   *leases
-	mutex    sync.Mutex
-	list     []*activeFault
-	nextID   int
+	sessions  *sessions
+	leases    *leases
+	inventory *inventory
+	mutex     sync.Mutex
+	list      []*activeFault
+	nextID    int
 }
 
-func newFaults(sessions *sessions, leases *leases) *faults {
-	return &faults{sessions: sessions, leases: leases, nextID: 1}
+func newFaults(sessions *sessions, leases *leases, inventory *inventory) *faults {
+	return &faults{sessions: sessions, leases: leases, inventory: inventory, nextID: 1}
 }
 
-// add checks a fault and sets it; expire_sessions and lease_expire without after_bytes happen at once.
+// add checks a fault and sets it; those that hit no stream happen at once unless they have after_bytes.
 func (f *faults) add(spec faultSpec) (activeFault, error) {
 	fault := &activeFault{faultSpec: spec, Remaining: 1, removed: make(chan struct{})}
 	if err := fault.check(); err != nil {
@@ -71,7 +81,7 @@ func (f *faults) add(spec faultSpec) (activeFault, error) {
 	f.mutex.Lock()
 	fault.ID = f.nextID
 	f.nextID++
-	atOnce := spec.AfterBytes == nil && (spec.Kind == "expire_sessions" || spec.Kind == "lease_expire")
+	atOnce := spec.AfterBytes == nil && slices.Contains([]string{"expire_sessions", "lease_expire", "change_etag"}, spec.Kind)
 	if atOnce {
 		fault.hit()
 	}
@@ -98,27 +108,49 @@ func (a *activeFault) check() error {
 	}
 	err = errors.Join(err, need(slices.Contains([]string{"", "nfc", "folder"}, a.Transport), "transport is nfc or folder"))
 	switch a.Kind {
-	case "drop_connection", "truncate", "stall", "expire_sessions", "lease_expire":
+	case "drop_connection", "truncate", "stall", "expire_sessions", "lease_expire", "change_etag":
+	case "ignore_range", "wrong_range", "renew_cookie":
+		err = errors.Join(err, need(a.Transport != "nfc", "it is a fault of folder"))
+	case "redirect":
+		err = errors.Join(err, need(a.Transport != "nfc", "it is a fault of folder"))
+		a.Status = cmp.Or(a.Status, http.StatusFound)
+		err = errors.Join(err, need(a.Status == http.StatusFound || a.Status == http.StatusTemporaryRedirect, "status is 302 or 307"))
+	case "status":
+		err = errors.Join(err, need(a.Transport != "nfc", "it is a fault of folder"))
+		a.Status = cmp.Or(a.Status, http.StatusServiceUnavailable)
+		err = errors.Join(err, need(a.Status >= 400 && a.Status <= 599, "status is an error of HTTP"))
+		err = errors.Join(err, need(a.RetryAfter == nil || *a.RetryAfter >= 0, "retry_after must not be negative"))
+	case "shutdown":
+		err = errors.Join(err, need(a.ShutdownSeconds != nil, "shutdown_seconds is missing"))
+	case "slow_task":
+		err = errors.Join(err, need(slices.Contains(slowMethods, a.Method), "method is one of "+strings.Join(slowMethods, ", ")))
+		err = errors.Join(err, need(a.Seconds > 0, "seconds must be positive"))
+	case "fail_task":
+		err = errors.Join(err, need(slices.Contains(slowMethods, a.Method), "method is one of "+strings.Join(slowMethods, ", ")), a.checkFault())
 	case "flip_byte":
 		err = errors.Join(err, need(a.Offset >= 0, "offset must not be negative"))
 	case "slow":
 		err = errors.Join(err, need(a.BytesPerSecond > 0, "bytes_per_second must be positive"))
 	case "fail_method":
-		err = errors.Join(err, need(a.Method != "", "method is missing"))
-		name := a.Fault
-		if name == "" {
-			name = "RuntimeFault"
-		}
-		kind, ok := types.TypeFunc()(name)
-		if ok {
-			_, ok = reflect.New(kind).Interface().(types.BaseMethodFault)
-		}
-		err = errors.Join(err, need(ok, fmt.Sprintf("fault %q is no fault of the vSphere API", name)))
-		a.method = kind
+		err = errors.Join(err, need(a.Method != "", "method is missing"), a.checkFault())
 	default:
 		return fmt.Errorf("unknown kind %q", a.Kind)
 	}
 	return err
+}
+
+// checkFault finds the type of the fault of the vSphere API that a call or a task is to fail with.
+func (a *activeFault) checkFault() error {
+	name := cmp.Or(a.Fault, "RuntimeFault")
+	kind, ok := types.TypeFunc()(name)
+	if ok {
+		_, ok = reflect.New(kind).Interface().(types.BaseMethodFault)
+	}
+	if !ok {
+		return fmt.Errorf("%s: fault %q is no fault of the vSphere API", a.Kind, name)
+	}
+	a.method = kind
+	return nil
 }
 
 // remove takes one fault away, or all of them when id is 0; a stream that a fault stalls goes on.
@@ -164,16 +196,48 @@ func (f *faults) forMethod(method *simulator.Method, vm string) types.BaseMethod
 			continue
 		}
 		each.hit()
-		return makeFault(each.method, method)
+		return makeFault(each.method, method.This)
 	}
 	return nil
 }
 
+// take uses up the first fault of a kind that matches, and returns it; nil for none.
+func (f *faults) take(kind string, match func(*activeFault) bool) *activeFault {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	for _, each := range f.list {
+		if each.Kind == kind && each.Remaining != 0 && match(each) {
+			each.hit()
+			taken := *each
+			return &taken
+		}
+	}
+	return nil
+}
+
+// forTask returns the fault of a kind that a task is to meet.
+func (f *faults) forTask(kind, method, vm string) *activeFault {
+	return f.take(kind, func(a *activeFault) bool { return a.Method == method && (a.VM == "" || a.VM == vm) })
+}
+
+// forShutdown returns how long a guest is to take to shut down, nil when no fault says so.
+func (f *faults) forShutdown(vm string) *shutdownSeconds {
+	if fault := f.take("shutdown", func(a *activeFault) bool { return a.VM == "" || a.VM == vm }); fault != nil {
+		return fault.ShutdownSeconds
+	}
+	return nil
+}
+
+// forRequest returns the fault of a kind that a request for a file is to meet.
+func (f *faults) forRequest(kind string, about transfer) *activeFault {
+	return f.take(kind, about.concerns)
+}
+
 // makeFault builds a fault of the given type. A required reference or enumeration must not be empty, or
 // clients fail to parse the answer: references name the call's own target, and a Task a task.
-func makeFault(kind reflect.Type, method *simulator.Method) types.BaseMethodFault {
+func makeFault(kind reflect.Type, target types.ManagedObjectReference) types.BaseMethodFault {
 	value := reflect.New(kind)
-	fillRequired(value.Elem(), method.This)
+	fillRequired(value.Elem(), target)
 	fault := value.Interface().(types.BaseMethodFault)
 	switch typed := fault.(type) {
 	case *types.NotAuthenticated:
@@ -211,6 +275,8 @@ func (f *faults) strike(fault *activeFault) {
 	switch fault.Kind {
 	case "expire_sessions":
 		f.sessions.expireAll(fault.KeepLeases)
+	case "change_etag":
+		f.inventory.touch(fault.VM, fault.Disk)
 	case "lease_expire":
 		f.leases.finish(outcomeTimedOut, func(l *lease) bool { return fault.VM == "" || fault.VM == l.guest.Name })
 	}
@@ -318,7 +384,7 @@ func (w *faultyWriter) next(size int64) step {
 			continue
 		}
 		switch each.Kind {
-		case "drop_connection", "truncate", "stall", "expire_sessions", "lease_expire":
+		case "drop_connection", "truncate", "stall", "expire_sessions", "lease_expire", "change_etag":
 			var after int64
 			if each.AfterBytes != nil {
 				after = *each.AfterBytes

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -43,16 +45,41 @@ func (g *gate) admit(ctx *simulator.Context, method *simulator.Method) (mo.Refer
 	switch method.Name {
 	case "LoginByToken", "LoginExtensionByCertificate":
 		return g.refuse(method, "Cannot complete login due to an incorrect user name or password.", &types.InvalidLogin{})
-	case "ExportVm", "ExportSnapshot", "CreateDescriptor":
+	case "CreateDescriptor", "ShutdownGuest":
 		method.This = g.exporter
+	case "ExportVm", "ExportSnapshot", "CreateSnapshot_Task", "CreateSnapshotEx_Task", "RemoveSnapshot_Task",
+		"RemoveAllSnapshots_Task", "ConsolidateVMDisks_Task", "PowerOnVM_Task", "PowerOffVM_Task":
+		if fault := g.busy(method.Name, vm); fault != nil {
+			return g.answer(method, fault)
+		}
+		method.This = g.exporter
+	case "RevertToSnapshot_Task", "RevertToCurrentSnapshot_Task", "CancelTask":
+		return g.refuse(method, "The operation is not supported on the object.", &types.NotSupported{})
 	case "Logout":
 		g.server.leases.endSession(ctx.Session.Key, outcomeSessionEnded)
-	case "PowerOnVM_Task", "Destroy_Task", "UnregisterVM", "ReconfigVM_Task", "RelocateVM_Task", "MigrateVM_Task", "MarkAsTemplate":
-		if vm != "" && g.server.leases.holds(vm) {
-			return g.refuse(method, "The operation is not allowed in the current state: the VM is being exported.", &types.InvalidState{})
+	case "SuspendVM_Task", "ResetVM_Task", "Destroy_Task", "UnregisterVM", "ReconfigVM_Task", "RelocateVM_Task", "MigrateVM_Task", "MarkAsTemplate":
+		if fault := g.busy(method.Name, vm); fault != nil {
+			return g.answer(method, fault)
 		}
 	}
 	return nil, nil
+}
+
+// busy returns the fault of a method that cannot go with what happens to its VM at the moment.
+func (g *gate) busy(method, vm string) *soap.Fault {
+	guest := g.server.inventory.byName(vm)
+	if guest == nil {
+		return nil
+	}
+	if task := guest.running(); task != nil {
+		return inProgress(*task)
+	}
+	removal := method == "RemoveSnapshot_Task" || method == "RemoveAllSnapshots_Task" || method == "ConsolidateVMDisks_Task"
+	exporting := !strings.HasPrefix(method, "Export") // a second lease is refused where leases are made
+	if exporting && g.server.leases.holds(vm) || removal && g.server.leases.exportsSnapshot(vm) {
+		return simulator.Fault("The operation is not allowed in the current state: the VM is being exported.", &types.InvalidState{})
+	}
+	return nil
 }
 
 // refuse turns a call into one that answers with the fault. Returning the fault would do, but without a

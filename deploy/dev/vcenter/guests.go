@@ -44,9 +44,12 @@ type guestSpec struct {
 	PhysicalRDM         bool       `json:"physical_rdm"`
 	ConsolidationNeeded bool       `json:"consolidation_needed"`
 	HasSnapshot         bool       `json:"has_snapshot"`
+
+	Tools           string          `json:"tools"`
+	ShutdownSeconds shutdownSeconds `json:"shutdown_seconds"`
 }
 
-// diskSpec names the two forms of one disk: raw for the datastore, streamOptimized VMDK for the lease.
+// diskSpec names the two forms of one disk: raw, and for the lease a streamOptimized VMDK, which may be missing.
 type diskSpec struct {
 	Flat   string `json:"flat"`
 	Stream string `json:"stream"`
@@ -104,7 +107,7 @@ func loadGuest(directory string) (*guest, error) {
 	}
 	spec := guestSpec{
 		GuestID: "otherLinux64Guest", Firmware: "bios", MemoryMiB: 1024, VCPUs: 1, PowerState: "poweredOff",
-		HardwareVersion: "vmx-19", SCSI: "pvscsi", ESXiHost: defaultHost,
+		HardwareVersion: "vmx-19", SCSI: "pvscsi", ESXiHost: defaultHost, ShutdownSeconds: defaultShutdown,
 	}
 	strict := json.NewDecoder(bytes.NewReader(content))
 	strict.DisallowUnknownFields()
@@ -115,6 +118,12 @@ func loadGuest(directory string) (*guest, error) {
 		log.Printf("%s: %s (ignored)", path, err)
 		if err := json.Unmarshal(content, &spec); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	if spec.Tools == "" {
+		spec.Tools = toolsAbsent
+		if spec.HostName != "" || slices.ContainsFunc(spec.NICs, func(n nicSpec) bool { return len(n.Addresses) > 0 }) {
+			spec.Tools = toolsRunning // who else would have reported these
 		}
 	}
 	result := &guest{guestSpec: spec}
@@ -157,6 +166,7 @@ func (s *guestSpec) check() []error {
 	oneOf("firmware", s.Firmware, "bios", "efi")
 	oneOf("power_state", s.PowerState, "poweredOff", "poweredOn")
 	oneOf("scsi", s.SCSI, "pvscsi", "lsilogic", "lsilogic-sas")
+	oneOf("tools", s.Tools, toolsRunning, toolsAbsent)
 	if s.MemoryMiB < 1 || s.VCPUs < 1 {
 		complain("memory_mib and vcpus must be positive")
 	}
@@ -183,12 +193,12 @@ func (s *guestSpec) check() []error {
 	return problems
 }
 
-// loadDisk checks that both forms of a disk are there and of one capacity.
+// loadDisk checks that a disk is there, and its stream, if it has one, of the same capacity.
 func loadDisk(directory string, spec diskSpec) (*disk, error) {
-	if spec.Flat == "" || spec.Stream == "" {
-		return nil, errors.New("flat and stream are both needed")
+	if spec.Flat == "" {
+		return nil, errors.New("flat is missing")
 	}
-	result := &disk{flat: resolve(directory, spec.Flat), stream: resolve(directory, spec.Stream)}
+	result := &disk{flat: resolve(directory, spec.Flat)}
 	info, err := os.Stat(result.flat)
 	if err != nil {
 		return nil, err
@@ -198,6 +208,10 @@ func loadDisk(directory string, spec diskSpec) (*disk, error) {
 	if result.capacityBytes == 0 || result.capacityBytes%1024 != 0 {
 		return nil, fmt.Errorf("%s: %d bytes, expected a whole number of KiB", result.flat, result.capacityBytes)
 	}
+	if spec.Stream == "" {
+		return result, nil
+	}
+	result.stream = resolve(directory, spec.Stream)
 	capacity, err := streamCapacity(result.stream)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", result.stream, err)

@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
@@ -28,9 +29,10 @@ const (
 // disk is one virtual disk: its files on this machine and its place in the simulated VM.
 type disk struct {
 	flat           string
-	stream         string
+	stream         string // empty where the stream is made when it is asked for
 	capacityBytes  int64
 	allocatedBytes int64
+	changes        atomic.Int64 // of the file's time stamp, by change_etag
 
 	key            int32
 	bus            int32
@@ -42,12 +44,20 @@ type disk struct {
 // guest is a loaded guest and, once it is in the inventory, the VM that shows it.
 type guest struct {
 	guestSpec
-	disks     []*disk
-	reference types.ManagedObjectReference
+	disks        []*disk
+	reference    types.ManagedObjectReference
+	powerChanges atomic.Int64 // so that a guest's shutdown ends the run alone that it was asked in
+
+	mutex  sync.Mutex // guards what follows
+	layers []*layer
+	left   bool // guest.json's consolidation_needed: something is left that is not among the layers
+	copies int  // of disks, made so far
+	task   *types.ManagedObjectReference
 }
 
 // layOut gives every disk its device key, address and datastore paths, as the vSphere client would.
 func (g *guest) layOut() {
+	base := new(layer)
 	for index, disk := range g.disks {
 		suffix := ""
 		if index > 0 {
@@ -61,7 +71,10 @@ func (g *guest) layOut() {
 		}
 		disk.descriptorPath = path.Join(g.Name, g.Name+suffix+".vmdk")
 		disk.flatPath = path.Join(g.Name, g.Name+suffix+"-flat.vmdk")
+		base.contents = append(base.contents, &content{path: disk.flat})
 	}
+	g.layers = []*layer{base}
+	g.left = g.ConsolidationNeeded
 }
 
 // inventory is the datacenter with its cluster, hosts, datastore, networks and guests.
@@ -71,6 +84,7 @@ type inventory struct {
 	root           *simulator.Context
 	datacenterName string
 	directory      string // the datastore on this machine: placeholders, never a disk's content
+	copies         string // where disks go that a running VM has changed
 	datacenter     *object.Datacenter
 	folders        *object.DatacenterFolders
 	cluster        *object.ClusterComputeResource
@@ -82,17 +96,20 @@ type inventory struct {
 }
 
 // newInventory builds the infrastructure that every guest shares.
-func newInventory(ctx context.Context, service *simulator.Service, datacenter, directory string) (*inventory, error) {
+func newInventory(ctx context.Context, service *simulator.Service, datacenter, state string) (*inventory, error) {
+	directory, copies := filepath.Join(state, datastoreName), filepath.Join(state, "disks")
 	client, err := vim25.NewClient(ctx, service)
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(os.RemoveAll(directory), os.MkdirAll(directory, 0o700)); err != nil {
-		return nil, err
+	for _, each := range []string{directory, copies} {
+		if err := errors.Join(os.RemoveAll(each), os.MkdirAll(each, 0o700)); err != nil {
+			return nil, err
+		}
 	}
 	result := &inventory{
 		client: client, registry: service.Context.Map, root: service.Context, datacenterName: datacenter,
-		directory: directory, hosts: map[string]*object.HostSystem{}, guests: map[string]*guest{},
+		directory: directory, copies: copies, hosts: map[string]*object.HostSystem{}, guests: map[string]*guest{},
 	}
 	root := object.NewRootFolder(client)
 	if result.datacenter, err = root.CreateDatacenter(ctx, datacenter); err != nil {
@@ -197,12 +214,8 @@ func (i *inventory) add(ctx context.Context, loaded *guest) error {
 	i.guests[loaded.Name] = loaded
 	i.mutex.Unlock()
 	if loaded.HasSnapshot {
-		task, err := object.NewVirtualMachine(i.client, loaded.reference).CreateSnapshot(ctx, "before", "", false, false)
-		if err == nil {
-			err = task.Wait(ctx)
-		}
-		if err != nil {
-			return fmt.Errorf("guest %s: snapshot: %w", loaded.Name, err)
+		if _, fault := i.createSnapshot(freshContext(i.root), loaded, &types.CreateSnapshotEx_Task{Name: "before"}); fault != nil {
+			return fmt.Errorf("guest %s: snapshot: %s", loaded.Name, fault.LocalizedMessage)
 		}
 	}
 	return i.setPower(ctx, loaded, types.VirtualMachinePowerState(loaded.PowerState))
@@ -291,6 +304,17 @@ func (i *inventory) byDatastorePath(name string) (*guest, *disk, bool) {
 		}
 	}
 	return nil, nil, false
+}
+
+// touch changes the time stamps of disks, as if somebody had written to them; of one VM, or one disk, if given.
+func (i *inventory) touch(vm string, index *int) {
+	for _, name := range i.names() {
+		for number, disk := range i.byName(name).disks {
+			if (vm == "" || vm == name) && (index == nil || *index == number) {
+				disk.changes.Add(1)
+			}
+		}
+	}
 }
 
 // powerState reads a VM's power state under its lock.

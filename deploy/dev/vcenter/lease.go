@@ -30,7 +30,8 @@ const initializing = 100 * time.Millisecond
 type leaseFile struct {
 	device    types.HttpNfcLeaseDeviceUrl
 	path      string
-	index     int // of the disk, from 0; -1 for a file that is no disk
+	raw       bool // the stream is made from the disk's content
+	index     int  // of the disk, from 0; -1 for a file that is no disk
 	disk      *disk
 	sent      *types.HttpNfcLeaseManifestEntry
 	streaming int
@@ -43,7 +44,7 @@ type lease struct {
 	guest      *guest
 	ticket     string
 	session    string
-	snapshot   bool
+	snapshot   *types.ManagedObjectReference // nil for the VM as it is
 	timeout    time.Duration
 	files      map[string]*leaseFile
 	order      []string
@@ -229,7 +230,19 @@ func (t *leases) holds(vm string) bool {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
 	for _, each := range t.list {
-		if each.guest.Name == vm && !each.snapshot && each.live() {
+		if each.guest.Name == vm && each.snapshot == nil && each.live() {
+			return true
+		}
+	}
+	return false
+}
+
+// exportsSnapshot reports whether a live lease covers a snapshot of a VM.
+func (t *leases) exportsSnapshot(vm string) bool {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	for _, each := range t.list {
+		if each.guest.Name == vm && each.snapshot != nil && each.live() {
 			return true
 		}
 	}
@@ -318,7 +331,7 @@ func (l *lease) report() leaseReport {
 	}
 	report := leaseReport{
 		VM: l.guest.Name, Lease: l.Self.Value, Active: l.outcome == "", State: string(state), Outcome: l.outcome,
-		Snapshot: l.snapshot, Percent: l.percent, AgeSeconds: time.Since(l.created).Seconds(),
+		Snapshot: l.snapshot != nil, Percent: l.percent, AgeSeconds: time.Since(l.created).Seconds(),
 	}
 	if l.isReady {
 		report.IdleSeconds = time.Since(l.lastUpdate).Seconds()

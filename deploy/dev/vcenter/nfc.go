@@ -62,30 +62,31 @@ func (s *server) serveNFC(w http.ResponseWriter, r *http.Request) {
 		Writer: w, flush: response.Flush, faults: s.faults, context: ctx, digest: digest,
 		about: transfer{vm: lease.guest.Name, disk: file.index, target: file.device.TargetId, transport: "nfc"},
 	}
-	buffer := make([]byte, chunkBytes)
-	for {
-		read, err := source.Read(buffer)
-		written, writeErr := sink.Write(buffer[:read])
-		lease.count(file, 0, int64(written))
-		switch {
-		case errors.Is(writeErr, errTruncated):
-			err = io.EOF
-		case writeErr != nil:
-			log.Printf("nfc %s %s: cut off after %d bytes: %s", lease.guest.Name, file.device.TargetId, sink.sent, writeErr)
-			panic(http.ErrAbortHandler) // closes the connection without the final chunk
-		case lease.context.Err() != nil:
-			panic(http.ErrAbortHandler)
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			log.Printf("nfc %s %s: %s", lease.guest.Name, file.device.TargetId, err)
-			panic(http.ErrAbortHandler)
-		}
+	counted := &countingWriter{to: sink, lease: lease, file: file}
+	if file.raw {
+		err = writeStream(counted, source, file.disk.capacityBytes, file.device.TargetId)
+	} else {
+		_, err = io.CopyBuffer(counted, struct{ io.Reader }{source}, make([]byte, chunkBytes))
+	}
+	if (err != nil && !errors.Is(err, errTruncated)) || lease.context.Err() != nil {
+		log.Printf("nfc %s %s: cut off after %d bytes: %v", lease.guest.Name, file.device.TargetId, sink.sent, err)
+		panic(http.ErrAbortHandler) // closes the connection without the final chunk
 	}
 	lease.record(file, sink.sent, digest.Sum(nil))
 	log.Printf("nfc %s %s: %d bytes", lease.guest.Name, file.device.TargetId, sink.sent)
+}
+
+// countingWriter keeps a lease's figures while a stream goes out.
+type countingWriter struct {
+	to    io.Writer
+	lease *lease
+	file  *leaseFile
+}
+
+func (c *countingWriter) Write(piece []byte) (int, error) {
+	written, err := c.to.Write(piece)
+	c.lease.count(c.file, 0, int64(written))
+	return written, err
 }
 
 // count keeps the figures of GET /leases.

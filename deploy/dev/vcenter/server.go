@@ -9,7 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
+	"os"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -57,7 +57,7 @@ func newServer(ctx context.Context, opts options) (*server, error) {
 	service := simulator.New(simulator.NewServiceInstance(simulator.NewContext(), content, vpx.RootFolder))
 
 	result := &server{options: opts, identity: identity, service: service, failed: make(chan error, 2)}
-	result.inventory, err = newInventory(ctx, service, opts.datacenter, filepath.Join(opts.state, datastoreName))
+	result.inventory, err = newInventory(ctx, service, opts.datacenter, opts.state)
 	if err != nil {
 		return nil, fmt.Errorf("cannot build the inventory: %w", err)
 	}
@@ -68,7 +68,7 @@ func newServer(ctx context.Context, opts options) (*server, error) {
 	}
 	result.leases = newLeases(opts.leaseTimeout)
 	result.sessions = newSessions(service, opts.sessionTimeout, result.leases)
-	result.faults = newFaults(result.sessions, result.leases)
+	result.faults = newFaults(result.sessions, result.leases, result.inventory)
 	result.calls = newCalls()
 	return result, nil
 }
@@ -125,8 +125,8 @@ func (s *server) routes() http.Handler {
 	registry := s.inventory.registry
 	s.service.RegisterSDK(registry, registry.Path+"/vimService")
 	mux := http.NewServeMux()
-	mux.Handle(registry.Path, s.sessions.expireFirst(s.service.ServeMux))
-	mux.Handle(registry.Path+"/vimService", s.sessions.expireFirst(s.service.ServeMux))
+	mux.Handle(registry.Path, s.sessions.admit(s.service.ServeMux))
+	mux.Handle(registry.Path+"/vimService", s.sessions.admit(s.service.ServeMux))
 	mux.HandleFunc("GET "+registry.Path+"/vimServiceVersions.xml", s.service.ServiceVersions)
 	mux.HandleFunc("GET /nfc/{ticket}/{target}", s.serveNFC)
 	mux.HandleFunc("GET /folder/{path...}", s.serveFolder)
@@ -142,6 +142,9 @@ func (s *server) stop() {
 		if err := each.Shutdown(ctx); err != nil {
 			log.Printf("cutting off open connections: %s", errors.Join(err, each.Close()))
 		}
+	}
+	if err := os.RemoveAll(s.inventory.copies); err != nil {
+		log.Printf("%s", err)
 	}
 }
 

@@ -137,7 +137,7 @@ func (g *guest) controllerName() string {
 func (g *guest) complete(vm *mo.VirtualMachine) {
 	vm.Guest = g.facts(types.VirtualMachinePowerStatePoweredOff)
 	vm.Summary.Guest = &types.VirtualMachineGuestSummary{
-		GuestId: g.GuestID, GuestFullName: g.GuestFullName, HostName: g.HostName, IpAddress: vm.Guest.IpAddress,
+		GuestId: g.GuestID, GuestFullName: g.GuestFullName, HostName: vm.Guest.HostName, IpAddress: vm.Guest.IpAddress,
 		ToolsStatus: vm.Guest.ToolsStatus, ToolsRunningStatus: vm.Guest.ToolsRunningStatus,
 		ToolsVersionStatus2: vm.Guest.ToolsVersionStatus2,
 	}
@@ -202,6 +202,13 @@ func (g *guest) facts(state types.VirtualMachinePowerState) *types.GuestInfo {
 		info.ToolsStatus = types.VirtualMachineToolsStatusToolsOk
 		info.GuestState = string(types.VirtualMachineGuestStateRunning)
 		info.ToolsRunningStatus = string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
+	}
+	if g.Tools == toolsAbsent {
+		info.ToolsVersion, info.ToolsVersionStatus2 = "0", string(types.VirtualMachineToolsVersionStatusGuestToolsNotInstalled)
+		info.ToolsStatus = types.VirtualMachineToolsStatusToolsNotInstalled
+		info.ToolsRunningStatus = string(types.VirtualMachineToolsRunningStatusGuestToolsNotRunning)
+		info.GuestState = string(types.VirtualMachineGuestStateUnknown)
+		return info
 	}
 	if g.ForgetFactsWhenOff && !on {
 		return info
@@ -286,11 +293,13 @@ func (w *toolsWatcher) UpdateObject(ctx *simulator.Context, object mo.Reference,
 		if loaded == nil {
 			continue
 		}
+		loaded.powerChanges.Add(1)
 		facts := loaded.facts(state)
 		ctx.Update(vm, []types.PropertyChange{
 			{Name: "guest", Val: facts},
 			{Name: "summary.guest.toolsStatus", Val: facts.ToolsStatus},
 			{Name: "summary.guest.toolsRunningStatus", Val: facts.ToolsRunningStatus},
+			{Name: "summary.guest.toolsVersionStatus2", Val: facts.ToolsVersionStatus2},
 		})
 	}
 }
