@@ -117,6 +117,7 @@ func (s *server) controlRoutes() http.Handler {
 		}
 		reply(w, http.StatusOK, map[string]any{"count": len(list), "sessions": list})
 	})
+	mux.HandleFunc("GET /traffic", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.faults.traffic()) })
 	mux.HandleFunc("GET /requests", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.calls.report()) })
 	mux.HandleFunc("DELETE /requests", func(w http.ResponseWriter, _ *http.Request) {
 		s.calls.reset()

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -61,10 +62,25 @@ type faults struct {
 	mutex     sync.Mutex
 	list      []*activeFault
 	nextID    int
+	sent      map[string]int64 // bytes of disks by transport, since the start
 }
 
 func newFaults(sessions *sessions, leases *leases, inventory *inventory) *faults {
-	return &faults{sessions: sessions, leases: leases, inventory: inventory, nextID: 1}
+	return &faults{sessions: sessions, leases: leases, inventory: inventory, nextID: 1, sent: map[string]int64{}}
+}
+
+// count notes bytes that went out.
+func (f *faults) count(transport string, size int64) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	f.sent[transport] += size
+}
+
+// traffic says how many bytes of disks went out, by transport.
+func (f *faults) traffic() map[string]int64 {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	return maps.Clone(f.sent)
 }
 
 // add checks a fault and sets it; those that hit no stream happen at once unless they have after_bytes.
@@ -338,6 +354,7 @@ func (w *faultyWriter) Write(content []byte) (int, error) {
 		count, err := w.Writer.Write(damaged)
 		written += count
 		w.sent += int64(count)
+		w.faults.count(w.about.transport, int64(count))
 		if err != nil {
 			w.aborted = true
 			return written, err
