@@ -8,9 +8,10 @@ from pathlib import Path
 
 from deploy.dev.layout import BUILD
 from tests.bench.convert import measure_convert
+from tests.bench.copy import measure_copy
 from tests.bench.row import Row, table
 
-BENCHES: dict[str, Callable[[Path], list[Row]]] = {"convert": measure_convert}
+BENCHES: dict[str, Callable[[Path], list[Row]]] = {"convert": measure_convert, "copy": measure_copy}
 
 
 def main(arguments: list[str]) -> int:
