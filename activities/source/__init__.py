@@ -1,0 +1,1 @@
+"""Machines that come as files: OVA, OVF folder, or a single disk image, without any vCenter."""
