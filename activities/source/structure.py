@@ -1,4 +1,4 @@
-"""What qemu itself is asked of an image that was found safe: its beginning, and whether its tables are whole."""
+"""What qemu itself is asked of an image that was found safe: its beginning, and whether it is whole."""
 
 import tempfile
 from pathlib import Path

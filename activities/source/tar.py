@@ -128,9 +128,7 @@ class TarReader:
     def _extension(self, size: int) -> bytes:
         if size > _MOST_EXTENSION_BYTES:
             raise TarError(f"an extended header is said to have {size} bytes")
-        data = self._exactly(size)
-        self._skip(-size % BLOCK_BYTES)
-        return data
+        return self._exactly(size + -size % BLOCK_BYTES)[:size]
 
     def _skip(self, size: int) -> None:
         if size and self._source_skip is not None:

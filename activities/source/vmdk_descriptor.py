@@ -155,6 +155,7 @@ def _check_parent(text: str, problems: Problems) -> None:
 
 def _read_extents(text: str, create_type: CreateType | None, problems: Problems) -> tuple[Extent, ...]:
     extents: list[Extent] = []
+    before = problems.count
     previous = "#"
     for number, line in enumerate(text.split("\n"), start=1):
         where = f"line {number} of its descriptor"
@@ -180,7 +181,7 @@ def _read_extents(text: str, create_type: CreateType | None, problems: Problems)
             break
     if create_type is not None and create_type.is_one_file:
         return ()
-    if create_type is not None and not extents:
+    if create_type is not None and not extents and problems.count == before:
         problems.invalid("its descriptor names no extent")
     if sum(extent.sectors for extent in extents) > _MOST_SECTORS:
         problems.invalid("its descriptor names more sectors than a disk can have")

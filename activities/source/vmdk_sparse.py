@@ -34,7 +34,10 @@ class SparseExtent:
     descriptor: bytes
     """The embedded text; empty in an extent of a split disk."""
     is_stream: bool
-    """Compressed and with markers, so that it can be read as a stream."""
+    """Ends with a footer and an end-of-stream marker, as VMware writes it: it can be read as a stream.
+
+    qemu writes the tables in front, and no end that a cut could be told from.
+    """
     size_bytes: int
     """Of the file without padding; qemu looks for a stream's footer from there."""
 
@@ -73,6 +76,7 @@ def read_sparse_extent(read_at: ReadAt, size_bytes: int, problems: Problems) -> 
         problems.invalid("it ends before its first grain", _CUT)
     if problems.count > before:
         return None
+    is_stream = compressed and directory_at == _AT_END
     if directory_at == _AT_END:
         footer = _footer(read_at, size_bytes)
         if footer is None:
@@ -89,7 +93,7 @@ def read_sparse_extent(read_at: ReadAt, size_bytes: int, problems: Problems) -> 
         problems.invalid("its descriptor is longer than its header says")
         return None
     text = read_at(descriptor_at * SECTOR_BYTES, descriptor_sectors * SECTOR_BYTES)
-    return SparseExtent(capacity * SECTOR_BYTES, text, compressed, size_bytes)
+    return SparseExtent(capacity * SECTOR_BYTES, text, is_stream, size_bytes)
 
 
 def _footer(read_at: ReadAt, size_bytes: int) -> tuple[int, int] | None:

@@ -228,8 +228,7 @@ def test_a_damaged_descriptor_is_read_or_refused(data: st.DataObject) -> None:
         text[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
     try:
         ovf = read_ovf(bytes(text), "guest.ovf")
-    except PreflightError as error:
-        assert error.failures
-    else:
-        assert len(ovf.disks) == len(ovf.machine.disks) > 0
-        assert all(objection(file.name) is None for file in ovf.files)
+    except PreflightError:
+        return
+    assert len(ovf.disks) == len(ovf.machine.disks) > 0
+    assert all(objection(file.name) is None for file in ovf.files)
