@@ -1,6 +1,6 @@
 # hyperctl: `make help` says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down dev dev-down check lint test bench lock clean
+.PHONY: help setup demo demo-down dev dev-down check lint test bench fuzz lock clean
 
 PYTHON := .venv/bin/python
 SUITES := tests/unit tests/workflow tests/replay tests/integration tests/e2e
@@ -42,6 +42,13 @@ bench: setup ## measure; the table is also written to build/bench/
 
 bench-%: setup ## measure one thing: make bench-convert
 	@$(PYTHON) -m tests.bench $*
+
+FUZZ_SECONDS ?= 300
+
+fuzz: ## fuzz the readers of images and packages, five minutes each; what is found goes under build/fuzz/
+	@deploy/dev/setup venv
+	@$(PYTHON) -m tests.fuzz.fuzz_vmdk -max_total_time=$(FUZZ_SECONDS)
+	@$(PYTHON) -m tests.fuzz.fuzz_ovf -max_total_time=$(FUZZ_SECONDS)
 
 lock: ## choose the newest versions that pyproject.toml allows
 	@/usr/bin/python3 -m venv build/lock

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+import stat
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -110,11 +112,14 @@ def read_file_machine(
     `firmware` and `stated_format` are of a bare disk image; a package says both itself. Reads headers and
     tables only, not the disks' content. Raises `PreflightError` with every problem, `HyperctlError`.
     """
-    if not path.is_absolute():
+    if not path.is_absolute() or re.search(r"[\x00-\x1f\ud800-\udfff]", str(path)):
+        # qemu is told the path in JSON, which has no bytes that are no UTF-8.
         raise HyperctlError(
-            ErrorCode.INVALID_REQUEST, f"{path} is no absolute path", "Name the file from the root on."
+            ErrorCode.INVALID_REQUEST,
+            f"{shown(str(path))} is no absolute path in UTF-8",
+            "Name the file from the root on, and rename what has other characters in its name.",
         )
-    if path.is_dir() and not path.is_symlink():
+    if _is_folder(path):
         return _read_package(_only_descriptor(path))
     with open_regular(path) as opened:
         first = opened.read_at(0, 512)
@@ -126,6 +131,13 @@ def read_file_machine(
     machine, remarks = bare_machine(path, image, firmware, running)
     disk = FileDisk(machine.disks[0], image)
     return FileMachine(FileKind.IMAGE, path, machine, (disk,), image.files, (*image.remarks, *remarks))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _only_descriptor(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of descriptor, manifest and archive: `python -m tests.fuzz.fuzz_ovf -max_total_time=300`."""
+"""Fuzzing of descriptor, manifest and archive: `python -m tests.fuzz.fuzz_ovf -max_total_time=300`."""
 
 import atheris
 

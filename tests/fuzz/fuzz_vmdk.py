@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the readers of disk images: `python -m tests.fuzz.fuzz_vmdk -max_total_time=300`."""
+"""Fuzzing of the readers of disk images: `python -m tests.fuzz.fuzz_vmdk -max_total_time=300`."""
 
 import atheris
 

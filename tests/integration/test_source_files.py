@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyVmomi import vim
@@ -27,7 +28,7 @@ from hyperctl.activities.vsphere.inventory import find_machine
 from hyperctl.activities.vsphere.session import open_session
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import Firmware
-from tests.integration.conftest import VCenterSimulator
+from tests.simulator import VCenterSimulator
 from tests.unit.archives import envelope, manifest, tar
 from tests.unit.vmdk_streams import vmware_stream
 
@@ -139,9 +140,11 @@ def test_an_export_over_nbd(tmp_path: Path) -> None:
         process.wait(10)
 
 
-def refused(path: Path, code: ErrorCode, words: str, **options: ImageFormat) -> HyperctlError:
+def refused(
+    path: Path, code: ErrorCode, words: str, stated_format: ImageFormat | None = None
+) -> HyperctlError:
     with pytest.raises(HyperctlError) as caught:
-        probe_image(path, **options)
+        probe_image(path, stated_format=stated_format)
     assert any(f.code is code and words in f.message for f in caught.value.failures), caught.value.failures
     return caught.value
 
@@ -421,6 +424,12 @@ def test_a_folder_must_hold_one_descriptor(tmp_path: Path, running: Attempt) -> 
         read_file_machine(tmp_path, running)
     with pytest.raises(HyperctlError, match="no absolute path"):
         read_file_machine(Path("guest.ova"), running)
+    for name in (b"a\xff.ova", b"a\n.ova"):
+        with pytest.raises(HyperctlError, match="in UTF-8"):
+            read_file_machine(tmp_path / os.fsdecode(name), running)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(HyperctlError, match="symbolic link"):
+        read_file_machine(tmp_path / "link", running)
     with pytest.raises(HyperctlError, match="does not exist on this host"):
         read_file_machine(tmp_path / "none.ova", running)
 
@@ -480,15 +489,16 @@ def test_the_simulated_vcenters_descriptor(
     with open_session(sim.vcenter(), settings, running) as session:
         source = find_machine(session, "web-server-01", None)
         reference, known = source.reference, source.machine
+        manager: Any = vim.OvfManager
         files = [
-            vim.OvfManager.OvfFile(
+            manager.OvfFile(
                 deviceId=f"/{known.moref}/ParaVirtualSCSIController{disk.controller_bus}:{disk.unit}",
                 path=f"disk-{number}.vmdk",
                 size=1000 + number,
             )
             for number, disk in enumerate(known.disks)
         ]
-        parameters = vim.OvfManager.CreateDescriptorParams(ovfFiles=files)
+        parameters = manager.CreateDescriptorParams(ovfFiles=files)
         told = session.content.ovfManager.CreateDescriptor(reference, parameters)
     ovf = read_ovf(told.ovfDescriptor.encode(), "web-server-01.ovf")
     machine = ovf.machine

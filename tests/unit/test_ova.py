@@ -176,7 +176,7 @@ def test_sizes_above_eight_gib() -> None:
         info.size = size
         header = info.tobuf(format_)
         file = io.BytesIO(header + bytes(1024))
-        skipped = []
+        skipped: list[int] = []
         reader = TarReader(file.read, skipped.append)
         assert list(reader.members()) == [TarMember("big.vmdk", len(header), size)]
         assert skipped == [size + -size % 512]
