@@ -113,6 +113,8 @@ class _Reader:
                 "Versions 1 and 2 of the standard are read; export it again with a newer programme.",
             )
             return None
+        for element in envelope.below():
+            _name_by_type(element)
         files = self._files()
         disks = self._disks(files)
         system = self._system()
@@ -171,7 +173,6 @@ class _Reader:
 
     def _disks(self, files: dict[str, OvfFile]) -> dict[str, _DiskEntry]:
         found: dict[str, _DiskEntry] = {}
-        used: dict[str, str] = {}
         for element in (disk for part in self._envelope.all("DiskSection") for disk in part.all("Disk")):
             attributes = element.attributes
             disk_id, reference = attributes.get("diskId", ""), attributes.get("fileRef", "")
@@ -186,9 +187,6 @@ class _Reader:
                 )
             if reference and reference not in files:
                 self._problems.invalid(f"{where}lies in the file {shown(reference)}, which is not listed")
-            elif reference and reference in used:
-                self._problems.invalid(f"{where}lies in the same file as the disk {shown(used[reference])}")
-            used.setdefault(reference, disk_id)
             found[disk_id] = _DiskEntry(
                 disk_id,
                 files.get(reference),
@@ -259,9 +257,18 @@ class _Reader:
     ) -> Ovf | None:
         name = _name(system)
         attached: list[_DiskEntry] = []
+        # Several drives may hold an empty disk of the same kind, or what another configuration would choose.
+        used: set[str] = set()
         for drive in hardware.drives:
             if drive.disk_id in disks:
-                attached.append(disks[drive.disk_id])
+                entry = disks[drive.disk_id]
+                attached.append(entry)
+                if entry.file is not None and entry.file.name in used:
+                    self._problems.invalid(
+                        f"the drive {shown(drive.label)} holds the file {shown(entry.file.name)}, "
+                        "which another drive holds too"
+                    )
+                used.add(entry.file.name if entry.file else "")
             else:
                 self._problems.invalid(
                     f"the drive {shown(drive.label)} holds the disk {shown(drive.disk_id)}, "
@@ -382,6 +389,13 @@ def made_mac(identity: str, number: int) -> str:
     """An address of KVM's range that is the same each time the same package is read."""
     digest = hashlib.sha256(f"{identity}/{number}".encode()).digest()
     return ":".join(("52", "54", "00", *(f"{byte:02x}" for byte in digest[:3])))
+
+
+def _name_by_type(element: Element) -> None:
+    """Early exporters of 1.0, and oVirt's, write `<Section xsi:type="ovf:DiskSection_Type">`."""
+    if element.name in ("Section", "Content"):
+        kind = element.attributes.get("type", "").rpartition(":")[2]
+        element.name = kind.removesuffix("_Type") or element.name
 
 
 def _name(system: Element) -> str:

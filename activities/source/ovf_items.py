@@ -216,7 +216,6 @@ def _drives(
     items: Sequence[Element], controllers: dict[str, Controller], problems: Problems
 ) -> tuple[Drive, ...]:
     drives: list[Drive] = []
-    taken: set[str] = set()
     for item in items:
         if _type(item) != Resource.DISK:
             continue
@@ -228,10 +227,6 @@ def _drives(
                 "which is no disk of this descriptor (`ovf:/disk/...`)"
             )
             continue
-        if disk_id in taken:
-            problems.invalid(f"line {item.line}: the disk {shown(disk_id)} is in two drives")
-            continue
-        taken.add(disk_id)
         parent = item.text_of("Parent")
         controller = controllers.get(parent)
         if parent and controller is None:

@@ -30,6 +30,7 @@ from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import Firmware
 from tests.simulator import VCenterSimulator
 from tests.unit.archives import envelope, manifest, tar
+from tests.unit.qemu_vmdk import as_qemu_reads
 from tests.unit.vmdk_streams import vmware_stream
 
 MIB = 1 << 20
@@ -246,6 +247,37 @@ def test_an_extent_that_is_something_else(layout: str, tmp_path: Path) -> None:
     extent.unlink()
     os.mkfifo(extent)
     refused(image, ErrorCode.SOURCE_UNSAFE, "FIFO")
+
+
+@pytest.mark.parametrize(
+    "extents",
+    [
+        "#\nRW 100 FLAT {a} 0",
+        "#\nRW 100 FLAT {a} 0\nRW  50  FLAT {b} 8 ",
+        "\n\nRW 100 FLAT {a} 0",
+        "#\nRW\n100\nFLAT\n{a}\n0",
+        "#\nRDONLY 100 FLAT {a} 0\nRW 50 FLAT {b} 0",
+        "#\nRW 100 FLAT {a} 0\nRW 50 ZERO",
+    ],
+)
+def test_qemu_reads_descriptors_as_the_tests_believe(extents: str, tmp_path: Path) -> None:
+    """Why a descriptor is read strictly; should qemu read differently one day, this fails."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(bytes(200 * 512))
+    head = '# Disk DescriptorFile\nCID=fffffffe\nparentCID=ffffffff\ncreateType="monolithicFlat"\n'
+    text = head + extents.format(a='"a"', b='"b"') + "\n# End\n"
+    path = tmp_path / "disk.vmdk"
+    path.write_text(text)
+    told = subprocess.run(
+        ["qemu-img", "info", "--output=json", "-f", "vmdk", path], check=True, capture_output=True
+    )
+    believed = sum(sectors for sectors, _ in as_qemu_reads(text)) * 512
+    assert json.loads(told.stdout)["virtual-size"] == believed
+    try:
+        image = probe_image(path)
+    except HyperctlError:
+        return
+    assert image.virtual_size_bytes == believed
 
 
 def test_an_extent_alone_is_no_disk(tmp_path: Path) -> None:

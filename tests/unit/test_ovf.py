@@ -102,7 +102,7 @@ def test_a_descriptor_of_version_2() -> None:
         ('size="131072"', 'size="131072" ovf:compression="gzip"', ErrorCode.VM_UNSUPPORTED, "gzip"),
         ('size="131072"', 'size="131072" ovf:chunkSize="1000"', ErrorCode.VM_UNSUPPORTED, "chunks"),
         ('ovf:fileRef="file2"', 'ovf:fileRef="file9"', ErrorCode.SOURCE_INVALID, "file9"),
-        ('ovf:fileRef="file2"', 'ovf:fileRef="file1"', ErrorCode.SOURCE_INVALID, "same file"),
+        ('ovf:fileRef="file2"', 'ovf:fileRef="file1"', ErrorCode.SOURCE_INVALID, "another drive holds"),
         ('ovf:fileRef="file2"', 'ovf:fileRef="file2" ovf:parentRef="x"', ErrorCode.VM_UNSUPPORTED, "differs"),
         ('capacity="16"', 'capacity="${size}"', ErrorCode.VM_UNSUPPORTED, "chosen at deployment"),
         ('capacity="16"', 'capacity="-1"', ErrorCode.SOURCE_INVALID, "capacity"),
@@ -112,7 +112,7 @@ def test_a_descriptor_of_version_2() -> None:
         (">4096<", ">many<", ErrorCode.SOURCE_INVALID, "many"),
         (">4<", ">0<", ErrorCode.SOURCE_INVALID, "VirtualQuantity"),
         ("ovf:/disk/vmdisk2", "ovf:/disk/vmdisk9", ErrorCode.SOURCE_INVALID, "vmdisk9"),
-        ("ovf:/disk/vmdisk2", "ovf:/disk/vmdisk1", ErrorCode.SOURCE_INVALID, "in two drives"),
+        ("ovf:/disk/vmdisk2", "ovf:/disk/vmdisk1", ErrorCode.SOURCE_INVALID, "another drive holds"),
         ("<rasd:Parent>3<", "<rasd:Parent>8<", ErrorCode.SOURCE_INVALID, "no storage controller"),
         ("00:50:56:9a:10:2f", "ff:ff:ff:ff:ff:ff", ErrorCode.SOURCE_INVALID, "MAC"),
         ("ovf/envelope/1", "ovf/envelope/9", ErrorCode.VM_UNSUPPORTED, "namespace"),
@@ -132,6 +132,25 @@ def test_all_problems_come_at_once() -> None:
     messages = [failure.message for failure in refused(text).failures]
     for words in ("/dev/sda", "VirtualQuantity", "'x', which is not listed", "no unit of bytes"):
         assert any(words in message for message in messages), words
+
+
+def test_sections_may_be_named_by_their_type() -> None:
+    text = descriptor("vmware")
+    for section in ("DiskSection", "OperatingSystemSection", "VirtualHardwareSection", "AnnotationSection"):
+        text = text.replace(f"<{section}", f'<Section xsi:type="ovf:{section}_Type"')
+        text = text.replace(f"</{section}>", "</Section>")
+    text = text.replace("<VirtualSystem ", '<Content xsi:type="ovf:VirtualSystem_Type" ')
+    text = text.replace("</VirtualSystem>", "</Content>")
+    known = read_ovf(descriptor("vmware").encode(), "a").machine
+    assert read_ovf(text.encode(), "b").machine.model_copy(update={"uuid": known.uuid}) == known
+
+
+def test_an_empty_disk_may_be_in_several_drives() -> None:
+    text = descriptor("ovf2")
+    start = text.index("        <ovf:StorageItem><sasd:AddressOnParent>0")
+    end = text.index("</ovf:StorageItem>", start) + len("</ovf:StorageItem>")
+    again = text[:end] + text[start:end] + text[end:]
+    assert [disk.file is None for disk in read_ovf(again.encode(), "x").disks] == [False, True, True]
 
 
 def test_several_machines_are_named() -> None:
