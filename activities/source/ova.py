@@ -14,7 +14,8 @@ from hyperctl.activities.source.manifest import MOST_BYTES as MOST_MANIFEST_BYTE
 from hyperctl.activities.source.manifest import Digest, DigestAlgorithm, Manifest, read_manifest
 from hyperctl.activities.source.markup import MOST_BYTES as MOST_DESCRIPTOR_BYTES
 from hyperctl.activities.source.names import objection
-from hyperctl.activities.source.ovf import Ovf, OvfFile, read_ovf
+from hyperctl.activities.source.ovf import Ovf, read_ovf
+from hyperctl.activities.source.ovf_disks import OvfFile
 from hyperctl.activities.source.problems import Problems, shown
 from hyperctl.activities.source.tar import TarError, TarForbidden, TarMember, TarReader
 from hyperctl.workflows.errors import PreflightError

@@ -12,16 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hyperctl.activities.source.markup import Element, MarkupError, read_markup
-from hyperctl.activities.source.names import decoded, objection
+from hyperctl.activities.source.ovf_disks import DiskEntry, OvfFile, read_disks, read_files
 from hyperctl.activities.source.ovf_items import Adapter, Drive, Hardware, read_items
 from hyperctl.activities.source.problems import Problems, shown
-from hyperctl.activities.source.units import UnitError, bytes_of
 from hyperctl.workflows.machine import Firmware, Machine, MachineDisk, MachineNic, PowerState
 
-MOST_DISK_BYTES = 64 << 40
 MOST_DISKS = 256
 _NAMESPACE = re.compile(r"http://schemas\.dmtf\.org/ovf/envelope/[12](?:\.\d)?/?")
-_COUNT = re.compile(r"\d{1,19}")
 _FIRST_DISK_KEY = 2000
 _FIRST_NIC_KEY = 4000
 
@@ -38,16 +35,6 @@ _GUESTS = {
 """vSphere's id for values of CIM_OperatingSystem.OSType whose release no id needs."""
 _LINUX = frozenset({36, 79, 80, 85, 89, 93, 95, 97, 99, 106, 108})
 _LINUX_64 = frozenset({80, 86, 90, 94, 96, 98, 100, 101, 107, 109})
-
-
-@dataclass(frozen=True, slots=True)
-class OvfFile:
-    """A file that belongs to the package."""
-
-    identity: str
-    name: str
-    """A plain name, beside the descriptor."""
-    size_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +57,6 @@ class Ovf:
     """All that the package holds besides descriptor, manifest and certificate."""
     remarks: tuple[str, ...]
     """What a person should know and what does not stand against it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _DiskEntry:
-    disk_id: str
-    file: OvfFile | None
-    capacity_bytes: int
-    populated_bytes: int
 
 
 def read_ovf(data: bytes, file_name: str) -> Ovf:
@@ -115,8 +94,8 @@ class _Reader:
             return None
         for element in envelope.below():
             _name_by_type(element)
-        files = self._files()
-        disks = self._disks(files)
+        files = read_files(envelope, self._problems)
+        disks = read_disks(envelope, files, self._problems)
         system = self._system()
         if system is None:
             return None
@@ -128,95 +107,6 @@ class _Reader:
             self._remarks.append("it describes the hardware more than once; the first description is used")
         hardware = read_items(sections[0], self._configuration(), self._problems)
         return self._assemble(system, sections[0], hardware, files, disks)
-
-    def _files(self) -> dict[str, OvfFile]:
-        found: dict[str, OvfFile] = {}
-        names: set[str] = set()
-        for element in (file for part in self._envelope.all("References") for file in part.all("File")):
-            where = f"line {element.line}: "
-            identity = element.attributes.get("id", "")
-            reference = element.attributes.get("href", "")
-            name = decoded(reference)
-            wrong = objection(reference) or objection(name)
-            compression = element.attributes.get("compression", "").lower()
-            if wrong:
-                self._problems.unsafe(
-                    f"{where}the file {shown(identity)} refers to {wrong}",
-                    "A package's files lie beside its descriptor, and are named without a path.",
-                )
-                continue
-            if not identity or identity in found:
-                self._problems.invalid(
-                    f"{where}the id of file {shown(name)}, {shown(identity)}, is no unique id"
-                )
-                continue
-            if name in names:
-                self._problems.invalid(f"{where}the file {shown(name)} is listed twice")
-            if element.attributes.get("chunkSize"):
-                self._problems.unsupported(
-                    f"{where}the file {shown(name)} is cut into chunks (ovf:chunkSize)",
-                    "Join them (`cat NAME.0* > NAME`) and drop the attribute, or export without chunks.",
-                )
-            if compression not in ("", "identity"):
-                self._problems.unsupported(
-                    f"{where}the file {shown(name)} is compressed as a whole "
-                    f"(ovf:compression {shown(compression)})",
-                    "Uncompress it and drop the attribute, or export it as a streamOptimized VMDK.",
-                )
-            size = element.attributes.get("size", "")
-            if size and not _COUNT.fullmatch(size):
-                self._problems.invalid(f"{where}the size of file {shown(name)} is {shown(size)}")
-                size = ""
-            names.add(name)
-            found[identity] = OvfFile(identity, name, int(size) if size else None)
-        return found
-
-    def _disks(self, files: dict[str, OvfFile]) -> dict[str, _DiskEntry]:
-        found: dict[str, _DiskEntry] = {}
-        for element in (disk for part in self._envelope.all("DiskSection") for disk in part.all("Disk")):
-            attributes = element.attributes
-            disk_id, reference = attributes.get("diskId", ""), attributes.get("fileRef", "")
-            where = f"line {element.line}: the disk {shown(disk_id)} "
-            if not disk_id or disk_id in found:
-                self._problems.invalid(f"{where}has no id, or one that another disk has too")
-                continue
-            if attributes.get("parentRef"):
-                self._problems.unsupported(
-                    f"{where}holds only what differs from the disk {shown(attributes['parentRef'])}",
-                    "Export the machine again without snapshots.",
-                )
-            if reference and reference not in files:
-                self._problems.invalid(f"{where}lies in the file {shown(reference)}, which is not listed")
-            found[disk_id] = _DiskEntry(
-                disk_id,
-                files.get(reference),
-                self._capacity(attributes, where),
-                self._populated(attributes),
-            )
-        return found
-
-    def _capacity(self, attributes: dict[str, str], where: str) -> int:
-        text, unit = attributes.get("capacity", ""), attributes.get("capacityAllocationUnits") or "byte"
-        if text.startswith("${"):
-            self._problems.unsupported(
-                f"{where}has a capacity that is to be chosen at deployment, {shown(text)}",
-                "Write the size into the descriptor, in bytes.",
-            )
-            return 0
-        try:
-            factor = bytes_of(unit)
-        except UnitError:
-            self._problems.invalid(f"{where}has a capacity in {shown(unit)}, which is no unit of bytes")
-            return 0
-        if not _COUNT.fullmatch(text) or not 0 < int(text) * factor <= MOST_DISK_BYTES:
-            self._problems.invalid(f"{where}has the capacity {shown(text)} ({shown(unit)})")
-            return 0
-        return int(text) * factor
-
-    def _populated(self, attributes: dict[str, str]) -> int:
-        """An estimate only (DSP0243, 9.1), so a wrong one is none."""
-        text = attributes.get("populatedSize", "")
-        return int(text) if _COUNT.fullmatch(text) else 0
 
     def _system(self) -> Element | None:
         """The one machine of the package."""
@@ -253,10 +143,10 @@ class _Reader:
         section: Element,
         hardware: Hardware,
         files: dict[str, OvfFile],
-        disks: dict[str, _DiskEntry],
+        disks: dict[str, DiskEntry],
     ) -> Ovf | None:
         name = _name(system)
-        attached: list[_DiskEntry] = []
+        attached: list[DiskEntry] = []
         # Several drives may hold an empty disk of the same kind, or what another configuration would choose.
         used: set[str] = set()
         for drive in hardware.drives:
@@ -300,8 +190,8 @@ class _Reader:
         self,
         section: Element,
         hardware: Hardware,
-        attached: Sequence[_DiskEntry],
-        disks: dict[str, _DiskEntry],
+        attached: Sequence[DiskEntry],
+        disks: dict[str, DiskEntry],
     ) -> None:
         for disk in attached:
             if disk.file is None:
@@ -316,7 +206,7 @@ class _Reader:
             )
 
     def _machine(
-        self, system: Element, section: Element, hardware: Hardware, attached: Sequence[_DiskEntry]
+        self, system: Element, section: Element, hardware: Hardware, attached: Sequence[DiskEntry]
     ) -> Machine:
         name = _name(system)
         settings = _settings(section)
@@ -455,7 +345,7 @@ def _guest(system: Element) -> tuple[str, str]:
     return "otherGuest64", description or box_type
 
 
-def _disk(number: int, drive: Drive, entry: _DiskEntry) -> MachineDisk:
+def _disk(number: int, drive: Drive, entry: DiskEntry) -> MachineDisk:
     file = entry.file
     allocated = entry.populated_bytes or (file.size_bytes or 0 if file else 0)
     return MachineDisk(

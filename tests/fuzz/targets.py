@@ -9,7 +9,8 @@ from hyperctl.activities.export.vmdk import StreamVmdk, VmdkError
 from hyperctl.activities.source.manifest import read_manifest
 from hyperctl.activities.source.names import objection
 from hyperctl.activities.source.ova import OvaStream, read_ova
-from hyperctl.activities.source.ovf import MOST_DISK_BYTES, Ovf, read_ovf
+from hyperctl.activities.source.ovf import Ovf, read_ovf
+from hyperctl.activities.source.ovf_disks import MOST_DISK_BYTES
 from hyperctl.activities.source.problems import Problems
 from hyperctl.activities.source.qcow2_header import read_qcow2_header
 from hyperctl.activities.source.tar import TarTruncated
