@@ -209,7 +209,9 @@ def _read_package(path: Path) -> FileMachine:
             f"it does not have the {stated.algorithm} of its manifest",
             "It was changed after the manifest was made; if that was you, remove the .mf.",
         )
-    remarks += manifest_remarks(manifest, (path.name, *(file.name for file in ovf.files)))
+    stated_names = manifest.digests if manifest else {}
+    named = [next((name for name in file.names if name in stated_names), file.name) for file in ovf.files]
+    remarks += manifest_remarks(manifest, (path.name, *named))
     disks = tuple(
         _file_disk(machine_disk, disk, path.parent, None, manifest, problems)
         for machine_disk, disk in zip(ovf.machine.disks, ovf.disks, strict=True)
@@ -263,7 +265,8 @@ def _file_disk(
                 place, offset_bytes=member.offset_bytes, size_bytes=member.size_bytes, called=about.file
             )
         else:
-            image = probe_image(place / name)
+            beside = [place / candidate for candidate in disk.file.names]
+            image = probe_image(next((path for path in beside if os.path.lexists(path)), place / name))
     except HyperctlError as error:
         problems.take(error.failures)
     if image is not None:
@@ -278,10 +281,11 @@ def _file_disk(
         }
     )
     digests: tuple[FileDigest, ...] = ()
-    if manifest and members is not None and name in manifest.digests:
+    if manifest and members is not None:
         member = members[name]
-        digests = (FileDigest(place, member.offset_bytes, member.size_bytes, manifest.digests[name]),)
-    elif manifest and members is None:
+        stated = manifest.digests.get(member.name)
+        digests = (FileDigest(place, member.offset_bytes, member.size_bytes, stated),) if stated else ()
+    elif manifest:
         digests = tuple(
             FileDigest(file.path, 0, file.size_bytes, manifest.digests[file.path.name])
             for file in image.files

@@ -30,7 +30,7 @@ class Ova:
     ovf: Ovf
     manifest: Manifest | None
     members: dict[str, TarMember]
-    """The package's files by name, without descriptor, manifest and certificate."""
+    """The package's files by the name of their `OvfFile`, without descriptor, manifest and certificate."""
     remarks: tuple[str, ...]
 
 
@@ -94,7 +94,7 @@ class OvaStream:
 
         The end comes only when every file of the descriptor was there and has the manifest's digest.
         """
-        known = {file.name: file for file in self.ovf.files}
+        known = {name: file for file in self.ovf.files for name in file.names}
         stem = self.descriptor_name[: -len(".ovf")]
         for member in self._members:
             if member.name == f"{stem}.mf":
@@ -110,11 +110,11 @@ class OvaStream:
                 )
             else:
                 self._check_size(member, known[member.name])
-                self.seen[member.name] = member
+                self.seen[known[member.name].name] = member
                 opened = OvaMember(member, self._read, self._algorithms())
                 yield opened
                 self._finish(opened)
-        self._check_whole(known)
+        self._check_whole()
 
     def _algorithms(self) -> frozenset[DigestAlgorithm]:
         """All of them as long as the manifest has not come: it may be the last member."""
@@ -178,13 +178,16 @@ class OvaStream:
                 f"where the descriptor says {file.size_bytes}"
             )
 
-    def _check_whole(self, known: dict[str, OvfFile]) -> None:
-        for name in known.keys() - self.seen.keys():
-            self._problems.invalid(f"the file {shown(name)} of its descriptor is not in it")
+    def _check_whole(self) -> None:
+        for file in self.ovf.files:
+            if file.name not in self.seen:
+                self._problems.invalid(f"the file {shown(file.name)} of its descriptor is not in it")
         self._problems.raise_any()
         for name in self._digests:
             self._check_digest(name)
-        self.remarks += manifest_remarks(self.manifest, (self.descriptor_name, *known))
+        self.remarks += manifest_remarks(
+            self.manifest, (self.descriptor_name, *(member.name for member in self.seen.values()))
+        )
 
     def _refuse(self, what: str, hint: str = "") -> NoReturn:
         self._problems.invalid(what, hint)

@@ -23,6 +23,13 @@ class OvfFile:
     name: str
     """A plain name, beside the descriptor."""
     size_bytes: int | None
+    reference: str = ""
+    """As it is written: some exporters do not encode a `%` that is the name's own, so this is tried first."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the file may be called, the likelier first."""
+        return (self.reference, self.name) if self.reference else (self.name,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ def read_files(envelope: Element, problems: Problems) -> dict[str, OvfFile]:
             problems.invalid(f"{where}the size of file {shown(name)} is {shown(size)}")
             size = ""
         names.add(name)
-        found[identity] = OvfFile(identity, name, int(size) if size else None)
+        found[identity] = OvfFile(identity, name, int(size) if size else None, reference)
     return found
 
 

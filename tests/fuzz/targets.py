@@ -113,7 +113,7 @@ def _indexed(data: bytes) -> dict[str, int]:
     for member in ova.members.values():
         assert objection(member.name) is None
         assert member.offset_bytes + member.size_bytes <= len(data)
-    return {name: member.size_bytes for name, member in ova.members.items()}
+    return {member.name: member.size_bytes for member in ova.members.values()}
 
 
 def _check_ovf(ovf: Ovf | None) -> None:

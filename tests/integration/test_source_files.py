@@ -429,6 +429,20 @@ def test_a_package_with_a_flat_disk(tmp_path: Path, running: Attempt) -> None:
         read_file_machine(tmp_path / "guest.ova", running)
 
 
+@pytest.mark.parametrize("name", ["a%20b.raw", "a b.raw"])
+def test_a_file_whose_name_is_encoded_or_not(name: str, tmp_path: Path, running: Attempt) -> None:
+    (tmp_path / name).write_bytes(content())
+    ovf = envelope({"a%20b.raw": SIZE}, SIZE)
+    (tmp_path / "guest.ovf").write_bytes(ovf)
+    (tmp_path / "guest.mf").write_bytes(manifest({"guest.ovf": ovf, name: content()}))
+    found = read_file_machine(tmp_path, running)
+    (disk,) = found.disks
+    assert disk.image is not None
+    assert disk.image.path.name == name
+    assert len(disk.digests) == 1
+    assert not any("manifest" in remark for remark in found.remarks)
+
+
 def test_every_problem_of_a_package_at_once(tmp_path: Path, running: Attempt) -> None:
     good = make(tmp_path, "cut.qcow2", content(), ("qcow2",))
     short = make(tmp_path, "short.raw", content(MIB), ("raw",))

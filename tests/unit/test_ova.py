@@ -61,6 +61,16 @@ def test_every_make_of_tar(format_: int) -> None:
     assert data[member.offset_bytes :][: member.size_bytes] == DISK
 
 
+@pytest.mark.parametrize("name", ["a%20b%.vmdk", "a b%.vmdk"])
+def test_a_name_may_be_encoded_or_not(name: str) -> None:
+    """The reference is one of URI, and not every exporter knows."""
+    ovf = envelope({"a%20b%.vmdk": len(DISK)}, CAPACITY)
+    data = tar({"guest.ovf": ovf, name: DISK, "guest.mf": manifest({"guest.ovf": ovf, name: DISK})})
+    assert streamed(data) == {name: DISK}
+    assert indexed(data).members["a b%.vmdk"].name == name
+    assert indexed(data).remarks == ()
+
+
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "sha512"])
 @pytest.mark.parametrize("is_last", [False, True])
 def test_the_manifest_may_come_early_or_late(algorithm: str, is_last: bool) -> None:
