@@ -5,6 +5,7 @@ import re
 from temporalio import activity
 
 from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.export.offers import choose_transport
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.activities.vsphere.inventory import find_machine
@@ -16,7 +17,6 @@ from hyperctl.workflows.plan import SourcePlan
 from hyperctl.workflows.request import MigrationRequest
 from hyperctl.workflows.status import Phase
 
-TRANSPORT = "nfc"
 SUPPORTED = "Debian and Ubuntu"
 _SUPPORTED_GUEST = re.compile(r"(debian|ubuntu)\w*", re.IGNORECASE)
 _OTHER_LINUX = re.compile(r"other\w*linux\w*", re.IGNORECASE)
@@ -38,16 +38,19 @@ def plan_source(request: MigrationRequest, settings: HostSettings, running: Atte
     try:
         with open_session(request.vcenter, settings, running) as session:
             source = find_machine(session, request.vm_name, request.vcenter.datacenter)
+            choice = choose_transport(session, source, request, settings, running)
     except HyperctlError as error:
         running.log.error("%s", error)
-        return SourcePlan(host=settings.host, transport=TRANSPORT, problems=error.failures)
-    problems = problems_of(source)
+        return SourcePlan(host=settings.host, problems=error.failures)
+    running.log.info("transport %s: %s", choice.transport, choice.reason)
+    problems = problems_of(source) + ((choice.problem,) if choice.problem else ())
     for problem in problems:
         running.log.error("%s", problem.message)
     return SourcePlan(
         host=settings.host,
         machine=source.machine,
-        transport=TRANSPORT,
+        transport=choice.transport,
+        transport_reason=choice.reason,
         problems=problems,
         warnings=warnings_of(source),
     )

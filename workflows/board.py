@@ -112,6 +112,8 @@ class ProgressBoard:
                 f"{machine.guest_full_name}, {len(machine.disks)} disk(s), "
                 f"{machine.capacity_bytes / 2**30:.1f} GiB, on {status.plan.host}",
             ]
+            if status.plan.transport_reason:
+                lines += ["", f"Copied by {status.plan.transport}: {status.plan.transport_reason}"]
         if status.retry:
             lines += [
                 "",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.datastore import datastore_transport
 from hyperctl.activities.export.disk_copy import DiskCopy
 from hyperctl.activities.export.nfc import nfc_transport
 from hyperctl.activities.export.space import check_space, storage_errors
@@ -18,6 +19,7 @@ from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import CONVERT_GUEST, EXPORT_DISKS, PROVE_BOOT, VERIFY_DISKS, ExportInput
 from hyperctl.workflows.disk import LandedDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.request import TransportChoice
 
 DISKS_AT_ONCE = 3
 POLL_SECONDS = 0.25
@@ -26,7 +28,10 @@ STOP_SECONDS = 4.0
 
 FOLLOWING_STEPS = (EXPORT_DISKS.name, VERIFY_DISKS.name, CONVERT_GUEST.name, PROVE_BOOT.name)
 
-TRANSPORTS: dict[str, Transport] = {"nfc": nfc_transport}
+TRANSPORTS: dict[str, Transport] = {
+    TransportChoice.NFC: nfc_transport,
+    TransportChoice.DATASTORE: datastore_transport,
+}
 
 
 def export_machine(argument: ExportInput, settings: HostSettings, running: Attempt) -> tuple[LandedDisk, ...]:

@@ -3,10 +3,10 @@
 import random
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.landing import Landing
@@ -20,6 +20,8 @@ TRIES = 8
 """In a row, of one connection, without a single block in between."""
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,28 @@ def copy_ranges(
     return fetched
 
 
+def pause_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row."""
+    longest = min(FIRST_PAUSE_SECONDS * 2.0**failures, LONGEST_PAUSE_SECONDS)
+    return longest * random.uniform(0.5, 1)
+
+
+def persistently(work: Callable[[], T], attempt: Attempt, stop: threading.Event, tries: int = TRIES) -> T:
+    """Do something small that is as often broken off, in the same way. Raises as `copy_ranges` does."""
+    failures = 0
+    while True:
+        try:
+            return work()
+        except HyperctlError as error:
+            failures += 1
+            if error.code is not ErrorCode.TRANSFER_INTERRUPTED or failures >= tries:
+                raise
+            pause = pause_seconds(failures)
+            attempt.log.warning("%s; again in %.1f s", error, pause)
+            if stop.wait(pause):
+                raise Stopped from error
+
+
 class _Crew:
     """The threads that fetch one disk."""
 
@@ -135,7 +159,7 @@ class _Crew:
                 failures += 1
                 if error.code is not ErrorCode.TRANSFER_INTERRUPTED or failures >= TRIES:
                     raise
-                pause = min(FIRST_PAUSE_SECONDS * 2**failures, LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1)
+                pause = pause_seconds(failures)
                 self._attempt.log.warning("%s; again in %.1f s", error, pause)
                 if self._stop.wait(pause):
                     raise Stopped from error

@@ -65,6 +65,8 @@ class SourceMachine:
     change_version: str
     """Changes with every change of the configuration."""
     connection_state: str
+    datacenter_path: str = ""
+    """See `inventory.Place`."""
     last_start: str = ""
     """The newest event of its being powered on or resumed; empty where none is known."""
     is_template: bool = False

@@ -7,7 +7,7 @@ one by one. vSphere API reference: PropertyCollector, ViewManager, VirtualMachin
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,6 +16,7 @@ from pyVmomi import vim, vmodl
 from hyperctl.activities.vsphere.hardware import MACHINE_PATHS, SourceMachine, read_hardware
 from hyperctl.activities.vsphere.session import Session
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.machine import PowerState
 
 PAGE_OBJECTS = 1000
 """Objects in one answer; a continuation token fetches the next ones."""
@@ -41,6 +42,24 @@ class Place:
 
     datacenter: str
     path: str
+    datacenter_path: str
+    """The datacenter's own, without a leading slash, in vSphere's escaping: `/` in a name is `%2f`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Whether a machine runs, and the newest event of its being started; empty where none is known."""
+
+    state: PowerState
+    last_start: str
+
+
+@dataclass(frozen=True, slots=True)
+class Datastore:
+    """A datastore's name and its kind: `VMFS`, `NFS`, `NFS41`, `vsan`, `VVOL` ..."""
+
+    name: str
+    kind: str
 
 
 def find_machine(session: Session, name: str, datacenter: str | None) -> SourceMachine:
@@ -71,7 +90,28 @@ def read_machine(session: Session, moref: str) -> SourceMachine:
         raise HyperctlError(
             ErrorCode.VM_NOT_FOUND, f"the virtual machine {moref} is no longer in {session.endpoint}"
         ) from error
-    return read_hardware(reference, found.values, names, place.datacenter, _last_start(session, reference))
+    last_start = _last_start(session, reference)
+    source = read_hardware(reference, found.values, names, place.datacenter, last_start)
+    return replace(source, datacenter_path=place.datacenter_path)
+
+
+def read_power(session: Session, reference: Any) -> Power:
+    """Whether a machine runs, and whether it has. Raises what the connection or the vCenter says."""
+    (found,) = retrieve(session, [_objects([reference], vim.VirtualMachine, ["runtime.powerState"])])
+    return Power(PowerState(found.get("runtime.powerState")), _last_start(session, reference))
+
+
+def read_datastores(session: Session, reference: Any) -> tuple[Datastore, ...]:
+    """The datastores that a machine's files are on, by one read."""
+    step = _COLLECTOR.TraversalSpec(type=vim.VirtualMachine, path="datastore", skip=False)
+    spec = _COLLECTOR.FilterSpec(
+        objectSet=[_COLLECTOR.ObjectSpec(obj=reference, skip=True, selectSet=[step])],
+        propSet=[_COLLECTOR.PropertySpec(type=vim.Datastore, pathSet=["summary.name", "summary.type"])],
+    )
+    return tuple(
+        Datastore(plain_name(item.get("summary.name", "")), item.get("summary.type", ""))
+        for item in retrieve(session, [spec])
+    )
 
 
 def plain_name(name: str) -> str:
@@ -81,6 +121,10 @@ def plain_name(name: str) -> str:
 
 def retrieve(session: Session, specs: Sequence[Any]) -> list[Properties]:
     """Read properties of many objects, page by page."""
+    return session.again(lambda: _retrieve(session, specs))
+
+
+def _retrieve(session: Session, specs: Sequence[Any]) -> list[Properties]:
     collector = session.content.propertyCollector
     page = collector.RetrievePropertiesEx(list(specs), _COLLECTOR.RetrieveOptions(maxObjects=PAGE_OBJECTS))
     found: list[Properties] = []
@@ -106,6 +150,7 @@ def place_of(session: Session, reference: Any) -> Place:
     )
     ancestors = {item.reference._GetMoId(): item for item in retrieve(session, [spec])}
     names: list[str] = []
+    escaped: list[str] = []
     datacenter = ""
     current = ancestors.get(reference._GetMoId())
     while current is not None:
@@ -115,8 +160,10 @@ def place_of(session: Session, reference: Any) -> Place:
             datacenter = name
         if parent is not None:  # the root folder is in every path and so says nothing
             names.append(name)
+            if datacenter:
+                escaped.append(current.get("name", ""))
         current = ancestors.pop(parent._GetMoId(), None) if parent is not None else None
-    return Place(datacenter, "/" + "/".join(reversed(names)))
+    return Place(datacenter, "/" + "/".join(reversed(names)), "/".join(reversed(escaped)))
 
 
 def _last_start(session: Session, reference: Any) -> str:

@@ -59,19 +59,35 @@ def patiently(attempt: Attempt, work: Callable[[], T]) -> T:
 
 
 class _PatientStub(SoapAdapter.SoapStubAdapter):
-    """pyvmomi's transport, patient."""
+    """pyvmomi's transport, patient; a call that finds the session ended is made again in a new one."""
 
-    def __init__(self, attempt: Attempt, **options: Any) -> None:
+    def __init__(self, attempt: Attempt, renew: Callable[[str], None], **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self._attempt = attempt
+        self._renew = renew
 
     def InvokeMethod(self, mo: Any, info: Any, args: Any, outerStub: Any = None) -> Any:
         call: Callable[..., Any] = super().InvokeMethod
-        return patiently(self._attempt, lambda: call(mo, info, args, outerStub))
+
+        def work() -> Any:
+            sent = _plain_cookie(self.cookie)
+            try:
+                return call(mo, info, args, outerStub)
+            except vim.fault.NotAuthenticated:
+                if isinstance(mo, vim.HttpNfcLease):
+                    raise  # a lease ends with the session that opened it
+                self._renew(sent)
+                return call(mo, info, args, outerStub)
+
+        return patiently(self._attempt, work)
 
 
 class Session:
-    """A live login. `content` is the service's root; objects reached from it use the patient stub."""
+    """A live login. `content` is the service's root; objects reached from it use the patient stub.
+
+    A vCenter ends a session that has been idle for half an hour, and all of them when it restarts: `renew`
+    logs in anew, once, however many threads notice.
+    """
 
     def __init__(
         self, endpoint: Endpoint, trust: Trust, version: str, timeout_seconds: float, attempt: Attempt
@@ -80,11 +96,51 @@ class Session:
         self.trust = trust
         self.timeout_seconds = timeout_seconds
         self._version = version
-        self._stub = _PatientStub(attempt, **self._options(timeout_seconds))
+        self._attempt = attempt
+        self._renewal = threading.Lock()
+        self._credentials: Credentials | None = None
+        self._stub = _PatientStub(attempt, self.renew, **self._options(timeout_seconds))
         self.content: Any = self.managed(vim.ServiceInstance, "ServiceInstance").RetrieveContent()
 
     def login(self, credentials: Credentials) -> None:
         self.content.sessionManager.Login(credentials.username, credentials.password, None)
+        self._credentials = credentials
+
+    def renew(self, ended_cookie: str) -> None:
+        """Log in anew, unless another thread has already replaced the session of this cookie.
+
+        Blocks, for any thread. Raises what the connection or the vCenter says.
+        """
+        with self._renewal:
+            if self._credentials is None or self.cookie != ended_cookie:
+                return
+            stub: Any = _STUB(**self._options(self.timeout_seconds))
+            manager = self.content.sessionManager
+            type(manager)(manager._GetMoId(), stub).Login(
+                self._credentials.username, self._credentials.password, None
+            )
+            self._stub.cookie = stub.cookie
+            self._attempt.log.warning("%s had ended the session; logged in anew", self.endpoint)
+
+    def again(self, work: Callable[[], T]) -> T:
+        """Do something, and once more in a new session where this one turns out to have ended."""
+        sent = self.cookie
+        try:
+            return work()
+        except vim.fault.NotAuthenticated:
+            patiently(self._attempt, lambda: self.renew(sent))
+            return work()
+
+    def replace_cookie(self, sent: str, cookie: str) -> None:
+        """The server has given the session that was `sent` another cookie."""
+        with self._renewal:
+            if self.cookie == sent:
+                self._stub.cookie = cookie
+
+    @property
+    def username(self) -> str:
+        """Who is logged in, for messages."""
+        return self._credentials.username if self._credentials else "the user"
 
     def logout(self) -> None:
         """End the login. Raises what the connection or the vCenter says."""
@@ -93,7 +149,7 @@ class Session:
     @property
     def cookie(self) -> str:
         """The session's cookie, a secret: only for this very server."""
-        return str(self._stub.cookie).split(";", 1)[0]
+        return _plain_cookie(self._stub.cookie)
 
     def on(self, managed_object: Any, timeout_seconds: float) -> Any:
         """The same object over connections of its own, for another thread or a shorter patience."""
@@ -187,6 +243,11 @@ def meaning(error: Exception, endpoint: Endpoint, username: str = "") -> Hyperct
             )
         case _:
             return HyperctlError(ErrorCode.VCENTER_FAULT, f"{endpoint} says: {fault_text(error)}")
+
+
+def _plain_cookie(cookie: Any) -> str:
+    """The name and the value of what a Set-Cookie header said."""
+    return str(cookie).split(";", 1)[0]
 
 
 def fault_text(error: BaseException) -> str:

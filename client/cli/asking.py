@@ -20,6 +20,8 @@ _FLAGS = {
     "vcenter.datacenter": "--datacenter",
     "vcenter.certificate_sha256": "--certificate-sha256",
     "output_dir": "--output-dir",
+    "transport": "--transport",
+    "connections": "--connections",
     "priority": "--priority",
     "verify": "--verify",
     "prove": "--prove",
@@ -54,6 +56,10 @@ class Asked:
     output_dir: Annotated[
         str | None, typer.Option(help="Where images go on the target host.", show_default=False)
     ] = None
+    transport: Annotated[
+        str, typer.Option(metavar="auto|nfc|datastore|vddk", help="How the disks are copied.")
+    ] = "auto"
+    connections: Annotated[int, typer.Option(help="A disk, where the transport can use several.")] = 4
     to_libvirt: Annotated[
         bool, typer.Option("--to-libvirt", help="Define the guest as a libvirt domain.")
     ] = False
@@ -102,6 +108,8 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
             or (vsphere.certificate_sha256 if same_server else None),
         },
         "output_dir": asked.output_dir or conversion.output_dir,
+        "transport": asked.transport,
+        "connections": asked.connections,
         "to_libvirt": asked.to_libvirt,
         "start": asked.start,
         "priority": asked.priority,

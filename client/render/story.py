@@ -79,6 +79,8 @@ def _connecting(status: MigrationStatus) -> Iterator[Told]:
     )
     yield "hardware", Line(Mark.INFO, f"{machine.guest_full_name}, {hardware}", detail=True)
     yield "host", Line(Mark.INFO, f"Target host {plan.host}, images in {plan.output_dir}", detail=True)
+    why = f": {plan.transport_reason}" if plan.transport_reason else ""
+    yield "transport", Line(Mark.INFO, f"Copied by {plan.transport}{why}", detail=True)
     for text in plan.warnings:
         yield f"warning:{text}", Line(Mark.WARNING, text)
 
