@@ -53,7 +53,12 @@ class VCenterSimulator:
 
 @contextmanager
 def running_vcenter(
-    guests: Path, state: Path, password: str, *, lease_timeout_seconds: int = 300
+    guests: Path,
+    state: Path,
+    password: str,
+    *,
+    lease_timeout_seconds: int = 300,
+    datacenter: str = "DC1",
 ) -> Iterator[VCenterSimulator]:
     """Start it on free ports, with its state in a folder, and end it."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -65,6 +70,7 @@ def running_vcenter(
         "--state": state,
         "--username": USERNAME,
         "--lease-timeout": f"{lease_timeout_seconds}s",
+        "--datacenter": datacenter,
     }
     argv = [str(VCENTER.make()), *(str(part) for pair in arguments.items() for part in pair)]
     log_file = state / "log"

@@ -26,7 +26,7 @@ from hyperctl.activities.export.vsphere import VSphereMachine, opened_machine
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.vsphere.datastore_path import DatastorePath
 from hyperctl.activities.vsphere.hardware import SourceMachine
-from hyperctl.activities.vsphere.inventory import read_datastores, read_power
+from hyperctl.activities.vsphere.inventory import Datastore, read_datastores, read_power
 from hyperctl.activities.vsphere.session import Session, fault_text, meaning, patiently
 from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
@@ -75,7 +75,10 @@ def probe_datastore(
             "the machine has snapshots, so that its disks are no flat files",
             "Delete the snapshots, or copy with --transport nfc.",
         )
-    _check_datastores(session, source)
+    try:
+        check_kinds(read_datastores(session, source.reference))
+    except vmodl.MethodFault as error:
+        raise meaning(error, session.endpoint, session.username) from error
     stop = threading.Event()
 
     def look() -> None:
@@ -92,16 +95,15 @@ def probe_datastore(
         stop.set()
 
 
-def _check_datastores(session: Session, source: SourceMachine) -> None:
-    try:
-        datastores = read_datastores(session, source.reference)
-    except vmodl.MethodFault as error:
-        raise meaning(error, session.endpoint, session.username) from error
+def check_kinds(datastores: Iterable[Datastore]) -> None:
+    """Raise `HyperctlError` where a datastore keeps objects in place of files. Pure."""
     for datastore in datastores:
         kind = _WITHOUT_FILES.get(datastore.kind.lower())
         if kind is not None:
             raise HyperctlError(
-                ErrorCode.VM_UNSUPPORTED, f"{datastore.name} is {kind}, which has no files to read"
+                ErrorCode.VM_UNSUPPORTED,
+                f"{datastore.name} is {kind}, which has no files to read",
+                "Copy with --transport nfc.",
             )
 
 

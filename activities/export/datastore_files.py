@@ -126,7 +126,9 @@ class DatastoreFiles:
             return self._contexts[own]
 
     def _interrupt_stopped(self) -> None:
-        while not self._ended.wait(_GUARD_SECONDS):
+        ended = False
+        while not ended:
+            ended = self._ended.wait(_GUARD_SECONDS)
             with self._lock:
                 readers = tuple(self._readers)
             for reader in readers:
@@ -296,6 +298,8 @@ class FileReader:
     ) -> http.client.HTTPResponse:
         if connection.sock is None:
             connection.connect()
+            if self._stop.is_set():
+                raise Stopped
         self._active = connection.sock
         connection.request("GET", target, headers=headers)
         return connection.getresponse()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 
-_PATH = re.compile(r"\[([^\]]+)\] ?(.+)", re.DOTALL)
+_PATH = re.compile(r"\[([^\]]+)\] (.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

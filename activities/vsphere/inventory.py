@@ -184,8 +184,8 @@ def _last_start(session: Session, reference: Any) -> str:
 def _properties(item: Any) -> Properties:
     values = {prop.name: prop.val for prop in item.propSet or ()}
     for missing in item.missingSet or ():
-        if isinstance(missing.fault.fault, vim.fault.NoPermission):
-            raise missing.fault.fault
+        if isinstance(missing.fault, vim.fault.NoPermission):
+            raise missing.fault
     return Properties(item.obj, values)
 
 

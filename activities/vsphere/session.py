@@ -12,7 +12,7 @@ import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from xml.parsers.expat import ExpatError
 
@@ -116,10 +116,14 @@ class Session:
                 return
             stub: Any = _STUB(**self._options(self.timeout_seconds))
             manager = self.content.sessionManager
+            ended = self.on(manager, CLEAN_UP_SECONDS)
             type(manager)(manager._GetMoId(), stub).Login(
                 self._credentials.username, self._credentials.password, None
             )
             self._stub.cookie = stub.cookie
+            # A session that only the files' server no longer takes must not be left behind.
+            with suppress(OSError, http.client.HTTPException, vmodl.MethodFault):
+                ended.Logout()
             self._attempt.log.warning("%s had ended the session; logged in anew", self.endpoint)
 
     def again(self, work: Callable[[], T]) -> T:
