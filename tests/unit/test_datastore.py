@@ -12,7 +12,9 @@ def test_datastores_of_files_are_taken(kind: str) -> None:
     check_kinds([Datastore("ds1", kind)])
 
 
-@pytest.mark.parametrize(("kind", "words"), [("vsan", "vSAN"), ("VVOL", "Virtual Volumes"), ("PMEM", "memory")])
+@pytest.mark.parametrize(
+    ("kind", "words"), [("vsan", "vSAN"), ("VVOL", "Virtual Volumes"), ("PMEM", "memory")]
+)
 def test_datastores_of_objects_are_refused_by_name(kind: str, words: str) -> None:
     with pytest.raises(HyperctlError, match=f"ds2 is .*{words}"):
         check_kinds([Datastore("ds1", "VMFS"), Datastore("ds2", kind)])
