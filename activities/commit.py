@@ -204,7 +204,7 @@ def _merge(disk: ConvertedDisk, disks: tuple[ConvertedDisk, ...], running: Attem
 
 
 def _wait_until_free(disk: ConvertedDisk, running: Attempt) -> None:
-    """A worker that was killed leaves its qemu-img behind, which holds the images' locks until it is done."""
+    """A qemu-img dies with its worker, but holds the images' locks until the kernel has ended it."""
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     argv = ["qemu-img", "info", "--backing-chain", "-f", "qcow2", disk.overlay]
     while (locked := run(argv, running, timeout_seconds=60, check=False)).returncode != 0:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.commit import MARKER, commit, commit_begun
+from hyperctl.activities.commit import MARKER, Begun, commit, commit_begun
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import CommitInput
 from hyperctl.workflows.disk import ConvertedDisk
@@ -154,15 +155,50 @@ def test_killed_at_any_moment_it_is_simply_done_again(guest: Guest) -> None:
     check(guest)
 
 
-def test_a_qemu_img_that_outlives_its_worker_is_waited_for(guest: Guest) -> None:
+def test_a_merge_dies_with_its_worker_and_is_done_again(guest: Guest) -> None:
     process = start(guest)
     deadline = time.monotonic() + 20
-    while commit_begun(guest.staging) is None or not _children(process.pid):
+    while commit_begun(guest.staging) is None or not (children := _children(process.pid)):
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.kill()
     process.wait()
+    deadline = time.monotonic() + 20
+    while any(_runs(child) for child in children):
+        assert time.monotonic() < deadline, "qemu-img goes on without its worker"
+        time.sleep(0.02)
     check(guest)
+
+
+def test_an_image_that_is_still_locked_is_waited_for(guest: Guest) -> None:
+    folder = Path(guest.argument.output_dir) / "2026-01-17" / "web_01"
+    (guest.staging.folder / MARKER).write_text(Begun(folder=str(folder)).model_dump_json())
+    overlay = guest.argument.disks[0].overlay
+    holder = subprocess.Popen(["qemu-io", "-f", "qcow2", overlay], stdin=subprocess.PIPE)
+    probe = ["qemu-img", "info", "-f", "qcow2", overlay]
+    deadline = time.monotonic() + 20
+    while subprocess.run(probe, capture_output=True, check=False, timeout=60).returncode == 0:
+        assert time.monotonic() < deadline, "it never took the lock"
+        time.sleep(0.02)
+    released: list[float] = []
+
+    def release() -> None:
+        time.sleep(2)
+        released.append(time.monotonic())
+        holder.communicate(b"quit\n")
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    commit(guest.argument, attempt())
+    assert released, "it was merged while another process wrote to it"
+    thread.join()
+    check(guest)
+
+
+def _runs(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
 
 
 def _children(pid: int) -> list[int]:
