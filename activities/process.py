@@ -22,8 +22,8 @@ OUTPUT_LIMIT_BYTES = 1 << 20
 POLL_SECONDS = 0.2
 
 # The shell leaves a watcher in the group and becomes the programme itself. The watcher waits for the end of a
-# pipe that nobody writes to and only we hold open: it comes when we end, by SIGKILL, too. The kernel's own way,
-# PR_SET_PDEATHSIG, knows no group, follows the thread that forked, and comes too late for one that has ended.
+# pipe that nobody writes to and only we hold open: it comes when we end, by SIGKILL, too. The kernel's own
+# way, PR_SET_PDEATHSIG, knows no group, follows the thread that forked, and misses a parent already gone.
 _DIES_WITH_US = """
 life=$1; shift
 (read -r <&"$life"; kill -KILL 0) &
@@ -68,8 +68,8 @@ def run(
     """Run a programme to its end, beating meanwhile.
 
     `on_line` gets every complete line of stdout while it runs. Raises `ProcessError` when it exits with
-    another code than 0 (unless `check` is off) or outlasts its time, `FileNotFoundError` when there is no such
-    programme, `CancelledError` on cancel.
+    another code than 0 (unless `check` is off) or outlasts its time, `FileNotFoundError` when there is no
+    such programme, `CancelledError` on cancel.
     """
     attempt.log.info("run: %s", " ".join(argv))
     started = time.monotonic()

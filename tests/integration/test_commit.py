@@ -16,6 +16,7 @@ import pytest
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.commit import MARKER, Begun, commit, commit_begun
+from hyperctl.activities.output import RESULT_FILE
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import CommitInput
 from hyperctl.workflows.disk import ConvertedDisk
@@ -235,6 +236,45 @@ def test_images_of_another_migration_are_never_touched(guest: Guest) -> None:
     assert (folder / "disk1.raw").read_text() == "precious"
     assert not (guest.staging.folder / MARKER).exists()
     assert [digest(Path(disk.base), "raw") for disk in guest.argument.disks] == before
+
+
+def test_an_earlier_result_of_the_same_job_stays_beside_the_new_one(guest: Guest) -> None:
+    """The second migration of a day, cut off after it has chosen its folder."""
+    first = Path(guest.argument.output_dir) / "2026-01-17" / "web_01"
+    first.mkdir(parents=True)
+    (first / RESULT_FILE).write_text('{"job_id": "job-1"}')
+    (first / "disk1.raw").write_text("precious")
+    running = attempt()
+
+    def stop() -> None:
+        while commit_begun(guest.staging) is None:
+            time.sleep(0.005)
+        running.stop()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(BaseException, match="stopped"):
+        commit(guest.argument, running)
+    thread.join()
+    (first / RESULT_FILE).unlink()  # what is chosen holds, whatever happens to the first folder
+    result = commit(guest.argument, attempt())
+    assert result.folder == f"{first}~2"
+    assert digest(Path(result.disks[0].path), "raw") == guest.expected[0]
+    assert (first / "disk1.raw").read_text() == "precious"
+
+
+def test_a_folder_that_somebody_puts_in_the_chosen_place_is_not_taken_for_ours(guest: Guest) -> None:
+    folder = Path(guest.argument.output_dir) / "2026-01-17" / "web_01"
+    (guest.staging.folder / MARKER).write_text(Begun(folder=str(folder)).model_dump_json())
+    folder.mkdir(parents=True)
+    (folder / "disk1.raw").write_text("precious")
+    for _ in range(2):
+        with pytest.raises(HyperctlError) as refused:
+            commit(guest.argument, attempt())
+        assert refused.value.code is ErrorCode.OUTPUT_EXISTS
+    assert (folder / "disk1.raw").read_text() == "precious"
+    (folder / "disk1.raw").unlink()
+    check(guest)
 
 
 def test_an_overlay_over_another_base_is_refused(guest: Guest, tmp_path: Path) -> None:

@@ -125,6 +125,21 @@ def test_somebody_elses_domain_is_neither_replaced_nor_removed(host: Host) -> No
     assert host.exists()
 
 
+def test_a_domain_over_the_images_of_an_earlier_migration_is_not_taken_for_this_ones(host: Host) -> None:
+    first = host.argument()
+    import_domain(first, host.uri, RUNNING)
+    image = host.folder / "again.raw"
+    image.write_bytes(bytes(1 << 20))
+    disks = (OutputDisk(index=1, path=str(image), format="raw", capacity_bytes=1 << 20),)
+    with pytest.raises(HyperctlError) as refused:
+        import_domain(host.argument(disks=disks), host.uri, RUNNING)
+    assert refused.value.code is ErrorCode.DOMAIN_EXISTS
+    assert "earlier migration" in str(refused.value)
+    source = host.xml().find("devices/disk/source")
+    assert source is not None
+    assert source.get("file") == first.disks[0].path
+
+
 def test_removing_takes_the_domain_and_leaves_the_disks(host: Host) -> None:
     argument = host.argument(machine=host.argument().machine.model_copy(update={"firmware": Firmware.EFI}))
     import_domain(argument, host.uri, RUNNING)
