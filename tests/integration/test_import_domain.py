@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 import libvirt
 import pytest
 
-from deploy.dev.libvirt import URI, ensure_libvirt, release_libvirt
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.target.activity import import_domain, remove_domain
 from hyperctl.activities.target.libvirt_host import connect, find_domain, job_of, qemu_user
@@ -61,14 +60,6 @@ class Host:
     def exists(self) -> bool:
         with connect(self.uri) as connection:
             return find_domain(connection, self.name) is not None
-
-
-@pytest.fixture(scope="module")
-def libvirt_uri() -> Iterator[str]:
-    user = Path(__file__)
-    ensure_libvirt(user)
-    yield URI
-    release_libvirt(user)
 
 
 @pytest.fixture
