@@ -36,7 +36,7 @@ lint:
 
 test: setup ## everything: lint, types and all tests, on real parts
 	@$(MAKE) --no-print-directory lint
-	@$(PYTHON) -m pytest -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(SUITES)
+	@$(PYTHON) -m pytest -n $(PROCESSES) $(SUITES)
 
 bench: setup ## measure; the table is also written to build/bench/
 	@$(PYTHON) -m tests.bench

@@ -1,34 +1,48 @@
-"""Which tests stay together when several processes run them: `-n 2 --dist loadgroup`."""
+"""How the tests are shared out where several processes run them (`-n 2`).
 
-from pathlib import Path
+xdist's own `--dist loadgroup` writes groups into the tests' ids, which pytest 9.2 does not take: without a
+word, every test is then a group of its own.
+"""
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-TESTS = Path(__file__).parent
-WHOLE_STACK = "e2e"
-GUEST = "guest"
-FIRST = (WHOLE_STACK, GUEST)
-"""What takes longest begins first, so that the short tests even out the end."""
+WHOLE_STACK = "tests/e2e/"
+SHARED = {
+    "tests/integration/test_convert.py": "converted guest",
+    "tests/integration/test_prove.py": "converted guest",
+}
+"""Files whose tests share a fixture that is dear."""
+BY_FILE = ("tests/integration/", "tests/workflow/")
 
 
-@pytest.hookimpl(tryfirst=True)
+class ByRealParts(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests that share real parts stay together and in their order, in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def group_of(nodeid: str) -> str:
+    """All of the whole way are one group, else those of a file; tests that share nothing fill the gaps."""
+    file = nodeid.partition("::")[0]
+    if file.startswith(WHOLE_STACK):
+        return WHOLE_STACK
+    return SHARED.get(file) or (file if file.startswith(BY_FILE) else nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByRealParts:
+    config.option.loadscopereorder = False
+    return ByRealParts(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share real parts are one group: all of the whole way, else those of a file.
-
-    A module that shares with others names its group itself (`pytestmark = pytest.mark.xdist_group(...)`).
-    Unit tests share nothing and fill the gaps.
-    """
-    for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        if folder in ("integration", "workflow") and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-        elif folder == "e2e":
-            item.add_marker(pytest.mark.xdist_group(WHOLE_STACK))
-    items.sort(key=_place)
+    """What takes longest begins first, so that the short tests even out the end."""
+    items.sort(key=lambda item: _place(item.nodeid))
 
 
-def _place(item: pytest.Item) -> int:
-    marker = item.get_closest_marker("xdist_group")
-    if marker is None:
-        return len(FIRST) + 1
-    return FIRST.index(marker.args[0]) if marker.args[0] in FIRST else len(FIRST)
+def _place(nodeid: str) -> int:
+    group = group_of(nodeid)
+    order = (group == WHOLE_STACK, group in SHARED.values(), group != nodeid)
+    return order.index(True) if any(order) else len(order)

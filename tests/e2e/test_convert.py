@@ -17,6 +17,7 @@ from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.workflows.guest import Outcome, Step
 from hyperctl.workflows.status import MigrationResult
 from tests.e2e.conftest import Running
+from tests.processes import is_worked_on
 
 VM = "web-server-01"
 
@@ -128,16 +129,10 @@ def _the_history_replays(stack: Running, job_id: str) -> None:
     asyncio.run(replay())
 
 
-async def _nothing_works_on(folder: Path) -> None:
-    """libguestfs and its appliance end with the worker that began them."""
-    async with asyncio.timeout(10):
-        while any(str(folder) in command for command in _commands()):
+async def _until_worked_on(folder: Path, expected: bool, timeout_seconds: float) -> None:
+    async with asyncio.timeout(timeout_seconds):
+        while is_worked_on(folder) is not expected:
             await asyncio.sleep(0.1)
-
-
-def _commands() -> list[str]:
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True, timeout=10)
-    return [line for line in listed.stdout.splitlines() if not line.startswith("ps ")]
 
 
 def test_a_worker_killed_in_the_copy_and_in_the_conversion_costs_nothing(stack: Running) -> None:
@@ -166,11 +161,9 @@ def test_a_worker_killed_in_the_copy_and_in_the_conversion_costs_nothing(stack: 
         stack.clear_faults()
         stack.start_worker()
         await stack.until_activity(handle, "convert_guest")
-        async with asyncio.timeout(60):
-            while not any(str(elsewhere) in command for command in _commands()):
-                await asyncio.sleep(0.1)
+        await _until_worked_on(elsewhere, True, timeout_seconds=120)
         stack.kill_worker()
-        await _nothing_works_on(elsewhere)
+        await _until_worked_on(elsewhere, False, timeout_seconds=10)
         stack.start_worker()
         async with asyncio.timeout(300):
             result: MigrationResult = await handle.result()

@@ -22,6 +22,7 @@ from hyperctl.workflows.contract import CommitInput
 from hyperctl.workflows.disk import ConvertedDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.status import Phase
+from tests.processes import is_running
 
 MIB = 1 << 20
 CAPACITY = 256 * MIB
@@ -165,7 +166,7 @@ def test_a_merge_dies_with_its_worker_and_is_done_again(guest: Guest) -> None:
     process.kill()
     process.wait()
     deadline = time.monotonic() + 20
-    while any(_runs(child) for child in children):
+    while any(is_running(child) for child in children):
         assert time.monotonic() < deadline, "qemu-img goes on without its worker"
         time.sleep(0.02)
     check(guest)
@@ -194,12 +195,6 @@ def test_an_image_that_is_still_locked_is_waited_for(guest: Guest) -> None:
     assert released, "it was merged while another process wrote to it"
     thread.join()
     check(guest)
-
-
-def _runs(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
 
 
 def _children(pid: int) -> list[int]:

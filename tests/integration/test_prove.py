@@ -27,11 +27,8 @@ from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.request import ProveMode
 from hyperctl.workflows.status import Phase
-from tests.conftest import GUEST as GROUP
 from tests.integration.source_guest import ConvertedGuest, SourceGuest
 from tests.unit.machines import landed
-
-pytestmark = pytest.mark.xdist_group(GROUP)
 
 MAC = "00:50:56:aa:bb:01"
 

@@ -1,6 +1,5 @@
 """Real programmes: what they get, how they end, and that nothing of them outlives us."""
 
-import contextlib
 import logging
 import os
 import subprocess
@@ -15,6 +14,7 @@ from temporalio.exceptions import CancelledError
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.process import ProcessError, run
 from hyperctl.workflows.status import Phase
+from tests.processes import is_running
 
 FAMILY = 'echo $$ >"$0.new"; sleep 600 & echo $! >>"$0.new"; mv "$0.new" "$0"; wait'
 """A programme with a child; it writes the numbers of both into a file."""
@@ -33,15 +33,9 @@ def numbers(file: Path) -> list[int]:
     return [int(line) for line in file.read_text().split()]
 
 
-def lives(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
 def assert_gone(pids: list[int]) -> None:
     deadline = time.monotonic() + 20
-    while left := [pid for pid in pids if lives(pid)]:
+    while left := [pid for pid in pids if is_running(pid)]:
         assert time.monotonic() < deadline, f"{left} live on"
         time.sleep(0.02)
 
@@ -114,7 +108,7 @@ def test_nothing_outlives_a_worker_that_is_killed(tmp_path: Path) -> None:
     worker = subprocess.Popen([sys.executable, "-c", WORKER, *map(str, files)])
     try:
         family = [pid for file in files for pid in numbers(file)]
-        assert all(lives(pid) for pid in family)
+        assert all(is_running(pid) for pid in family)
         assert os.getpgid(worker.pid) not in {os.getpgid(pid) for pid in family}
     finally:
         worker.kill()
