@@ -4,6 +4,7 @@
 
 PYTHON := .venv/bin/python
 SUITES := tests/unit tests/workflow tests/replay tests/integration tests/e2e
+PROCESSES := 2
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +36,7 @@ lint:
 
 test: setup ## everything: lint, types and all tests, on real parts
 	@$(MAKE) --no-print-directory lint
-	@$(PYTHON) -m pytest $(SUITES)
+	@$(PYTHON) -m pytest -n $(PROCESSES) $(SUITES)
 
 bench: setup ## measure; the table is also written to build/bench/
 	@$(PYTHON) -m tests.bench

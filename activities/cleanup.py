@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from temporalio import activity
 
 from hyperctl.activities.attempt import Attempt, attempt
-from hyperctl.activities.commit import safe_folder_name
+from hyperctl.activities.output import RESULT_FILE, safe_folder_name
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging, sync_folder, write_atomically
 from hyperctl.workflows.contract import (
@@ -23,7 +23,6 @@ from hyperctl.workflows.contract import (
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.status import Phase
 
-RESULT_FILE = "migration.json"
 EVIDENCE_FOLDER = "evidence"
 ERRORS_FOLDER = ".errors"
 

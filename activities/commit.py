@@ -8,7 +8,6 @@ are links to the staged ones, so that the records of the earlier steps stay true
 """
 
 import os
-import re
 import shutil
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from temporalio import activity
 
 from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.output import choose_folder, output_exists
 from hyperctl.activities.process import ProcessError, run
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging, sync_folder, write_atomically
@@ -31,8 +31,6 @@ COMMIT_TIMEOUT_SECONDS = 6 * 3600.0
 LOCK_TIMEOUT_SECONDS = 3600.0
 FOLDER_MODE = 0o711
 """qemu runs as a user of its own and must pass through; only the owner may list."""
-
-_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]")
 
 
 class Begun(BaseModel):
@@ -80,25 +78,12 @@ def commit_begun(staging: Staging) -> Begun | None:
         ) from error
 
 
-def output_folder(output_dir: str, date: str, vm_name: str) -> Path:
-    """`OUTPUT_DIR/DATE/VM`, with the VM's name made safe as a folder's."""
-    return Path(output_dir) / date / safe_folder_name(vm_name)
-
-
-def safe_folder_name(vm_name: str) -> str:
-    """The name without separators and control characters, never hidden, never `.` or `..`."""
-    name = _UNSAFE.sub("_", vm_name).strip()
-    name = re.sub(r"^\.+", lambda dots: "_" * len(dots[0]), name) or "_"
-    while len(name.encode()) > 200:
-        name = name[:-1]
-    return name
-
-
 def commit(argument: CommitInput, running: Attempt) -> CommitResult:
     """Merge every overlay into its base and bring the images to their place.
 
-    Safe to run again after being stopped at any moment. Raises `OUTPUT_EXISTS` when another migration's
-    images are in that place, `IMAGE_INVALID` for an overlay over another base, `STORAGE_FAILED`.
+    Safe to run again after being stopped at any moment: the folder is chosen once, with the marker. Raises
+    `OUTPUT_EXISTS` when somebody else's images are in that place, `IMAGE_INVALID` for an overlay over another
+    base, `STORAGE_FAILED`.
     """
     staging = Staging(argument.output_dir, argument.job_id)
     known = staging.finished(STEP, CommitResult)
@@ -109,16 +94,14 @@ def commit(argument: CommitInput, running: Attempt) -> CommitResult:
     if begun is not None:
         folder = Path(begun.folder)
     else:
-        folder = output_folder(argument.output_dir, argument.date, argument.vm_name)
-        if folder.exists():
-            raise output_exists(folder)
+        folder = choose_folder(argument.output_dir, argument.date, argument.vm_name, argument.job_id)
         for disk in argument.disks:
             _check_overlay(disk, running)
         running.checkpoint()
         write_atomically(staging.folder / MARKER, Begun(folder=str(folder)).model_dump_json().encode())
     for disk in argument.disks:
         _merge(disk, argument.disks, running)
-    if not folder.exists():
+    if not _is_published(argument.disks, folder):
         _publish(argument.disks, staging, folder)
     result = CommitResult(
         folder=str(folder),
@@ -134,14 +117,6 @@ def commit(argument: CommitInput, running: Attempt) -> CommitResult:
     )
     staging.finish(STEP, result)
     return result
-
-
-def output_exists(folder: Path) -> HyperctlError:
-    return HyperctlError(
-        ErrorCode.OUTPUT_EXISTS,
-        f"{folder} already exists and is not this migration's",
-        "Move it away, or give another --output-dir.",
-    )
 
 
 def _image_name(disk: ConvertedDisk) -> str:
@@ -204,7 +179,7 @@ def _merge(disk: ConvertedDisk, disks: tuple[ConvertedDisk, ...], running: Attem
 
 
 def _wait_until_free(disk: ConvertedDisk, running: Attempt) -> None:
-    """A worker that was killed leaves its qemu-img behind, which holds the images' locks until it is done."""
+    """A qemu-img dies with its worker, but holds the images' locks until the kernel has ended it."""
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     argv = ["qemu-img", "info", "--backing-chain", "-f", "qcow2", disk.overlay]
     while (locked := run(argv, running, timeout_seconds=60, check=False)).returncode != 0:
@@ -216,6 +191,14 @@ def _wait_until_free(disk: ConvertedDisk, running: Attempt) -> None:
         running.report(message=f"disk {disk.index} is in use by another process; waiting for its end")
         time.sleep(1)
         running.checkpoint()
+
+
+def _is_published(disks: tuple[ConvertedDisk, ...], folder: Path) -> bool:
+    """Whether the folder is there with links to just our images; anybody else's is not ours."""
+    try:
+        return all(os.path.samefile(disk.base, folder / _image_name(disk)) for disk in disks)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _publish(disks: tuple[ConvertedDisk, ...], staging: Staging, folder: Path) -> None:

@@ -13,10 +13,11 @@ from temporalio import activity
 
 from hyperctl.activities.acceleration import Acceleration, probe_acceleration
 from hyperctl.activities.attempt import Attempt, attempt
-from hyperctl.activities.commit import commit_begun, output_exists, output_folder
+from hyperctl.activities.commit import commit_begun
+from hyperctl.activities.output import choose_folder
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
-from hyperctl.activities.target.activity import domain_exists, firmware_for
+from hyperctl.activities.target.activity import domain_exists, domain_of_earlier_migration, firmware_for
 from hyperctl.activities.target.domain import LARGEST_DISK_COUNT, domain_name
 from hyperctl.activities.target.libvirt_host import (
     QemuUser,
@@ -150,13 +151,14 @@ class TargetPreflight:
             return False
 
     def _check_output(self) -> None:
-        """Today's folder of this VM must be free, unless this very job has put it there and goes on."""
-        folder = output_folder(str(self._output_dir), f"{datetime.now(UTC):%Y-%m-%d}", self._machine_name)
-        if not folder.exists():
+        """There must be a place for the images, unless this very migration has one already and goes on."""
+        if commit_begun(self._staging) is not None:
             return
-        begun = commit_begun(self._staging)
-        if begun is None or Path(begun.folder) != folder:
-            self._problems += output_exists(folder).failures
+        today = f"{datetime.now(UTC):%Y-%m-%d}"
+        try:
+            choose_folder(str(self._output_dir), today, self._machine_name, self._job_id)
+        except HyperctlError as error:
+            self._problems += error.failures
 
     def _check_space(self) -> tuple[int, int]:
         """Free and needed bytes; what this job has landed before is not needed again."""
@@ -205,8 +207,12 @@ class TargetPreflight:
     def _check_domain(self, connection: libvirt.virConnect) -> None:
         name = domain_name(self._machine_name)
         domain = find_domain(connection, name)
-        if domain is not None and job_of(domain) != self._job_id:
+        if domain is None:
+            return
+        if job_of(domain) != self._job_id:
             self._problems += domain_exists(name).failures
+        elif commit_begun(self._staging) is None:
+            self._problems += domain_of_earlier_migration(name).failures
 
     def _check_networks(self, connection: libvirt.virConnect) -> None:
         if self._machine is None:

@@ -1,22 +1,34 @@
 """The one way to run another programme: argv lists, a fixed locale, a time limit, bounded output, a log line.
 
 The programme gets a process group of its own, which is killed as a whole when the attempt is cancelled,
-the time is up or we raise for any other reason. Secrets go by file or descriptor, never in argv.
+the time is up, we raise for any other reason or are killed ourselves. Secrets go by file or descriptor,
+never in argv.
 """
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hyperctl.activities.attempt import Attempt
 
 OUTPUT_LIMIT_BYTES = 1 << 20
 POLL_SECONDS = 0.2
+
+# The shell leaves a watcher in the group and becomes the programme itself. The watcher waits for the end of a
+# pipe that nobody writes to and only we hold open: it comes when we end, by SIGKILL, too. The kernel's own
+# way, PR_SET_PDEATHSIG, knows no group, follows the thread that forked, and misses a parent already gone.
+_DIES_WITH_US = """
+life=$1; shift
+(read -r <&"$life"; kill -KILL 0) &
+exec {life}<&- "$@"
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +68,30 @@ def run(
     """Run a programme to its end, beating meanwhile.
 
     `on_line` gets every complete line of stdout while it runs. Raises `ProcessError` when it exits with
-    another code than 0 (unless `check` is off) or outlasts its time, `CancelledError` on cancel.
+    another code than 0 (unless `check` is off) or outlasts its time, `FileNotFoundError` when there is no
+    such programme, `CancelledError` on cancel.
     """
     attempt.log.info("run: %s", " ".join(argv))
     started = time.monotonic()
     env = {**os.environ, **(environment or {}), "LC_ALL": "C.UTF-8"}
+    if shutil.which(argv[0], path=env.get("PATH")) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
     with (
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
         tempfile.TemporaryFile() as given,
+        _life() as life,
     ):
         given.write(stdin)
         given.seek(0)
         process = subprocess.Popen(
-            list(argv), stdin=given, stdout=out, stderr=err, env=env, start_new_session=True
+            ["bash", "-p", "-c", _DIES_WITH_US, "bash", str(life), *argv],
+            stdin=given,
+            stdout=out,
+            stderr=err,
+            env=env,
+            pass_fds=(life,),
+            start_new_session=True,
         )
         lines = _LineReader(out.fileno(), on_line)
         try:
@@ -95,6 +117,17 @@ def run(
     if check and completed.returncode != 0:
         raise ProcessError(completed, completed.complaint)
     return completed
+
+
+@contextlib.contextmanager
+def _life() -> Iterator[int]:
+    """A descriptor that reads its end when this process has ended. No other process inherits its peer."""
+    reading, writing = os.pipe()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 class _LineReader:

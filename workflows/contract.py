@@ -118,7 +118,7 @@ class CommitInput(_Frozen):
 
 class CommitResult(_Frozen):
     folder: str
-    """`OUTPUT_DIR/DATE/VM`."""
+    """`OUTPUT_DIR/DATE/VM`; `VM~2` and so on where the same job has been done before on that day."""
     disks: tuple[OutputDisk, ...]
 
 

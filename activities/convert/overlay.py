@@ -4,10 +4,9 @@ import os
 from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.process import ProcessError, run
+from hyperctl.activities.overlay import create_overlay
 from hyperctl.activities.staging import Staging, sync_folder
 from hyperctl.workflows.disk import ConvertedDisk, LandedDisk
-from hyperctl.workflows.errors import ErrorCode, HyperctlError
 
 
 def fresh_overlays(
@@ -20,15 +19,7 @@ def fresh_overlays(
     overlays = []
     for disk in sorted(disks, key=lambda one: one.index):
         path = staging.overlay(disk.index)
-        path.unlink(missing_ok=True)
-        argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", disk.format, "-b", disk.path, str(path)]
-        try:
-            run(argv, running, timeout_seconds=60)
-        except ProcessError as error:
-            raise HyperctlError(
-                ErrorCode.STORAGE_FAILED, f"no overlay could be made over {disk.path}: {error}"
-            ) from error
-        path.chmod(0o600)
+        create_overlay(path, disk.path, disk.format, running)
         overlays.append(
             ConvertedDisk(
                 index=disk.index,

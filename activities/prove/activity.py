@@ -14,6 +14,7 @@ from temporalio import activity
 from hyperctl.activities.acceleration import Acceleration, libguestfs_environment, probe_acceleration
 from hyperctl.activities.attempt import Attempt, attempt
 from hyperctl.activities.cleanup import errors_folder
+from hyperctl.activities.overlay import create_overlay
 from hyperctl.activities.process import ProcessError, run
 from hyperctl.activities.prove.dead_end import dead_ends
 from hyperctl.activities.prove.inject import Injected, Injection
@@ -131,7 +132,7 @@ def prove(
         resources.callback(files.remove)
         files.create()
         for disk in disks:
-            _make_overlay(disk, files.overlay(disk.index), running)
+            create_overlay(files.overlay(disk.index), disk.overlay, "qcow2", running)
         _inject(disks, files, acceleration, running)
         if firmware:
             shutil.copyfile(firmware.variables_template, files.nvram)
@@ -185,17 +186,6 @@ def _recorded(staging: Staging, mode: str) -> ProveResult | None:
     if converted.exists() and converted.stat().st_mtime_ns > proved.stat().st_mtime_ns:
         return None
     return known
-
-
-def _make_overlay(disk: ConvertedDisk, path: Path, running: Attempt) -> None:
-    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", disk.overlay, str(path)]
-    try:
-        run(argv, running, timeout_seconds=60)
-    except ProcessError as error:
-        raise HyperctlError(
-            ErrorCode.STORAGE_FAILED, f"no overlay over {disk.overlay} for the boot proof: {error}"
-        ) from error
-    path.chmod(0o600)
 
 
 def _chain(disk: ConvertedDisk, files: TrialFiles) -> DomainDisk:

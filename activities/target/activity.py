@@ -20,7 +20,7 @@ from hyperctl.activities.target.domain import (
     source_uuid,
 )
 from hyperctl.activities.target.firmware import FirmwareFiles, find_firmware
-from hyperctl.activities.target.libvirt_host import connect, find_domain, find_network, job_of
+from hyperctl.activities.target.libvirt_host import connect, disk_files, find_domain, find_network, job_of
 from hyperctl.activities.target.network import HostBridge, LibvirtNetwork, libvirt_networks, sources_of
 from hyperctl.workflows.contract import (
     IMPORT_DOMAIN,
@@ -57,8 +57,9 @@ class TargetActivities:
 def import_domain(argument: ImportInput, libvirt_uri: str, running: Attempt) -> ImportResult:
     """Define the domain, and start it if asked.
 
-    A domain of that name which this job defined before is taken as it is. Raises `DOMAIN_EXISTS` for one
-    that it did not define, `LIBVIRT_UNREACHABLE`, `LIBVIRT_REFUSED` and `HOST_INCAPABLE` (no firmware).
+    A domain of that name which this job defined over these images before is taken as it is. Raises
+    `DOMAIN_EXISTS` for any other, `LIBVIRT_UNREACHABLE`, `LIBVIRT_REFUSED` and `HOST_INCAPABLE` (no
+    firmware).
     """
     running.report(message=f"defining the domain {argument.domain_name}")
     name = domain_name(argument.domain_name)
@@ -68,6 +69,8 @@ def import_domain(argument: ImportInput, libvirt_uri: str, running: Attempt) -> 
         domain = find_domain(connection, name)
         if domain is not None and job_of(domain) != argument.job_id:
             raise domain_exists(name)
+        if domain is not None and not disk_files(domain) & {disk.path for disk in argument.disks}:
+            raise domain_of_earlier_migration(name)
         if domain is None:
             identity = _free_uuid(connection, argument)
             xml = domain_xml(_specification(argument, name, sources, identity, acceleration))
@@ -111,6 +114,15 @@ def domain_exists(name: str) -> HyperctlError:
         ErrorCode.DOMAIN_EXISTS,
         f"libvirt already has a domain {name!r} that is not this migration's",
         f"Rename it (virsh domrename {name!r} NEW-NAME) or remove it, then try again.",
+    )
+
+
+def domain_of_earlier_migration(name: str) -> HyperctlError:
+    return HyperctlError(
+        ErrorCode.DOMAIN_EXISTS,
+        f"libvirt's domain {name!r} is of an earlier migration of this VM, with the images of then",
+        f"Rename it (virsh domrename {name!r} NEW-NAME) or remove it (virsh undefine --nvram {name!r}), "
+        "which leaves its images; then try again.",
     )
 
 

@@ -86,6 +86,13 @@ def job_of(domain: libvirt.virDomain) -> str | None:
     return ET.fromstring(text).get("job")
 
 
+def disk_files(domain: libvirt.virDomain) -> set[str]:
+    """The files that a domain's disks are, those of its persistent definition where it has one."""
+    flags = libvirt.VIR_DOMAIN_XML_INACTIVE if domain.isPersistent() else 0
+    sources = ET.fromstring(domain.XMLDesc(flags)).iterfind("./devices/disk/source")
+    return {source.get("file", "") for source in sources}
+
+
 def qemu_user(connection: libvirt.virConnect) -> QemuUser | None:
     """Who runs qemu, by the base label of libvirt's DAC driver; None where it runs as libvirt itself."""
     capabilities = ET.fromstring(connection.getCapabilities())

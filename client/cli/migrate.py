@@ -24,7 +24,9 @@ from hyperctl.client.render.text import clock, safe
 from hyperctl.client.sdk import MigrationClient
 from hyperctl.workflows.request import MigrationRequest
 
-Again = Annotated[bool, typer.Option("--again", help="Migrate once more what has been migrated.")]
+Again = Annotated[
+    bool, typer.Option("--again", help="Migrate once more what has been migrated; earlier images stay.")
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Print the job's id and do not wait.")]
 
 

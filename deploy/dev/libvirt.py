@@ -1,9 +1,13 @@
 """libvirt's daemon: the system's own where a service manager runs it, else started here."""
 
+import fcntl
 import hashlib
 import os
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.dev.detached import Detached, any_running
@@ -11,6 +15,8 @@ from deploy.dev.detached import Detached, any_running
 URI = "qemu:///system"
 FOLDER = Path("/run/hyperctl-dev/libvirt")
 """One for all stacks of the machine, as there is one libvirtd; gone after a reboot, as it is."""
+USERS = FOLDER / "users"
+CLAIM = "process-"
 DAEMONS = (("virtlogd", "/usr/sbin/virtlogd"), ("libvirtd", "/usr/sbin/libvirtd"))
 TIMEOUT_SECONDS = 30.0
 
@@ -29,9 +35,34 @@ def virsh(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def ensure_libvirt(user: Path) -> None:
     """Make libvirt reachable, for as long as a stack in the folder `user` runs."""
-    entry = _entry(user)
-    entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    entry.write_text(str(user))
+    with _locked():
+        _entry(user).write_text(str(user))
+        _start()
+
+
+def release_libvirt(user: Path) -> bool:
+    """Stop what was started here once nobody uses it. Says whether anything was stopped."""
+    with _locked():
+        _entry(user).unlink(missing_ok=True)
+        return _stop_if_unused()
+
+
+@contextmanager
+def libvirt_in_use() -> Iterator[str]:
+    """libvirt's URI, reachable for the length of a `with`: for a process that runs no stack."""
+    with _locked():
+        claim = tempfile.NamedTemporaryFile(dir=USERS, prefix=CLAIM)  # noqa: SIM115
+        fcntl.flock(claim, fcntl.LOCK_EX)
+        _start()
+    try:
+        yield URI
+    finally:
+        with _locked():
+            claim.close()
+            _stop_if_unused()
+
+
+def _start() -> None:
     if virsh("list").returncode == 0:
         return
     if Path("/run/systemd/system").is_dir():
@@ -48,15 +79,37 @@ def ensure_libvirt(user: Path) -> None:
         time.sleep(0.2)
 
 
-def release_libvirt(user: Path) -> bool:
-    """Stop what was started here once no running stack uses it. Says whether anything was stopped."""
-    _entry(user).unlink(missing_ok=True)
-    others = [Path(file.read_text()) for file in (FOLDER / "users").glob("*")]
-    if any(any_running(folder) for folder in others):
+def _stop_if_unused() -> bool:
+    if any(_is_user(entry) for entry in USERS.iterdir()):
         return False
     stopped = [Detached(FOLDER, name).stop(10) for name, _ in reversed(DAEMONS)]
     return any(stopped)
 
 
+def _is_user(entry: Path) -> bool:
+    """Whether the stack that an entry names runs, or the process lives that holds it locked."""
+    if not entry.name.startswith(CLAIM):
+        return any_running(Path(entry.read_text()))
+    with entry.open() as claim:
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    entry.unlink()
+    return False
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Nobody else starts or stops it meanwhile."""
+    USERS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _entry(user: Path) -> Path:
-    return FOLDER / "users" / hashlib.sha256(str(user).encode()).hexdigest()[:16]
+    return USERS / hashlib.sha256(str(user).encode()).hexdigest()[:16]

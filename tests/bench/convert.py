@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -11,15 +10,15 @@ from deploy.dev.prepare import load_parts
 from hyperctl.activities.acceleration import libguestfs_environment
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.activity import convert_guest
+from hyperctl.activities.overlay import create_overlay
 from hyperctl.activities.process import run
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertInput
-from hyperctl.workflows.disk import LandedDisk
 from hyperctl.workflows.machine import MachineNic
 from hyperctl.workflows.request import Fixers
 from hyperctl.workflows.status import Phase
 from tests.bench.row import Row, at_most
-from tests.unit.machines import disk, machine
+from tests.unit.machines import disk, landed, machine
 
 GUEST = "web-server-01"
 RUNS = 2
@@ -54,22 +53,10 @@ def _v2v() -> str:
 def _ours(source: Path, output: Path, running: Attempt) -> float:
     staging = Staging(output, "job-bench")
     staging.create()
-    landed = LandedDisk(
-        index=1,
-        source_name="disk1.vmdk",
-        path=str(source),
-        format="raw",
-        ledger="",
-        capacity_bytes=source.stat().st_size,
-        allocated_bytes=0,
-        received_bytes=0,
-        digest_algorithm="sha256",
-        root_digest="",
-    )
     nic = MachineNic(key=4000, label="", mac="00:50:56:aa:bb:01", network="", adapter="vmxnet3")
     guest = machine(name=GUEST, nics=(nic,), disks=(disk(),))
     order = ConvertInput(
-        job_id="job-bench", output_dir=str(output), machine=guest, disks=(landed,), fix=Fixers()
+        job_id="job-bench", output_dir=str(output), machine=guest, disks=(landed(source),), fix=Fixers()
     )
     started = time.monotonic()
     convert_guest(order, running)
@@ -77,9 +64,7 @@ def _ours(source: Path, output: Path, running: Attempt) -> float:
 
 
 def _peer(programme: str, source: Path, overlay: Path, running: Attempt) -> float:
-    subprocess.run(
-        ["qemu-img", "create", "-qf", "qcow2", "-F", "raw", "-b", str(source), str(overlay)], check=True
-    )
+    create_overlay(overlay, str(source), "raw", running)
     started = time.monotonic()
     run(
         [programme, "-i", "disk", str(overlay)],

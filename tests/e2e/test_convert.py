@@ -17,6 +17,7 @@ from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.workflows.guest import Outcome, Step
 from hyperctl.workflows.status import MigrationResult
 from tests.e2e.conftest import Running
+from tests.processes import is_worked_on
 
 VM = "web-server-01"
 
@@ -128,6 +129,12 @@ def _the_history_replays(stack: Running, job_id: str) -> None:
     asyncio.run(replay())
 
 
+async def _until_worked_on(folder: Path, expected: bool, timeout_seconds: float) -> None:
+    async with asyncio.timeout(timeout_seconds):
+        while is_worked_on(folder) is not expected:
+            await asyncio.sleep(0.1)
+
+
 def test_a_worker_killed_in_the_copy_and_in_the_conversion_costs_nothing(stack: Running) -> None:
     """kill -9, restart, and the migration ends as if nothing had happened."""
     elsewhere = stack.output_dir / "killed"
@@ -154,8 +161,9 @@ def test_a_worker_killed_in_the_copy_and_in_the_conversion_costs_nothing(stack: 
         stack.clear_faults()
         stack.start_worker()
         await stack.until_activity(handle, "convert_guest")
-        await asyncio.sleep(3)
+        await _until_worked_on(elsewhere, True, timeout_seconds=120)
         stack.kill_worker()
+        await _until_worked_on(elsewhere, False, timeout_seconds=10)
         stack.start_worker()
         async with asyncio.timeout(300):
             result: MigrationResult = await handle.result()

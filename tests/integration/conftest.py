@@ -1,19 +1,24 @@
-"""A simulated vCenter with small guests, for whatever talks to a vCenter."""
+"""What integration tests share: a simulated vCenter with small guests, libvirt, a converted real guest."""
 
 import hashlib
 import json
 import logging
 import random
+import secrets
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
+from deploy.dev.libvirt import libvirt_in_use
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.settings import HostSettings
 from hyperctl.workflows.status import Phase
+from tests.integration.source_guest import ConvertedGuest, SourceGuest, read_source_guest
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
 
 PASSWORD = "a password for tests"
@@ -39,6 +44,34 @@ def sim(vcenter_sim: VCenterSimulator, monkeypatch: pytest.MonkeyPatch) -> Itera
     vcenter_sim.call("DELETE", "/faults")
     yield vcenter_sim
     vcenter_sim.call("DELETE", "/faults")
+
+
+@pytest.fixture(scope="session")
+def libvirt_uri() -> Iterator[str]:
+    with libvirt_in_use() as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def source_guest() -> SourceGuest:
+    return read_source_guest()
+
+
+@pytest.fixture(scope="session")
+def guest_output_dir() -> Iterator[Path]:
+    """One that qemu, which runs as a user of its own, can pass through; pytest's are closed to others."""
+    with TemporaryDirectory(dir="/var/tmp", prefix="hyperctl-test-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def converted_guest(source_guest: SourceGuest, guest_output_dir: Path) -> ConvertedGuest:
+    """Converted once for all tests, which leave it as it is."""
+    staging = source_guest.land(guest_output_dir, f"job-converted-{secrets.token_hex(4)}")
+    order = source_guest.order(staging, staging.image(1))
+    result = convert_guest(order, Attempt(Phase.CONVERT, logging.getLogger("test")))
+    return ConvertedGuest(staging, order, result)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.commit import MARKER, commit, commit_begun
+from hyperctl.activities.commit import MARKER, Begun, commit, commit_begun
+from hyperctl.activities.output import RESULT_FILE
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import CommitInput
 from hyperctl.workflows.disk import ConvertedDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.status import Phase
+from tests.processes import is_running
 
 MIB = 1 << 20
 CAPACITY = 256 * MIB
@@ -154,14 +157,43 @@ def test_killed_at_any_moment_it_is_simply_done_again(guest: Guest) -> None:
     check(guest)
 
 
-def test_a_qemu_img_that_outlives_its_worker_is_waited_for(guest: Guest) -> None:
+def test_a_merge_dies_with_its_worker_and_is_done_again(guest: Guest) -> None:
     process = start(guest)
     deadline = time.monotonic() + 20
-    while commit_begun(guest.staging) is None or not _children(process.pid):
+    while commit_begun(guest.staging) is None or not (children := _children(process.pid)):
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.kill()
     process.wait()
+    deadline = time.monotonic() + 20
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < deadline, "qemu-img goes on without its worker"
+        time.sleep(0.02)
+    check(guest)
+
+
+def test_an_image_that_is_still_locked_is_waited_for(guest: Guest) -> None:
+    folder = Path(guest.argument.output_dir) / "2026-01-17" / "web_01"
+    (guest.staging.folder / MARKER).write_text(Begun(folder=str(folder)).model_dump_json())
+    overlay = guest.argument.disks[0].overlay
+    holder = subprocess.Popen(["qemu-io", "-f", "qcow2", overlay], stdin=subprocess.PIPE)
+    probe = ["qemu-img", "info", "-f", "qcow2", overlay]
+    deadline = time.monotonic() + 20
+    while subprocess.run(probe, capture_output=True, check=False, timeout=60).returncode == 0:
+        assert time.monotonic() < deadline, "it never took the lock"
+        time.sleep(0.02)
+    released: list[float] = []
+
+    def release() -> None:
+        time.sleep(2)
+        released.append(time.monotonic())
+        holder.communicate(b"quit\n")
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    commit(guest.argument, attempt())
+    assert released, "it was merged while another process wrote to it"
+    thread.join()
     check(guest)
 
 
@@ -199,6 +231,45 @@ def test_images_of_another_migration_are_never_touched(guest: Guest) -> None:
     assert (folder / "disk1.raw").read_text() == "precious"
     assert not (guest.staging.folder / MARKER).exists()
     assert [digest(Path(disk.base), "raw") for disk in guest.argument.disks] == before
+
+
+def test_an_earlier_result_of_the_same_job_stays_beside_the_new_one(guest: Guest) -> None:
+    """The second migration of a day, cut off after it has chosen its folder."""
+    first = Path(guest.argument.output_dir) / "2026-01-17" / "web_01"
+    first.mkdir(parents=True)
+    (first / RESULT_FILE).write_text('{"job_id": "job-1"}')
+    (first / "disk1.raw").write_text("precious")
+    running = attempt()
+
+    def stop() -> None:
+        while commit_begun(guest.staging) is None:
+            time.sleep(0.005)
+        running.stop()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(BaseException, match="stopped"):
+        commit(guest.argument, running)
+    thread.join()
+    (first / RESULT_FILE).unlink()  # what is chosen holds, whatever happens to the first folder
+    result = commit(guest.argument, attempt())
+    assert result.folder == f"{first}~2"
+    assert digest(Path(result.disks[0].path), "raw") == guest.expected[0]
+    assert (first / "disk1.raw").read_text() == "precious"
+
+
+def test_a_folder_that_somebody_puts_in_the_chosen_place_is_not_taken_for_ours(guest: Guest) -> None:
+    folder = Path(guest.argument.output_dir) / "2026-01-17" / "web_01"
+    (guest.staging.folder / MARKER).write_text(Begun(folder=str(folder)).model_dump_json())
+    folder.mkdir(parents=True)
+    (folder / "disk1.raw").write_text("precious")
+    for _ in range(2):
+        with pytest.raises(HyperctlError) as refused:
+            commit(guest.argument, attempt())
+        assert refused.value.code is ErrorCode.OUTPUT_EXISTS
+    assert (folder / "disk1.raw").read_text() == "precious"
+    (folder / "disk1.raw").unlink()
+    check(guest)
 
 
 def test_an_overlay_over_another_base_is_refused(guest: Guest, tmp_path: Path) -> None:

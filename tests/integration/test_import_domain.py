@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 import libvirt
 import pytest
 
-from deploy.dev.libvirt import URI, ensure_libvirt, release_libvirt
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.target.activity import import_domain, remove_domain
 from hyperctl.activities.target.libvirt_host import connect, find_domain, job_of, qemu_user
@@ -61,14 +60,6 @@ class Host:
     def exists(self) -> bool:
         with connect(self.uri) as connection:
             return find_domain(connection, self.name) is not None
-
-
-@pytest.fixture(scope="module")
-def libvirt_uri() -> Iterator[str]:
-    user = Path(__file__)
-    ensure_libvirt(user)
-    yield URI
-    release_libvirt(user)
 
 
 @pytest.fixture
@@ -123,6 +114,21 @@ def test_somebody_elses_domain_is_neither_replaced_nor_removed(host: Host) -> No
     assert host.name in str(refused.value)
     remove_domain("job-1", host.name, host.uri, RUNNING)
     assert host.exists()
+
+
+def test_a_domain_over_the_images_of_an_earlier_migration_is_not_taken_for_this_ones(host: Host) -> None:
+    first = host.argument()
+    import_domain(first, host.uri, RUNNING)
+    image = host.folder / "again.raw"
+    image.write_bytes(bytes(1 << 20))
+    disks = (OutputDisk(index=1, path=str(image), format="raw", capacity_bytes=1 << 20),)
+    with pytest.raises(HyperctlError) as refused:
+        import_domain(host.argument(disks=disks), host.uri, RUNNING)
+    assert refused.value.code is ErrorCode.DOMAIN_EXISTS
+    assert "earlier migration" in str(refused.value)
+    source = host.xml().find("devices/disk/source")
+    assert source is not None
+    assert source.get("file") == first.disks[0].path
 
 
 def test_removing_takes_the_domain_and_leaves_the_disks(host: Host) -> None:

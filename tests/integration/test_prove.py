@@ -4,35 +4,32 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from temporalio.exceptions import CancelledError
 
-from deploy.dev.libvirt import URI, ensure_libvirt, release_libvirt
-from deploy.dev.prepare import load_parts
+from deploy.dev.libvirt import URI
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.convert.activity import ConvertActivities
+from hyperctl.activities.convert.overlay import fresh_overlays
 from hyperctl.activities.prove.activity import prove_and_record
-from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.activities.target.libvirt_host import connect, find_domain
-from hyperctl.workflows.contract import ConvertInput, ProveInput
-from hyperctl.workflows.disk import ConvertedDisk, LandedDisk
+from hyperctl.workflows.contract import ProveInput
+from hyperctl.workflows.disk import ConvertedDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
-from hyperctl.workflows.machine import Machine, MachineNic
-from hyperctl.workflows.request import Fixers, ProveMode
+from hyperctl.workflows.machine import Machine
+from hyperctl.workflows.request import ProveMode
 from hyperctl.workflows.status import Phase
-from tests.unit.machines import disk, machine
+from tests.integration.source_guest import ConvertedGuest, SourceGuest
+from tests.unit.machines import landed
 
-GUEST = "web-server-01"
 MAC = "00:50:56:aa:bb:01"
 
 
@@ -80,104 +77,25 @@ def attempt() -> Attempt:
     return Attempt(Phase.PROVE, logging.getLogger("test"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def libvirt_daemon() -> Iterator[None]:
-    user = Path(__file__)
-    ensure_libvirt(user)
-    yield
-    release_libvirt(user)
+@pytest.fixture(scope="module")
+def converted(converted_guest: ConvertedGuest, libvirt_uri: str) -> Prepared:
+    return _prepared(converted_guest.staging, converted_guest.order.machine, converted_guest.result.disks)
 
 
 @pytest.fixture(scope="module")
-def output_dir() -> Iterator[Path]:
-    """One that qemu, which runs as a user of its own, can pass through; pytest's are closed to others."""
-    with TemporaryDirectory(dir="/var/tmp") as folder:
-        Path(folder).chmod(0o711)
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def source() -> Machine:
-    """The development guest as vSphere would describe it."""
-    document = json.loads((load_parts().guests / GUEST / "guest.json").read_text())
-    nics = tuple(
-        MachineNic(
-            key=4000 + number,
-            label=f"Network adapter {number + 1}",
-            mac=nic["mac"],
-            network=nic["network"],
-            adapter=nic["adapter"],
-            addresses=tuple(address for address in nic["addresses"] if not address.startswith("fe80:")),
-        )
-        for number, nic in enumerate(document["nics"])
-    )
-    assert [nic.mac.lower() for nic in nics] == [MAC]
-    return machine(name=GUEST, nics=nics, disks=(disk(),))
-
-
-def land(output_dir: Path, job_id: str) -> Staging:
-    staging = Staging(output_dir, job_id)
-    staging.create()
-    raw = load_parts().guests / GUEST / "disk1.raw"
-    copy = ["cp", "--reflink=auto", "--sparse=always", str(raw), str(staging.image(1))]
-    subprocess.run(copy, check=True, timeout=120)
-    staging.image(1).chmod(0o600)
-    return staging
-
-
-@pytest.fixture(scope="module")
-def converted(output_dir: Path, source: Machine) -> Prepared:
-    staging = land(output_dir, "job-converted")
-    image = staging.image(1)
-    landed = LandedDisk(
-        index=1,
-        source_name="disk1.vmdk",
-        path=str(image),
-        format="raw",
-        ledger="",
-        capacity_bytes=image.stat().st_size,
-        allocated_bytes=0,
-        received_bytes=0,
-        digest_algorithm="sha256",
-        root_digest="",
-    )
-    argument = ConvertInput(
-        job_id=staging.job_id, output_dir=str(output_dir), machine=source, disks=(landed,), fix=Fixers()
-    )
-    settings = HostSettings(work_dir=output_dir / "work", output_dir=str(output_dir))
-    result = ConvertActivities(settings).convert_guest(argument)
-    return Prepared(
-        staging,
-        ProveInput(
-            job_id=staging.job_id,
-            output_dir=str(output_dir),
-            machine=source,
-            disks=result.disks,
-            mode=ProveMode.FULL,
-        ),
-    )
-
-
-@pytest.fixture(scope="module")
-def unconverted(output_dir: Path, source: Machine) -> Prepared:
+def unconverted(source_guest: SourceGuest, guest_output_dir: Path, libvirt_uri: str) -> Prepared:
     """The guest as it came from VMware, under an overlay that changes nothing."""
-    staging = land(output_dir, "job-unconverted")
-    base, overlay = staging.image(1), staging.overlay(1)
-    create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(base), str(overlay)]
-    subprocess.run(create, check=True, timeout=60)
-    overlay.chmod(0o600)
-    only = ConvertedDisk(
-        index=1,
-        base=str(base),
-        base_format="raw",
-        overlay=str(overlay),
-        capacity_bytes=base.stat().st_size,
-    )
+    staging = source_guest.land(guest_output_dir, f"job-unconverted-{secrets.token_hex(4)}")
+    disks = (landed(staging.image(1)),)
+    return _prepared(staging, source_guest.machine, fresh_overlays(disks, staging, attempt()))
+
+
+def _prepared(staging: Staging, machine: Machine, disks: tuple[ConvertedDisk, ...]) -> Prepared:
     argument = ProveInput(
         job_id=staging.job_id,
-        output_dir=str(output_dir),
-        machine=source,
-        disks=(only,),
+        output_dir=str(staging.folder.parents[1]),
+        machine=machine,
+        disks=disks,
         mode=ProveMode.FULL,
     )
     return Prepared(staging, argument)

@@ -14,6 +14,7 @@ import pytest
 from deploy.dev.prepare import load_parts
 from hyperctl.activities.acceleration import libguestfs_environment, probe_acceleration
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.overlay import create_overlay
 from hyperctl.activities.process import run
 from hyperctl.activities.prove.inject import Injection
 from hyperctl.activities.prove.report import reports_in
@@ -38,11 +39,7 @@ def overlay(tmp_path: Path) -> Path:
     disk = load_parts().guests / GUEST / "disk1.raw"
     path = tmp_path / "overlay.qcow2"
     attempt = Attempt(Phase.PROVE, logging.getLogger("test"))
-    run(
-        ["qemu-img", "create", "-qf", "qcow2", "-F", "raw", "-b", str(disk), str(path)],
-        attempt,
-        timeout_seconds=60,
-    )
+    create_overlay(path, str(disk), "raw", attempt)
     run(
         [sys.executable, "-m", "hyperctl.activities.prove.inject"],
         attempt,

@@ -1,7 +1,9 @@
 """Machines and guests for tests, each with something of its own."""
 
+from pathlib import Path
 from typing import Any
 
+from hyperctl.workflows.disk import LandedDisk
 from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.machine import Firmware, Machine, MachineDisk, MachineNic, PowerState
 
@@ -29,6 +31,22 @@ def disk(number: int = 1, capacity_bytes: int = 4 * GIB) -> MachineDisk:
         controller="pvscsi",
         controller_bus=0,
         unit=number - 1,
+    )
+
+
+def landed(image: Path, image_format: str = "raw", capacity_bytes: int | None = None) -> LandedDisk:
+    """An image as if a copy had ended with it; its own size is the disk's unless another is given."""
+    return LandedDisk(
+        index=1,
+        source_name="disk1.vmdk",
+        path=str(image),
+        format=image_format,
+        ledger="",
+        capacity_bytes=image.stat().st_size if capacity_bytes is None else capacity_bytes,
+        allocated_bytes=0,
+        received_bytes=0,
+        digest_algorithm="sha256",
+        root_digest="",
     )
 
 

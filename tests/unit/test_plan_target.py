@@ -6,11 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import libvirt
+
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.commit import MARKER, Begun, output_folder
+from hyperctl.activities.commit import MARKER, Begun
+from hyperctl.activities.output import RESULT_FILE, output_folder
 from hyperctl.activities.plan_target import TargetPreflight
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
+from hyperctl.activities.target.domain import METADATA_NAMESPACE
+from hyperctl.activities.target.libvirt_host import connect
 from hyperctl.workflows.contract import PlanTargetInput
 from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.machine import Firmware, Machine
@@ -70,6 +75,20 @@ def test_every_problem_at_once(tmp_path: Path) -> None:
     assert all(failure.hint for failure in found.problems)
 
 
+def test_a_domain_of_an_earlier_migration_is_not_this_ones(tmp_path: Path) -> None:
+    with connect(LIBVIRT) as connection:
+        element = f'<migration job="job-1" xmlns="{METADATA_NAMESPACE}"/>'
+        kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+        connection.lookupByName("test").setMetadata(kind, element, "hyperctl", METADATA_NAMESPACE)
+        found = plan(tmp_path, machine(name="test"))
+        assert codes(found) == [ErrorCode.DOMAIN_EXISTS]
+        assert "earlier migration" in found.problems[-1].message
+        staging = Staging(tmp_path, "job-1")
+        staging.create()
+        (staging.folder / MARKER).write_text(Begun(folder=str(tmp_path / "out")).model_dump_json())
+        assert codes(plan(tmp_path, machine(name="test"))) == [], "a retry goes on with what it defined"
+
+
 def test_libvirt_is_asked_only_where_it_is_needed(tmp_path: Path) -> None:
     nowhere = "test:///no/such/file"
     found = plan(tmp_path, uri=nowhere)
@@ -105,6 +124,14 @@ def test_the_jobs_own_output_is_not_in_its_way(tmp_path: Path) -> None:
     staging.create()
     (staging.folder / MARKER).write_text(Begun(folder=str(today)).model_dump_json())
     assert codes(plan(tmp_path)) == []
+
+
+def test_an_earlier_result_of_the_job_is_not_in_its_way(tmp_path: Path) -> None:
+    today = output_folder(str(tmp_path), f"{datetime.now(UTC):%Y-%m-%d}", "web-server-01")
+    today.mkdir(parents=True)
+    for owner, expected in (("job-2", [ErrorCode.OUTPUT_EXISTS]), ("job-1", [])):
+        (today / RESULT_FILE).write_text(f'{{"job_id": "{owner}"}}')
+        assert codes(plan(tmp_path)) == expected
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
