@@ -63,6 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             try:
                 with context.wrap_socket(plain, server_side=True) as connection:
                     received.append(connection.recv(100))
+                    connection.sendall(b"heard")
             except OSError:
                 plain.close()
 
@@ -83,6 +84,7 @@ def talk(server: Server, trust: Trust) -> None:
     plain = socket.create_connection((server.endpoint.host, server.endpoint.port), 5)
     with plain, trust.context().wrap_socket(plain, server_hostname=server.endpoint.host) as connection:
         connection.sendall(b"secret")
+        assert connection.recv(100) == b"heard"
 
 
 def test_the_pinned_certificate_is_trusted(server: Server) -> None:
