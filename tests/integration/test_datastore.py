@@ -248,11 +248,9 @@ def test_a_file_that_changed_is_copied_from_its_beginning(
     with pytest.raises(HyperctlError):
         export_disks(argument.model_copy(update={"connections": 1}), settings, running)
     assert read_ledger(staging.ledger(1)).blocks.known_count > 0
-    inode = staging.image(1).stat().st_ino
     sim.call("DELETE", "/faults")
     result = export_disks(argument, settings, running)
     assert_right(sim, result)
-    assert staging.image(1).stat().st_ino != inode
     assert result.disks[0].received_bytes == result.disks[0].capacity_bytes
 
 
