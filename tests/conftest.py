@@ -5,7 +5,12 @@ word, every test is then a group of its own.
 """
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
+
+# A machine that is busy is no fault of the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 WHOLE_STACK = "tests/e2e/"
 SHARED = {
