@@ -9,13 +9,13 @@ are links to the staged ones, so that the records of the earlier steps stay true
 
 import os
 import shutil
-import time
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from temporalio import activity
 
 from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.image_file import ImageBusyError, image_info, wait_until_free
 from hyperctl.activities.output import choose_folder, output_exists
 from hyperctl.activities.process import ProcessError, run
 from hyperctl.activities.settings import HostSettings
@@ -28,7 +28,6 @@ from hyperctl.workflows.status import DiskProgress, Phase
 STEP = COMMIT_CONVERSION.name
 MARKER = f"{STEP}.begun"
 COMMIT_TIMEOUT_SECONDS = 6 * 3600.0
-LOCK_TIMEOUT_SECONDS = 3600.0
 FOLDER_MODE = 0o711
 """qemu runs as a user of its own and must pass through; only the owner may list."""
 
@@ -39,16 +38,6 @@ class Begun(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     folder: str
-
-
-class _ImageInfo(BaseModel):
-    """What `qemu-img info --output=json` says of an overlay."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    format: str
-    backing: str = Field(default="", alias="full-backing-filename")
-    backing_format: str = Field(default="", alias="backing-filename-format")
 
 
 class CommitActivities:
@@ -125,10 +114,9 @@ def _image_name(disk: ConvertedDisk) -> str:
 
 def _check_overlay(disk: ConvertedDisk, running: Attempt) -> None:
     """The overlay must be one of ours over just this base: a merge writes to whatever its header names."""
-    argv = ["qemu-img", "info", "--output=json", "-f", "qcow2", disk.overlay]
     try:
-        info = _ImageInfo.model_validate_json(run(argv, running, timeout_seconds=60).stdout)
-    except (ProcessError, ValidationError) as error:
+        info = image_info(disk.overlay, "qcow2", running)
+    except ValueError as error:
         raise HyperctlError(
             ErrorCode.IMAGE_INVALID, f"the overlay {disk.overlay} cannot be read: {error}"
         ) from error
@@ -155,7 +143,12 @@ def _merge(disk: ConvertedDisk, disks: tuple[ConvertedDisk, ...], running: Attem
         )
         for other in disks
     )
-    _wait_until_free(disk, running)
+    running.report(message=f"waiting until disk {disk.index} is free", disks=progress)
+    try:
+        # A worker that was killed leaves its qemu-img behind, which holds the images' locks until it is done.
+        wait_until_free(disk.overlay, "qcow2", running)
+    except (ValueError, ImageBusyError) as error:
+        raise HyperctlError(ErrorCode.STORAGE_FAILED, str(error)) from error
     running.report(message=f"merging the conversion into disk {disk.index}", disks=progress)
     try:
         run(
@@ -176,21 +169,6 @@ def _merge(disk: ConvertedDisk, disks: tuple[ConvertedDisk, ...], running: Attem
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _wait_until_free(disk: ConvertedDisk, running: Attempt) -> None:
-    """A qemu-img dies with its worker, but holds the images' locks until the kernel has ended it."""
-    deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
-    argv = ["qemu-img", "info", "--backing-chain", "-f", "qcow2", disk.overlay]
-    while (locked := run(argv, running, timeout_seconds=60, check=False)).returncode != 0:
-        readable = run([*argv, "--force-share"], running, timeout_seconds=60, check=False).returncode == 0
-        if not readable or time.monotonic() > deadline:
-            raise HyperctlError(
-                ErrorCode.STORAGE_FAILED, f"{disk.overlay} cannot be opened: {locked.complaint}"
-            )
-        running.report(message=f"disk {disk.index} is in use by another process; waiting for its end")
-        time.sleep(1)
-        running.checkpoint()
 
 
 def _is_published(disks: tuple[ConvertedDisk, ...], folder: Path) -> bool:

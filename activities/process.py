@@ -12,14 +12,25 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from hyperctl.activities.attempt import Attempt
 
 OUTPUT_LIMIT_BYTES = 1 << 20
 POLL_SECONDS = 0.2
+END_SECONDS = 10.0
+"""How long a service may take to end in good order."""
+LINES_KEPT = 50
+LINE_LIMIT_BYTES = 4096
+
+_spawner = ThreadPoolExecutor(1, "process-spawner")
+"""Starts every service: nbdkit asks the kernel for a signal at its parent's death, which comes when the
+*thread* that started it ends."""
 
 # The shell leaves a watcher in the group and becomes the programme itself. The watcher waits for the end of a
 # pipe that nobody writes to and only we hold open: it comes when we end, by SIGKILL, too. The kernel's own
@@ -73,9 +84,7 @@ def run(
     """
     attempt.log.info("run: %s", " ".join(argv))
     started = time.monotonic()
-    env = {**os.environ, **(environment or {}), "LC_ALL": "C.UTF-8"}
-    if shutil.which(argv[0], path=env.get("PATH")) is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+    env = _environment(argv, environment)
     with (
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
@@ -85,7 +94,7 @@ def run(
         given.write(stdin)
         given.seek(0)
         process = subprocess.Popen(
-            ["bash", "-p", "-c", _DIES_WITH_US, "bash", str(life), *argv],
+            _dying_with_us(argv, life),
             stdin=given,
             stdout=out,
             stderr=err,
@@ -119,6 +128,18 @@ def run(
     return completed
 
 
+def _environment(argv: Sequence[str], more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a programme gets. Raises `FileNotFoundError` where there is no such programme."""
+    env = {**os.environ, **(more or {}), "LC_ALL": "C.UTF-8"}
+    if shutil.which(argv[0], path=env.get("PATH")) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+    return env
+
+
+def _dying_with_us(argv: Sequence[str], life: int) -> list[str]:
+    return ["bash", "-p", "-c", _DIES_WITH_US, "bash", str(life), *argv]
+
+
 @contextlib.contextmanager
 def _life() -> Iterator[int]:
     """A descriptor that reads its end when this process has ended. No other process inherits its peer."""
@@ -128,6 +149,77 @@ def _life() -> Iterator[int]:
     finally:
         os.close(reading)
         os.close(writing)
+
+
+class Service:
+    """A programme that runs beside us until it is closed, and never outlives us, however we end.
+
+    What it prints goes to the attempt's log, line by line.
+    """
+
+    def __init__(self, argv: Sequence[str], attempt: Attempt, *, descriptors: Sequence[int] = ()) -> None:
+        """Start it; it inherits the `descriptors` under their own numbers.
+
+        Raises `FileNotFoundError` when there is no such programme.
+        """
+        env = _environment(argv)
+        attempt.log.info("start: %s", " ".join(argv))
+        self._name = argv[0]
+        self._attempt = attempt
+        self._lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._held = contextlib.ExitStack()
+        with contextlib.ExitStack() as starting:
+            life = starting.enter_context(_life())
+            self._process = _spawner.submit(
+                subprocess.Popen,
+                _dying_with_us(argv, life),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=env,
+                pass_fds=(life, *descriptors),
+                start_new_session=True,
+            ).result()
+            self._held = starting.pop_all()
+        self._reader = threading.Thread(target=self._read, name=f"{argv[0]}-output", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
+    def complaint(self) -> str:
+        """The last line it printed, for a message to a person."""
+        if self.has_ended:
+            _kill_group(self._process)
+            self._reader.join(POLL_SECONDS)
+        return self._lines[-1] if self._lines else f"exit code {self._process.poll()}"
+
+    def close(self) -> None:
+        """End it in good order, or by force where that takes too long."""
+        self._process.terminate()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._attempt.log.warning("%s does not end, and is killed", self._name)
+        _kill_group(self._process)
+        self._held.close()
+        self._reader.join(POLL_SECONDS)
+        self._attempt.log.info("ended: %s: exit code %d", self._name, self._process.returncode)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as output:
+            while line := output.readline(LINE_LIMIT_BYTES):
+                text = line.decode(errors="replace").strip()
+                if text:
+                    self._lines.append(text)
+                    self._attempt.log.info("%s: %s", self._name, text)
 
 
 class _LineReader:

@@ -27,6 +27,10 @@ class HostSettings(BaseSettings):
     vsphere_credentials_file: Path | None = None
     """YAML, 0600: `username`, `password`, or a mapping of server to these."""
     vsphere_timeout_seconds: float = 60.0
+    vddk_library_dir: Path | None = None
+    """Where VMware's Virtual Disk Development Kit was unpacked; it holds `lib64`."""
+    vddk_transports: str = Field(default="", pattern=r"^([a-z]+(:[a-z]+)*)?$")
+    """What its library may use, in that order, `san:hotadd:nbdssl`; empty is its own choice."""
 
     @property
     def log_dir(self) -> Path:

@@ -143,6 +143,23 @@ def server_fingerprint(endpoint: Endpoint, timeout_seconds: float = PROBE_SECOND
     return shown_fingerprint(hashlib.sha256(certificate).hexdigest())
 
 
+def trusted_certificate(endpoint: Endpoint, trust: Trust, timeout_seconds: float) -> bytes:
+    """The certificate that a server shows and that is trusted, DER: for programmes that check it themselves.
+
+    Raises `OSError`, of which `ssl.SSLCertVerificationError` is one.
+    """
+    with (
+        socket.create_connection((endpoint.host, endpoint.port), timeout_seconds) as plain,
+        trust.context().wrap_socket(plain, server_hostname=endpoint.host) as connection,
+    ):
+        return connection.getpeercert(binary_form=True) or b""
+
+
+def sha1_thumbprint(certificate: bytes) -> str:
+    """How VMware names a certificate (DER): `AB:CD:...`."""
+    return shown_fingerprint(hashlib.sha1(certificate).hexdigest())
+
+
 def untrusted(endpoint: Endpoint, error: ssl.SSLCertVerificationError) -> HyperctlError:
     """What to tell a person about a certificate that was refused: its fingerprint and how to trust it."""
     try:

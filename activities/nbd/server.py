@@ -1,0 +1,173 @@
+"""An NBD server of our own: on a Unix socket in a folder that only we may enter, gone when we are.
+
+The kernel kills the server when this process ends, however it ends (see `process.Service`). The folder is
+held by a lock on itself, which goes with the process too, so that one that was left behind is known as such
+by whoever starts the next server, and removed.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.process import Service
+
+FOLDER_PREFIX = "hyperctl-nbd-"
+START_SECONDS = 60.0
+POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server is to listen, and to say that it does."""
+
+    socket: Path
+    pid_file: Path
+
+
+Command = Callable[[Place], tuple[str, ...]]
+"""The command line of a server that stays in the foreground and serves until it is told to end."""
+
+
+class NbdServerError(Exception):
+    """A server did not start, or has ended."""
+
+
+class NbdServer:
+    """A running server. Safe to use from several threads."""
+
+    def __init__(self, command: Command, attempt: Attempt, descriptors: Sequence[int] = ()) -> None:
+        """Start it and return when it listens; it inherits the `descriptors` under their own numbers.
+
+        Raises `NbdServerError`, and what `Attempt.checkpoint` does.
+        """
+        self._command = command
+        self._attempt = attempt
+        self._descriptors = tuple(descriptors)
+        self._lock = threading.Lock()
+        self._service: Service | None = None
+        self._folder, self._held = _private_folder()
+        self._place = Place(self._folder / "socket", self._folder / "pid")
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "NbdServer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def socket(self) -> Path:
+        return self._place.socket
+
+    @property
+    def uri(self) -> str:
+        """The address as any NBD client takes it."""
+        return f"nbd+unix:///?socket={quote(str(self.socket))}"
+
+    @property
+    def complaint(self) -> str:
+        """Why it has ended, in its own words; empty while it runs."""
+        service = self._service
+        return service.complaint if service is not None and service.has_ended else ""
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it has ended by itself, or does so within that time: a connection may break before."""
+        deadline = time.monotonic() + seconds
+        while (service := self._service) is not None and not service.has_ended:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    @property
+    def last_words(self) -> str:
+        """The last line it printed, as of why it refuses a client."""
+        return self._service.complaint if self._service is not None else ""
+
+    @property
+    def pid(self) -> int:
+        """Of its process; 0 once it is closed."""
+        return self._service.pid if self._service is not None else 0
+
+    def revive(self) -> None:
+        """Start it anew where it has ended by itself. Raises `NbdServerError`."""
+        with self._lock:
+            if self.complaint and self._service is not None:
+                self._attempt.log.warning("%s has ended: %s", self._command(self._place)[0], self.complaint)
+                self._service.close()
+                self._start()
+
+    def close(self) -> None:
+        """End it and remove its folder."""
+        with self._lock:
+            service, self._service = self._service, None
+        if service is not None:
+            service.close()
+        if self._held >= 0:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            os.close(self._held)
+            self._held = -1
+
+    def _start(self) -> None:
+        self._place.socket.unlink(missing_ok=True)
+        self._place.pid_file.unlink(missing_ok=True)
+        argv = self._command(self._place)
+        try:
+            self._service = service = Service(argv, self._attempt, descriptors=self._descriptors)
+        except FileNotFoundError as error:
+            raise NbdServerError(f"there is no {argv[0]} on this host") from error
+        deadline = time.monotonic() + START_SECONDS
+        # Both kinds of servers write it when they listen.
+        while not (self._place.pid_file.exists() and self._place.pid_file.stat().st_size):
+            if service.has_ended:
+                raise NbdServerError(f"{argv[0]} did not start: {service.complaint}")
+            if time.monotonic() > deadline:
+                raise NbdServerError(f"{argv[0]} was not ready in {START_SECONDS:.0f} s")
+            self._attempt.checkpoint()
+            time.sleep(POLL_SECONDS)
+
+
+def _private_folder() -> tuple[Path, int]:
+    """A new folder and the descriptor that holds it."""
+    remove_left_over()
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, held
+        os.close(held)  # somebody took it for left over before it was locked
+
+
+def remove_left_over() -> None:
+    """Remove the folders of processes of this user that were killed."""
+    with os.scandir(tempfile.gettempdir()) as entries:
+        found = [Path(entry) for entry in entries if entry.name.startswith(FOLDER_PREFIX)]
+    for folder in found:
+        try:
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue  # another user's, or gone
+        try:
+            if os.fstat(held).st_uid == os.geteuid():
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue  # in use
+        finally:
+            os.close(held)

@@ -1,0 +1,324 @@
+"""NBD servers of our own and reading from them: real nbdkit, real qemu-nbd."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.ledger import LedgerHeader
+from hyperctl.activities.export.ranges import copy_ranges
+from hyperctl.activities.export.throttle import Stopped, Throttle
+from hyperctl.activities.export.vddk import probe_vddk
+from hyperctl.activities.nbd.command import file_command, nbdkit_command
+from hyperctl.activities.nbd.reader import NbdReader
+from hyperctl.activities.nbd.secret import SecretFile
+from hyperctl.activities.nbd.server import FOLDER_PREFIX, NbdServer, NbdServerError, remove_left_over
+from hyperctl.activities.nbd.view import opened_datastore, opened_file
+from hyperctl.activities.settings import HostSettings
+from hyperctl.activities.vsphere.certificate import Trust
+from hyperctl.activities.vsphere.session import open_session
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from tests.simulator import VCenterSimulator
+from tests.unit.landings import landing_in
+
+from .conftest import MIB, sha256, write_disk
+
+CAPACITY = 40 * MIB + 512
+
+
+@pytest.fixture(autouse=True)
+def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where servers have their folders: nothing may be left there."""
+    folder = Path(tempfile.mkdtemp(prefix="hyperctl-test-"))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    path = tmp_path / "source.raw"
+    write_disk(path, CAPACITY, seed=3)
+    return path
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def eventually(condition: object, seconds: float = 10.0) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def copied(reader: NbdReader, folder: Path, running: Attempt, stop: threading.Event) -> Path:
+    image = folder / "copy.raw"
+    header = LedgerHeader.of(reader.capacity_bytes, "test")
+    with landing_in(image, folder / "ledger", header) as landing:
+        copy_ranges(reader, landing, Throttle(), running, stop)
+        landing.finish("")
+    return image
+
+
+def test_a_server_leaves_nothing(temporary_folder: Path, disk: Path, running: Attempt) -> None:
+    with NbdServer(lambda place: file_command(place, disk), running) as server:
+        assert server.socket.parent.stat().st_mode & 0o077 == 0
+        pid = server.pid
+        assert is_alive(pid)
+    assert not is_alive(pid)
+    assert list(temporary_folder.iterdir()) == []
+
+
+def test_a_server_that_cannot_start_says_why_and_leaves_nothing(
+    temporary_folder: Path, running: Attempt
+) -> None:
+    with pytest.raises(NbdServerError, match="No such file"):
+        NbdServer(lambda place: file_command(place, Path("/no/such/disk")), running)
+    assert list(temporary_folder.iterdir()) == []
+
+
+WORKER = """
+import logging, sys, tempfile, threading, time
+from pathlib import Path
+from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.nbd.command import file_command, image_command
+from hyperctl.activities.nbd.server import NbdServer
+from hyperctl.workflows.status import Phase
+tempfile.tempdir = sys.argv[1]
+running = Attempt(Phase.EXPORT, logging.getLogger())
+servers = []
+def start(command):
+    servers.append(NbdServer(lambda place: command(place), running))
+# From threads that end at once: a server must not end with the thread that started it.
+for command in (
+    lambda place: file_command(place, Path(sys.argv[2])),
+    lambda place: image_command(place, Path(sys.argv[2]), "raw"),
+):
+    thread = threading.Thread(target=start, args=(command,))
+    thread.start()
+    thread.join()
+time.sleep(0.3)
+print(*(server.pid for server in servers), flush=True)
+time.sleep(600)
+"""
+
+
+def test_servers_end_with_a_worker_that_is_killed(
+    temporary_folder: Path, disk: Path, running: Attempt
+) -> None:
+    argv = [sys.executable, "-c", WORKER, str(temporary_folder), str(disk)]
+    worker = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    pids = [int(pid) for pid in worker.stdout.readline().split()]
+    assert len(pids) == 2
+    assert all(map(is_alive, pids))
+    remove_left_over()
+    assert len(list(temporary_folder.glob(f"{FOLDER_PREFIX}*"))) == 2, "they are in use"
+    worker.kill()
+    worker.wait()
+    eventually(lambda: not any(map(is_alive, pids)))
+    remove_left_over()
+    assert list(temporary_folder.iterdir()) == [], "the next server's start removes what the dead one left"
+
+
+def test_a_secret_is_read_by_the_child_and_is_in_no_file(running: Attempt) -> None:
+    with SecretFile("hunter2") as secret:
+        argv = [sys.executable, "-c", f"print(open('{secret.path}').read())"]
+        child = subprocess.run(argv, pass_fds=[secret.descriptor], capture_output=True, text=True, check=True)
+        assert child.stdout == "hunter2\n"
+        assert os.readlink(secret.path).startswith("/memfd:")
+        assert subprocess.run(argv, capture_output=True).returncode != 0
+
+
+def test_a_disk_is_read_by_several_connections(disk: Path, tmp_path: Path, running: Attempt) -> None:
+    stop = threading.Event()
+    with NbdServer(lambda place: file_command(place, disk), running) as server:
+        reader = NbdReader(server, "disk", 4, stop, running)
+        assert reader.connections == 4
+        extents = list(reader.extents())
+        assert sum(extent.length_bytes for extent in extents) == CAPACITY
+        assert sum(extent.length_bytes for extent in extents if extent.is_zero) > CAPACITY / 2
+        assert sha256(copied(reader, tmp_path, running, stop)) == sha256(disk)
+
+
+def test_connections_are_one_where_the_server_promises_nothing(
+    disk: Path, tmp_path: Path, running: Attempt
+) -> None:
+    stop = threading.Event()
+    arguments = ("--filter=noextents", "--filter=multi-conn", "file", str(disk), "multi-conn-mode=disable")
+    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+        reader = NbdReader(server, "disk", 4, stop, running)
+        assert reader.connections == 1
+        assert [extent.is_zero for extent in reader.extents()] == [False]
+        assert sha256(copied(reader, tmp_path, running, stop)) == sha256(disk)
+
+
+def test_reads_that_fail_are_tried_again(disk: Path, tmp_path: Path, running: Attempt) -> None:
+    """Every request fails at first; after a while none does."""
+    stop = threading.Event()
+    trigger = tmp_path / "broken"
+    trigger.touch()
+    arguments = ("--filter=error", "file", str(disk), "error-pread-rate=100%", f"error-file={trigger}")
+    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+        reader = NbdReader(server, "disk", 2, stop, running)
+        threading.Timer(1.5, trigger.unlink).start()
+        assert sha256(copied(reader, tmp_path, running, stop)) == sha256(disk)
+
+
+def test_a_broken_read_has_its_code(disk: Path, running: Attempt) -> None:
+    arguments = ("--filter=error", "file", str(disk), "error-pread=EIO", "error-pread-rate=100%")
+    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+        reader = NbdReader(server, "web.vmdk", 1, threading.Event(), running)
+        with (
+            pytest.raises(HyperctlError, match=r"web\.vmdk") as caught,
+            reader.connect() as connection,
+            connection.open(0, MIB) as body,
+        ):
+            body.readinto(memoryview(bytearray(MIB)))
+    assert caught.value.code is ErrorCode.TRANSFER_INTERRUPTED
+
+
+def test_a_server_that_dies_is_started_again(disk: Path, tmp_path: Path, running: Attempt) -> None:
+    stop = threading.Event()
+    arguments = ("--filter=delay", "file", str(disk), "rdelay=700ms")
+    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+        reader = NbdReader(server, "disk", 2, stop, running)
+        first = server.pid
+        threading.Timer(0.3, os.kill, (first, signal.SIGKILL)).start()
+        assert sha256(copied(reader, tmp_path, running, stop)) == sha256(disk)
+        assert server.pid != first
+
+
+def test_a_server_that_does_not_answer_stops_within_a_second(
+    disk: Path, tmp_path: Path, running: Attempt
+) -> None:
+    stop = threading.Event()
+    arguments = ("--filter=delay", "file", str(disk), "rdelay=60")
+    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+        reader = NbdReader(server, "disk", 2, stop, running)
+        threading.Timer(0.5, stop.set).start()
+        started = time.monotonic()
+        with pytest.raises(Stopped):
+            copied(reader, tmp_path, running, stop)
+        assert time.monotonic() - started < 2.5
+        os.kill(server.pid, signal.SIGKILL)
+
+
+def test_patience_has_an_end(disk: Path, running: Attempt) -> None:
+    arguments = ("--filter=delay", "file", str(disk), "rdelay=60")
+    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+        reader = NbdReader(server, "disk", 1, threading.Event(), running, patience_seconds=0.5)
+        with (
+            pytest.raises(HyperctlError, match="no answer") as caught,
+            reader.connect() as connection,
+            connection.open(0, MIB) as body,
+        ):
+            body.readinto(memoryview(bytearray(MIB)))
+        os.kill(server.pid, signal.SIGKILL)
+    assert caught.value.code is ErrorCode.TRANSFER_INTERRUPTED
+
+
+@pytest.mark.parametrize("image_format", ["raw", "qcow2", "vmdk"])
+def test_an_overlay_lies_over_a_view_of_an_image(
+    disk: Path, tmp_path: Path, running: Attempt, image_format: str
+) -> None:
+    image = tmp_path / f"image.{image_format}"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", image_format, disk, image], check=True)
+    with opened_file(image, image_format, running) as server:
+        assert_overlay_reads(server.uri, disk, tmp_path)
+
+
+def assert_overlay_reads(uri: str, source: Path, folder: Path) -> None:
+    """A qcow2 overlay over the view has the source's content, after a write over it too."""
+    overlay = folder / "overlay.qcow2"
+    subprocess.run(["qemu-img", "create", "-qf", "qcow2", "-F", "raw", "-b", uri, overlay], check=True)
+    compare = ["qemu-img", "compare", "-f", "raw", "-F", "qcow2", str(source), str(overlay)]
+    assert subprocess.run(compare).returncode == 0
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 7 1M 64k", overlay], check=True)
+    assert subprocess.run(compare).returncode == 1
+    overlay.unlink()
+
+
+def test_an_image_that_names_another_file_is_no_view(disk: Path, tmp_path: Path, running: Attempt) -> None:
+    image = tmp_path / "hostile.qcow2"
+    subprocess.run(["qemu-img", "create", "-qf", "qcow2", "-F", "raw", "-b", disk, image], check=True)
+    with pytest.raises(HyperctlError) as caught, opened_file(image, "qcow2", running):
+        raise AssertionError("served")
+    assert caught.value.code is ErrorCode.IMAGE_INVALID
+
+
+TARGET = "/folder/web-server-01/web-server-01-flat.vmdk?dcPath=DC1&dsName=datastore1"
+
+
+def test_an_overlay_lies_over_a_disk_in_its_datastore(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt, tmp_path: Path, temporary_folder: Path
+) -> None:
+    with (
+        open_session(sim.vcenter(), settings, running) as session,
+        opened_datastore(session, TARGET, running) as server,
+    ):
+        argv = Path(f"/proc/{server.pid}/cmdline").read_bytes()
+        assert session.cookie.encode() not in argv
+        assert b"sslverify" not in argv
+        assert_overlay_reads(server.uri, sim.raw_disk("web-server-01", 1), tmp_path)
+    assert list(temporary_folder.iterdir()) == []
+
+
+def test_a_view_of_a_datastore_survives_a_connection_that_drops(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt, tmp_path: Path
+) -> None:
+    sim.fault("drop_connection", vm="web-server-01", disk=0, transport="folder", after_bytes=3 * MIB)
+    with (
+        open_session(sim.vcenter(), settings, running) as session,
+        opened_datastore(session, TARGET, running) as server,
+    ):
+        assert_overlay_reads(server.uri, sim.raw_disk("web-server-01", 1), tmp_path)
+
+
+def test_a_view_of_a_file_that_is_not_there_says_so(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt
+) -> None:
+    with (
+        open_session(sim.vcenter(), settings, running) as session,
+        pytest.raises(HyperctlError, match="404"),
+        opened_datastore(session, TARGET.replace("flat", "other"), running),
+    ):
+        raise AssertionError("served")
+
+
+def test_a_view_of_a_datastore_trusts_one_certificate_only(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt
+) -> None:
+    """A server that shows another certificate later gets neither cookie nor request."""
+    with open_session(sim.vcenter(), settings, running) as session:
+        session.trust = Trust(frozenset({"ab" * 32}))
+        with pytest.raises(HyperctlError) as caught, opened_datastore(session, TARGET, running):
+            raise AssertionError("served")
+    assert caught.value.code is ErrorCode.VCENTER_CERTIFICATE_UNTRUSTED
+
+
+@pytest.mark.parametrize("folder", [None, "empty", "library"])
+def test_without_the_library_the_probe_says_what_is_missing(
+    settings: HostSettings, running: Attempt, tmp_path: Path, folder: str | None
+) -> None:
+    expected = {None: "not configured", "empty": "holds no lib64", "library": "VDDK plugin does not work"}
+    if folder:
+        settings = settings.model_copy(update={"vddk_library_dir": tmp_path / folder})
+    if folder == "library":
+        (tmp_path / folder / "lib64").mkdir(parents=True)
+        (tmp_path / folder / "lib64" / "libvixDiskLib.so.8").touch()
+    with pytest.raises(HyperctlError, match=expected[folder]) as caught:
+        probe_vddk(settings, running)
+    assert caught.value.code is ErrorCode.HOST_INCAPABLE
