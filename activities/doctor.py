@@ -20,7 +20,7 @@ from hyperctl.workflows.doctor import Check, CheckState
 from hyperctl.workflows.errors import HyperctlError
 from hyperctl.workflows.status import Phase
 
-PROGRAMMES = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils"}
+PROGRAMMES = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "qemu-nbd": "qemu-utils"}
 LAUNCH = (
     "import guestfs; g = guestfs.GuestFS(python_return_dict=True); g.add_drive_scratch(1 << 20); g.launch()"
 )

@@ -41,6 +41,7 @@ OVERHEAD_PER_DISK_BYTES = 64 << 20
 BRIDGES_FOLDER = Path("/sys/class/net")
 PROGRAMMES = {
     "qemu-img": "apt install qemu-utils",
+    "qemu-nbd": "apt install qemu-utils",
     "qemu-system-x86_64": "apt install qemu-system-x86",
 }
 
@@ -186,7 +187,7 @@ class TargetPreflight:
 
     def _staged_images(self) -> Iterator[Path]:
         for index in range(1, len(self._machine.disks) + 1 if self._machine else 1):
-            yield self._staging.image(index)
+            yield self._staging.image(index, self._request.format)
 
     # --- libvirt --------------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from hyperctl.workflows.request import DiskFormat
+
 JOBS_FOLDER = ".jobs"
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
@@ -29,8 +31,8 @@ class Staging:
         jobs.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.folder.mkdir(mode=0o711, exist_ok=True)
 
-    def image(self, index: int) -> Path:
-        return self.folder / f"disk{index}.raw"
+    def image(self, index: int, image_format: DiskFormat = DiskFormat.RAW) -> Path:
+        return self.folder / f"disk{index}.{image_format}"
 
     def ledger(self, index: int) -> Path:
         return self.folder / f"disk{index}.ledger"

@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from temporalio import activity
 
 from hyperctl.activities.attempt import Attempt, attempt
 from hyperctl.activities.commit import commit_begun
-from hyperctl.activities.export.image import data_extents
+from hyperctl.activities.export.image_reader import ImageReader, open_image
 from hyperctl.activities.export.ledger import Ledger, LedgerError, read_ledger
 from hyperctl.activities.export.rate import RateMeter, eta_seconds
 from hyperctl.activities.export.space import shown
@@ -75,7 +74,7 @@ def verify_disks(argument: VerifyInput, running: Attempt) -> VerifyResult:
     complaints: list[str] = []
     board = _Board(argument.disks, running)
     for disk in argument.disks:
-        complaint = _complaint(disk, board)
+        complaint = _complaint(disk, board, running)
         if complaint:
             running.log.error("%s", complaint)
             complaints.append(complaint)
@@ -95,7 +94,9 @@ def verify_disks(argument: VerifyInput, running: Attempt) -> VerifyResult:
     return result
 
 
-def differing_extents(disk: LandedDisk, ledger: Ledger, board: "_Board | None" = None) -> list[Extent]:
+def differing_extents(
+    image: ImageReader, disk: LandedDisk, ledger: Ledger, board: "_Board | None" = None
+) -> list[Extent]:
     """The blocks of an image that are not what the ledger says; neighbours are one extent."""
     header = ledger.header
     found: list[Extent] = []
@@ -113,10 +114,10 @@ def differing_extents(disk: LandedDisk, ledger: Ledger, board: "_Board | None" =
         if board is not None:
             board.advance(disk, sum(header.length(block) for block in blocks))
 
-    with _opened(disk.path) as descriptor, ThreadPoolExecutor(THREADS, "verify") as pool:
+    with ThreadPoolExecutor(THREADS, "verify") as pool:
         try:
             for blocks in _portions(ledger):
-                window.append((blocks, pool.submit(_wrong, descriptor, ledger, blocks)))
+                window.append((blocks, pool.submit(_wrong, image, ledger, blocks)))
                 if len(window) >= 2 * THREADS:
                     settle()
             while window:
@@ -143,64 +144,53 @@ def _portions(ledger: Ledger) -> Iterator[range]:
         yield range(start, ledger.header.blocks)
 
 
-def _wrong(descriptor: int, ledger: Ledger, blocks: range) -> list[int]:
+def _wrong(image: ImageReader, ledger: Ledger, blocks: range) -> list[int]:
     """The blocks of a portion that are not what the ledger says."""
     header = ledger.header
     size = header.block_bytes
     if not ledger.blocks.is_zero(blocks.start):
-        content = _read(descriptor, blocks.start * size, header.length(blocks.start))
+        content = image.read(blocks.start * size, header.length(blocks.start))
         right = header.digest(content) == ledger.blocks.digest(blocks.start)
         return [] if right else [blocks.start]
     end = min(blocks.stop * size, header.capacity_bytes)
     wrong: set[int] = set()
-    for start, stop in data_extents(descriptor, blocks.start * size, end - blocks.start * size):
+    for start, stop in image.data_extents(blocks.start * size, end - blocks.start * size):
         for at in range(start - start % size, stop, size):
-            if _has_data(descriptor, max(at, start), min(at + size, stop)):
+            if _has_data(image, max(at, start), min(at + size, stop)):
                 wrong.add(at // size)
     return sorted(wrong)
 
 
-def _has_data(descriptor: int, start: int, end: int) -> bool:
-    data = _read(descriptor, start, end - start)
+def _has_data(image: ImageReader, start: int, end: int) -> bool:
+    data = image.read(start, end - start)
     return data.count(0) != len(data)
 
 
-def _read(descriptor: int, offset: int, length: int) -> bytes:
-    """So many bytes; fewer only at the end of the file."""
-    pieces: list[bytes] = []
-    while length > 0 and (piece := os.pread(descriptor, length, offset)):
-        pieces.append(piece)
-        offset += len(piece)
-        length -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[int]:
-    """The image, with what the page cache holds of it dropped: the disk itself is to be read."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _complaint(disk: LandedDisk, board: "_Board") -> str:
+def _complaint(disk: LandedDisk, board: "_Board", running: Attempt) -> str:
     """What is wrong with a disk, in words; empty where nothing is."""
     name = f"disk{disk.index} ({disk.source_name})"
     try:
         ledger = read_ledger(Path(disk.ledger))
-        size = Path(disk.path).stat().st_size
     except (LedgerError, OSError) as error:
-        return f"{name}: its image or ledger cannot be read: {error}"
+        return f"{name}: its ledger cannot be read: {error}"
     if ledger.finish is None or ledger.valid_bytes != Path(disk.ledger).stat().st_size:
         return f"{name}: its ledger is damaged or unfinished"
     if ledger.finish.root_digest != disk.root_digest:
         return f"{name}: its ledger is not the one that the export made"
-    if size != disk.capacity_bytes or ledger.header.capacity_bytes != disk.capacity_bytes:
-        return f"{name}: the image has {size} bytes, the source disk {disk.capacity_bytes}"
-    extents = differing_extents(disk, ledger, board)
+    if ledger.header.capacity_bytes != disk.capacity_bytes:
+        return f"{name}: its ledger is of a disk of another size"
+    try:
+        with open_image(Path(disk.path), disk.format, disk.capacity_bytes, running) as image:
+            extents = differing_extents(image, disk, ledger, board)
+    except (FileNotFoundError, ValueError) as error:
+        return f"{name}: its image cannot be opened: {error}"
+    except OSError as error:
+        # That says nothing of what is in the image: it is not thrown away for it.
+        raise HyperctlError(
+            ErrorCode.STORAGE_FAILED,
+            f"{name}: {disk.path} cannot be read: {error}",
+            "Check the target host's disk and file system (dmesg).",
+        ) from error
     if not extents:
         return ""
     named = ", ".join(map(str, extents[:EXTENTS_NAMED]))

@@ -3,31 +3,47 @@
 import threading
 import time
 
+from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.image import DiskImage, RawImage
 from hyperctl.activities.export.landing import Landing, open_landing
 from hyperctl.activities.export.ledger import Finish, LedgerHeader, recover_ledger
+from hyperctl.activities.export.nbd_image import Qcow2Image
 from hyperctl.activities.export.rate import RateMeter, eta_seconds
 from hyperctl.activities.export.space import storage_errors
 from hyperctl.activities.export.transport import OpenSource, Received
+from hyperctl.activities.image_file import image_info
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.disk import LandedDisk
 from hyperctl.workflows.machine import MachineDisk
+from hyperctl.workflows.request import DiskFormat
 from hyperctl.workflows.status import DiskProgress
 
 
 class DiskCopy:
     """One disk; copied on a thread of its own, the other methods are the caller's."""
 
-    def __init__(self, index: int, disk: MachineDisk, staging: Staging, identity: str) -> None:
+    def __init__(
+        self,
+        index: int,
+        disk: MachineDisk,
+        staging: Staging,
+        identity: str,
+        image_format: DiskFormat,
+        attempt: Attempt,
+    ) -> None:
         self.index = index
         self.disk = disk
         self.received: Received | None = None
         self.error: BaseException | None = None
-        self._image = staging.image(index)
+        self._format = image_format
+        self._attempt = attempt
+        self._image = staging.image(index, image_format)
+        self._others = [staging.image(index, other) for other in DiskFormat if other is not image_format]
         self._ledger = staging.ledger(index)
         self._header = LedgerHeader.of(disk.capacity_bytes, identity)
         self._landing: Landing | None = None
         self._thread: threading.Thread | None = None
+        self._is_abandoned = threading.Event()
         self._meter = RateMeter()
         self.finish: Finish | None = self._finished_before()
 
@@ -61,6 +77,17 @@ class DiskCopy:
         if self._thread is not None:
             self._thread.join(max(0.0, deadline - time.monotonic()))
         return not self.is_alive
+
+    def abandon(self) -> None:
+        """Let the copy let go of the files by itself: it does not end in time."""
+        self._is_abandoned.set()
+        if not self.is_alive:
+            self.close()
+
+    def forget_other_formats(self) -> None:
+        """Remove what an earlier attempt has landed as an image of another format."""
+        for path in self._others:
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of the files, once the copy has ended."""
@@ -105,7 +132,7 @@ class DiskCopy:
             index=self.index,
             source_name=self.disk.name,
             path=str(self._image),
-            format="raw",
+            format=self._format,
             ledger=str(self._ledger),
             capacity_bytes=self.disk.capacity_bytes,
             allocated_bytes=self.finish.allocated_bytes,
@@ -119,9 +146,20 @@ class DiskCopy:
         ledger = recover_ledger(self._ledger)
         if ledger is None or ledger.header != self._header or not self._image.exists():
             return None
-        return ledger.finish if self._image.stat().st_size == self.disk.capacity_bytes else None
+        return ledger.finish if self._image_capacity() == self.disk.capacity_bytes else None
+
+    def _image_capacity(self) -> int:
+        """Of the disk in the image; -1 where it is none."""
+        if self._format is DiskFormat.RAW:
+            return self._image.stat().st_size
+        try:
+            return image_info(self._image, self._format, self._attempt).virtual_bytes
+        except ValueError:
+            return -1
 
     def _open_image(self, fresh: bool) -> DiskImage:
+        if self._format is DiskFormat.QCOW2:
+            return Qcow2Image(self._image, self.disk.capacity_bytes, self._attempt, fresh=fresh)
         return RawImage(self._image, self.disk.capacity_bytes, fresh=fresh)
 
     def _run(self, source: OpenSource, stop: threading.Event) -> None:
@@ -132,3 +170,5 @@ class DiskCopy:
                 self.received = source.copy(self.disk, self._landing, stop)
         except BaseException as error:
             self.error = error
+        if self._is_abandoned.is_set():
+            self.close()

@@ -22,6 +22,7 @@ _FLAGS = {
     "output_dir": "--output-dir",
     "transport": "--transport",
     "connections": "--connections",
+    "format": "--format",
     "priority": "--priority",
     "verify": "--verify",
     "prove": "--prove",
@@ -60,6 +61,9 @@ class Asked:
         str, typer.Option(metavar="auto|nfc|datastore|vddk", help="How the disks are copied.")
     ] = "auto"
     connections: Annotated[int, typer.Option(help="A disk, where the transport can use several.")] = 4
+    format: Annotated[
+        str, typer.Option(metavar="raw|qcow2", help="The format of the images that are left.")
+    ] = "raw"
     to_libvirt: Annotated[
         bool, typer.Option("--to-libvirt", help="Define the guest as a libvirt domain.")
     ] = False
@@ -110,6 +114,7 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
         "output_dir": asked.output_dir or conversion.output_dir,
         "transport": asked.transport,
         "connections": asked.connections,
+        "format": asked.format,
         "to_libvirt": asked.to_libvirt,
         "start": asked.start,
         "priority": asked.priority,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.image_reader import open_image
 from hyperctl.activities.export.ledger import ALGORITHM, BLOCK_BYTES, read_ledger
 from hyperctl.activities.staging import Staging
 from hyperctl.activities.verify import Extent, differing_extents, verify_disks
@@ -61,6 +62,12 @@ def argument(staging: Staging, *disks: LandedDisk) -> VerifyInput:
     )
 
 
+def differing(landed: LandedDisk) -> list[Extent]:
+    attempt = Attempt(Phase.VERIFY, logging.getLogger("test"))
+    with open_image(Path(landed.path), landed.format, landed.capacity_bytes, attempt) as image:
+        return differing_extents(image, landed, read_ledger(Path(landed.ledger)))
+
+
 def write(path: str, offset: int, data: bytes) -> None:
     with open(path, "r+b") as file:
         file.seek(offset)
@@ -68,7 +75,7 @@ def write(path: str, offset: int, data: bytes) -> None:
 
 
 def test_a_right_image_differs_nowhere(landed: LandedDisk) -> None:
-    assert differing_extents(landed, read_ledger(Path(landed.ledger))) == []
+    assert differing(landed) == []
 
 
 @pytest.mark.parametrize(
@@ -86,13 +93,13 @@ def test_one_changed_byte_is_found(landed: LandedDisk, offset: int, extent: Exte
         file.seek(offset)
         (byte,) = file.read(1)
     write(landed.path, offset, bytes((byte ^ 0x80,)))
-    assert differing_extents(landed, read_ledger(Path(landed.ledger))) == [extent]
+    assert differing(landed) == [extent]
 
 
 def test_neighbours_are_one_extent(landed: LandedDisk) -> None:
     for block in (2, 3, 4, 6):
         write(landed.path, block * BLOCK_BYTES + 1, b"changed")
-    assert differing_extents(landed, read_ledger(Path(landed.ledger))) == [
+    assert differing(landed) == [
         Extent(2 * BLOCK_BYTES, 3 * BLOCK_BYTES),
         Extent(6 * BLOCK_BYTES, 4608),
     ]
@@ -100,7 +107,7 @@ def test_neighbours_are_one_extent(landed: LandedDisk) -> None:
 
 def test_zeroes_that_were_written_are_as_good_as_a_hole(landed: LandedDisk) -> None:
     write(landed.path, BLOCK_BYTES, bytes(BLOCK_BYTES))
-    assert differing_extents(landed, read_ledger(Path(landed.ledger))) == []
+    assert differing(landed) == []
 
 
 def test_a_wide_hole_is_not_read(tmp_path: Path, running: Attempt, staging: Staging) -> None:

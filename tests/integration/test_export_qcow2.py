@@ -1,0 +1,365 @@
+"""Copies that land in qcow2 directly: right, sparse, resumed after anything."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.commit import commit
+from hyperctl.activities.convert.overlay import fresh_overlays
+from hyperctl.activities.export.activity import export_disks
+from hyperctl.activities.export.image_reader import open_image
+from hyperctl.activities.export.landing import Landing, open_landing
+from hyperctl.activities.export.ledger import LedgerHeader, read_ledger
+from hyperctl.activities.export.nbd_image import CLUSTER_BYTES, Qcow2Image
+from hyperctl.activities.plan_source import plan_source
+from hyperctl.activities.settings import HostSettings
+from hyperctl.activities.staging import Staging
+from hyperctl.activities.verify import verify_disks
+from hyperctl.workflows.contract import CommitInput, ExportInput, ExportResult, VerifyInput
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.request import DiskFormat, VerifyMode
+from tests.simulator import VCenterSimulator
+
+from .conftest import MIB
+
+VM = "web-server-01"
+BLOCK = 4 * MIB
+CAPACITY = 15 * BLOCK + MIB
+
+
+@pytest.fixture
+def argument(sim: VCenterSimulator, settings: HostSettings, running: Attempt) -> ExportInput:
+    machine = plan_source(sim.request(VM), settings, running).machine
+    assert machine is not None
+    return ExportInput(
+        job_id="job-test",
+        vcenter=sim.vcenter(),
+        machine=machine,
+        transport="nfc",
+        output_dir=settings.output_dir,
+        format=DiskFormat.QCOW2,
+    )
+
+
+@pytest.fixture
+def staging(argument: ExportInput) -> Staging:
+    return Staging(argument.output_dir, argument.job_id)
+
+
+def same(raw: Path, image: Path) -> bool:
+    compare = ["qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", str(raw), str(image)]
+    return subprocess.run(compare).returncode == 0
+
+
+def is_sound(image: Path) -> bool:
+    return subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", str(image)]).returncode == 0
+
+
+def assert_right(sim: VCenterSimulator, result: ExportResult) -> None:
+    for disk in result.disks:
+        assert disk.format == "qcow2"
+        assert Path(disk.path).name == f"disk{disk.index}.qcow2"
+        assert same(sim.raw_disk(VM, disk.index), Path(disk.path))
+        assert is_sound(Path(disk.path))
+
+
+def verify_input(argument: ExportInput, result: ExportResult) -> VerifyInput:
+    return VerifyInput(
+        job_id=argument.job_id, output_dir=argument.output_dir, disks=result.disks, mode=VerifyMode.FULL
+    )
+
+
+def test_a_copy_is_the_source_byte_for_byte(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput
+) -> None:
+    result = export_disks(argument, settings, running)
+    assert_right(sim, result)
+    for disk in result.disks:
+        image = Path(disk.path)
+        assert image.stat().st_mode & 0o077 == 0
+        assert disk.allocated_bytes < disk.capacity_bytes
+    assert len(verify_disks(verify_input(argument, result), running).proved) == 2
+    raw = export_disks(argument.model_copy(update={"format": DiskFormat.RAW}), settings, running)
+    assert [disk.root_digest for disk in raw.disks] == [disk.root_digest for disk in result.disks]
+    for disk in result.disks:
+        assert not Path(disk.path).exists(), "the image of the other format is gone"
+
+
+def test_a_finished_copy_is_not_made_again(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
+) -> None:
+    first = export_disks(argument, settings, running)
+    leases = len(sim.leases(VM))
+    staging.forget("export_disks")
+    assert export_disks(argument, settings, running).disks == first.disks
+    assert len(sim.leases(VM)) == leases
+
+
+def test_a_byte_that_changed_is_found(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput
+) -> None:
+    result = export_disks(argument, settings, running)
+    subprocess.run(
+        ["qemu-io", "-f", "qcow2", "-c", "write -P 9 6M 512", result.disks[1].path],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    with pytest.raises(HyperctlError, match="disk2") as caught:
+        verify_disks(verify_input(argument, result), running)
+    assert caught.value.code is ErrorCode.VERIFICATION_FAILED
+    assert "disk1" not in str(caught.value)
+    assert_right(sim, export_disks(argument, settings, running))
+
+
+def test_an_overlay_over_it_is_committed_into_it(
+    settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
+) -> None:
+    result = export_disks(argument, settings, running)
+    converted = fresh_overlays(result.disks, staging, running)
+    assert {disk.base_format for disk in converted} == {"qcow2"}
+    for disk in converted:
+        write = ["qemu-io", "-f", "qcow2", "-c", "write -P 5 1M 1M", disk.overlay]
+        subprocess.run(write, check=True, stdout=subprocess.DEVNULL)
+    committed = commit(
+        CommitInput(
+            job_id=argument.job_id,
+            output_dir=argument.output_dir,
+            vm_name=VM,
+            date="2026-01-17",
+            disks=converted,
+        ),
+        running,
+    )
+    for out in committed.disks:
+        assert out.format == "qcow2"
+        assert Path(out.path).name == f"disk{out.index}.qcow2"
+        read = ["qemu-io", "-f", "qcow2", "-c", "read -P 5 1M 1M", out.path]
+        assert subprocess.run(read, stdout=subprocess.DEVNULL).returncode == 0
+        assert is_sound(Path(out.path))
+
+
+WORKER = """
+import logging, sys
+from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.activity import export_disks
+from hyperctl.activities.settings import HostSettings
+from hyperctl.workflows.contract import ExportInput
+from hyperctl.workflows.status import Phase
+argument = ExportInput.model_validate_json(sys.stdin.read())
+export_disks(argument, HostSettings(), Attempt(Phase.EXPORT, logging.getLogger()))
+"""
+
+
+def test_a_worker_that_was_killed_is_gone_on_from(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
+) -> None:
+    sim.fault("slow", vm=VM, disk=0, bytes_per_second=MIB)
+    worker = subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE)
+    assert worker.stdin is not None
+    worker.stdin.write(argument.model_dump_json().encode())
+    worker.stdin.close()
+    deadline = time.monotonic() + 30
+    while not (staging.ledger(2).exists() and read_ledger(staging.ledger(2)).finish):
+        assert worker.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    worker.kill()
+    worker.wait()
+    inode = staging.image(2, DiskFormat.QCOW2).stat().st_ino
+    sim.call("DELETE", "/faults")
+    assert_right(sim, export_disks(argument, settings, running))
+    assert staging.image(2, DiskFormat.QCOW2).stat().st_ino == inode, "what was whole is kept"
+    sim.fault("expire_sessions")  # the dead worker's own, which would idle out
+
+
+# --- the image itself -----------------------------------------------------------------------------------
+
+
+def content_of(seed: int) -> bytes:
+    """Noise, holes of every size, single bytes."""
+    source = random.Random(seed)
+    content = bytearray(CAPACITY)
+    for _ in range(12):
+        start = source.randrange(CAPACITY)
+        piece = source.randbytes(source.choice((1, 700, 5000, 70_000, 3 * MIB)))
+        content[start : start + len(piece)] = piece[: CAPACITY - start]
+    return bytes(content)
+
+
+HEADER = LedgerHeader.of(CAPACITY, "test")
+
+
+def opened(path: Path, ledger: Path, running: Attempt) -> Landing:
+    return open_landing(lambda fresh: Qcow2Image(path, CAPACITY, running, fresh=fresh), ledger, HEADER)
+
+
+def block_of(content: bytes, block: int) -> bytes:
+    return content[block * BLOCK :][: HEADER.length(block)]
+
+
+def assert_ledger_is_true(path: Path, ledger: Path, content: bytes, running: Attempt) -> int:
+    """Every block that the ledger records is in the image; returns how many these are."""
+    blocks = read_ledger(ledger).blocks
+    with open_image(path, "qcow2", CAPACITY, running) as image:
+        for block in range(HEADER.blocks):
+            if blocks.known(block):
+                assert image.read(block * BLOCK, HEADER.length(block)) == block_of(content, block)
+    return blocks.known_count
+
+
+def test_an_image_to_go_on_with_takes_nothing_for_granted(tmp_path: Path, running: Attempt) -> None:
+    path = tmp_path / "disk.qcow2"
+    first, second = content_of(1), content_of(2)
+    image = Qcow2Image(path, CAPACITY, running, fresh=True)
+    image.write(0, first)
+    image.sync()
+    assert image.read(0, CAPACITY) == first
+    image.close()
+    image = Qcow2Image(path, CAPACITY, running, fresh=False)
+    image.write(0, second[: 5 * BLOCK])
+    image.zero(5 * BLOCK, CAPACITY - 5 * BLOCK)
+    image.sync()
+    assert image.read(0, CAPACITY) == second[: 5 * BLOCK] + bytes(CAPACITY - 5 * BLOCK)
+    image.close()
+    assert is_sound(path)
+
+
+def test_a_wide_hole_is_zeroed_at_once_and_takes_nothing(tmp_path: Path, running: Attempt) -> None:
+    path = tmp_path / "disk.qcow2"
+    capacity = 1 << 40
+    Qcow2Image(path, capacity, running, fresh=True).close()
+    image = Qcow2Image(path, capacity, running, fresh=False)
+    image.write(capacity - CLUSTER_BYTES, b"end!" * (CLUSTER_BYTES // 4))
+    image.zero(0, capacity)
+    image.sync()
+    assert image.read(capacity - CLUSTER_BYTES, CLUSTER_BYTES) == bytes(CLUSTER_BYTES)
+    assert image.allocated_bytes < 2 * MIB
+    image.close()
+
+
+def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path, running: Attempt) -> None:
+    path = tmp_path / "disk.qcow2"
+    with pytest.raises(FileNotFoundError):
+        Qcow2Image(path, CAPACITY, running, fresh=False)
+    path.write_bytes(b"no image at all" * 1000)
+    with pytest.raises(ValueError, match="cannot be opened"):
+        Qcow2Image(path, CAPACITY, running, fresh=False)
+    Qcow2Image(path, CAPACITY, running, fresh=True).close()
+    with pytest.raises(ValueError, match="of its own"):
+        Qcow2Image(path, CAPACITY + MIB, running, fresh=False)
+    base = tmp_path / "base.raw"
+    base.write_bytes(bytes(CAPACITY))
+    path.unlink()
+    subprocess.run(["qemu-img", "create", "-qf", "qcow2", "-F", "raw", "-b", base, path], check=True)
+    with pytest.raises(ValueError, match="of its own"):
+        Qcow2Image(path, CAPACITY, running, fresh=False)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_qemu_that_is_killed_leaves_a_true_ledger(seed: int, tmp_path: Path, running: Attempt) -> None:
+    path, ledger = tmp_path / "disk.qcow2", tmp_path / "ledger"
+    source = random.Random(seed)
+    content = random.Random(100 + seed).randbytes(CAPACITY)
+    images: list[Qcow2Image] = []
+
+    def open_it(fresh: bool) -> Qcow2Image:
+        images.append(Qcow2Image(path, CAPACITY, running, fresh=fresh))
+        return images[-1]
+
+    order = list(range(HEADER.blocks))
+    source.shuffle(order)
+    landing = open_landing(open_it, ledger, HEADER)
+    threading.Timer(source.uniform(0.0, 0.25), os.kill, (images[0].server.pid, signal.SIGKILL)).start()
+
+    def land_for_ever() -> None:
+        for _ in range(1000):
+            for block in order:
+                landing.land(block, block_of(content, block))
+                if source.random() < 0.3:
+                    landing.sync()
+            time.sleep(0.01)
+            landing.sync()
+
+    with pytest.raises(OSError, match="qemu-nbd has ended"), landing:
+        land_for_ever()
+    known = assert_ledger_is_true(path, ledger, content, running)
+    with opened(path, ledger, running) as landing:
+        assert landing.blocks.known_count == known, "nothing of it is landed again"
+        for block in landing.blocks.missing():
+            landing.land(block, block_of(content, block))
+        landing.sync()
+        landing.finish("")
+    assert is_sound(path)
+    assert assert_ledger_is_true(path, ledger, content, running) == HEADER.blocks
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "hyperctl-test", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a file system needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_has_its_errno_and_is_gone_on_with(small_disk: Path, running: Attempt) -> None:
+    path, ledger = small_disk / "disk.qcow2", small_disk / "ledger"
+    content = random.Random(8).randbytes(CAPACITY)
+
+    def land_all(landing: Landing) -> None:
+        for block in landing.blocks.missing():
+            landing.land(block, block_of(content, block))
+            landing.sync()
+
+    with pytest.raises(OSError, match="No space") as caught, opened(path, ledger, running) as landing:
+        land_all(landing)
+    assert caught.value.errno == 28
+    known = assert_ledger_is_true(path, ledger, content, running)
+    assert 3 <= known < HEADER.blocks
+    subprocess.run(["mount", "-o", "remount,size=96m", str(small_disk)], check=True)
+    with opened(path, ledger, running) as landing:
+        land_all(landing)
+    assert assert_ledger_is_true(path, ledger, content, running) == HEADER.blocks
+    assert is_sound(path)
+
+
+def test_a_full_disk_that_is_waited_for_loses_nothing(small_disk: Path, running: Attempt) -> None:
+    """The same connection goes on once there is room."""
+    path, ledger = small_disk / "disk.qcow2", small_disk / "ledger"
+    content = random.Random(9).randbytes(CAPACITY)
+    told: list[int] = []
+
+    def hold(error: OSError) -> None:
+        told.append(error.errno or 0)
+        subprocess.run(["mount", "-o", "remount,size=96m", str(small_disk)], check=True)
+
+    with open_landing(
+        lambda fresh: Qcow2Image(path, CAPACITY, running, fresh=fresh), ledger, HEADER, hold=hold
+    ) as landing:
+        for block in range(HEADER.blocks):
+            landing.land(block, block_of(content, block))
+        landing.sync()
+        landing.finish("")
+    assert told[:1] == [28]
+    assert assert_ledger_is_true(path, ledger, content, running) == HEADER.blocks
+    assert is_sound(path)
+
+
+def test_a_full_disk_of_the_job_has_its_code(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput, small_disk: Path
+) -> None:
+    with pytest.raises(HyperctlError) as caught:
+        export_disks(argument.model_copy(update={"output_dir": str(small_disk)}), settings, running)
+    assert caught.value.code is ErrorCode.NO_SPACE
