@@ -14,6 +14,7 @@ from hyperctl.activities.export.nfc import nfc_transport
 from hyperctl.activities.export.space import check_space, storage_errors
 from hyperctl.activities.export.throttle import Stopped, Throttle
 from hyperctl.activities.export.transport import OpenSource, Terms, Transport
+from hyperctl.activities.export.vddk import vddk_transport
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import CONVERT_GUEST, EXPORT_DISKS, PROVE_BOOT, VERIFY_DISKS, ExportInput
@@ -31,6 +32,7 @@ FOLLOWING_STEPS = (EXPORT_DISKS.name, VERIFY_DISKS.name, CONVERT_GUEST.name, PRO
 TRANSPORTS: dict[str, Transport] = {
     TransportChoice.NFC: nfc_transport,
     TransportChoice.DATASTORE: datastore_transport,
+    TransportChoice.VDDK: vddk_transport,
 }
 
 
@@ -50,7 +52,7 @@ def export_machine(argument: ExportInput, settings: HostSettings, running: Attem
     terms = Terms(running, Throttle())
     with only_copier(staging, running), transport(argument, settings, terms) as source:
         copies = [
-            DiskCopy(index, disk, staging, source.identity(disk))
+            DiskCopy(index, disk, staging, source.identity(disk), argument.format, running)
             for index, disk in enumerate(source.machine.disks, start=1)
         ]
         missing = [copy for copy in copies if copy.finish is None]
@@ -58,6 +60,8 @@ def export_machine(argument: ExportInput, settings: HostSettings, running: Attem
             if copy.finish is not None:
                 running.log.info("disk%d is whole already and is kept", copy.index)
         if missing:
+            for copy in missing:
+                copy.forget_other_formats()
             check_space(
                 staging.folder, sum(max(0, copy.expected_bytes - copy.present_bytes) for copy in missing)
             )
@@ -123,6 +127,7 @@ def copy_disks(source: OpenSource, copies: Sequence[DiskCopy], running: Attempt)
                 copy.close()
             else:
                 running.log.warning("disk%d: the copy has not stopped yet", copy.index)
+                copy.abandon()
 
 
 def _raise_reason(source: OpenSource, error: BaseException) -> None:

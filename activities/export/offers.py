@@ -6,10 +6,11 @@ from typing import TypeAlias
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.choice import Choice, Offer, choose
 from hyperctl.activities.export.datastore import probe_datastore
+from hyperctl.activities.export.vddk import probe_vddk
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.activities.vsphere.session import Session
-from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.errors import HyperctlError
 from hyperctl.workflows.request import MigrationRequest, TransportChoice
 
 Probe: TypeAlias = Callable[[Session, SourceMachine, MigrationRequest, HostSettings, Attempt], None]
@@ -43,9 +44,7 @@ def _probe_vddk(
     settings: HostSettings,
     running: Attempt,
 ) -> None:
-    raise HyperctlError(
-        ErrorCode.HOST_INCAPABLE, f"VMware's library (VDDK) is not configured on {settings.host}"
-    )
+    probe_vddk(settings, running)
 
 
 PROBES: dict[TransportChoice, Probe] = {
