@@ -23,6 +23,7 @@ from hyperctl.activities.process import Service
 FOLDER_PREFIX = "hyperctl-nbd-"
 START_SECONDS = 60.0
 POLL_SECONDS = 0.01
+WORDS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,13 @@ class NbdServer:
 
     @property
     def last_words(self) -> str:
-        """The last line it printed, as of why it refuses a client."""
-        return self._service.complaint if self._service is not None else ""
+        """The last line it printed, as of why it refuses a client; waits a moment for one."""
+        deadline = time.monotonic() + WORDS_SECONDS
+        while (service := self._service) is not None and time.monotonic() < deadline:
+            if service.has_spoken or service.has_ended:
+                return service.complaint
+            time.sleep(POLL_SECONDS)
+        return "it does not say why"
 
     @property
     def pid(self) -> int:
