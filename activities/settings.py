@@ -31,6 +31,12 @@ class HostSettings(BaseSettings):
     """Where VMware's Virtual Disk Development Kit was unpacked; it holds `lib64`."""
     vddk_transports: str = Field(default="", pattern=r"^([a-z]+(:[a-z]+)*)?$")
     """What its library may use, in that order, `san:hotadd:nbdssl`; empty is its own choice."""
+    disks_at_once: int = Field(default=3, ge=1)
+    """Of one machine; the largest begin."""
+    space_reserve_bytes: int = Field(default=256 << 20, ge=0)
+    """Left free where images land, for ledgers, logs and the file system's own needs: a copy holds there."""
+    space_patience_seconds: float = Field(default=600.0, ge=0)
+    """How long a copy holds on a full file system before its job pauses and lets go of the source."""
 
     @property
     def log_dir(self) -> Path:

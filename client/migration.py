@@ -35,6 +35,7 @@ from hyperctl.client.observe import (
     status_without_worker,
 )
 from hyperctl.client.visibility import WORKFLOW_TYPE
+from hyperctl.workflows.bandwidth import LOWEST_BYTES_PER_SECOND
 from hyperctl.workflows.contract import ImportResult
 from hyperctl.workflows.control import CancelRequest, ImportRequest
 from hyperctl.workflows.errors import ErrorCode, Failure
@@ -149,6 +150,12 @@ class Migration:
 
     async def set_priority(self, priority: Priority | str) -> None:
         await self._signal("set_priority", str(Priority(priority)))
+
+    async def set_bandwidth(self, bytes_per_second: int | None) -> None:
+        """Cap what the whole copy takes from the network, also while it runs; None lifts the cap."""
+        if bytes_per_second is not None and bytes_per_second < LOWEST_BYTES_PER_SECOND:
+            raise ValueError(f"a bandwidth is at least {LOWEST_BYTES_PER_SECOND} bytes a second")
+        await self._signal("set_bandwidth", bytes_per_second)
 
     async def pause(self) -> None:
         """A copy or verification stops; any other step ends first, and the next one waits."""

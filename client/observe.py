@@ -94,6 +94,7 @@ def status_without_worker(
         update={
             "host": result.host,
             "landed": result.landed,
+            "verified": result.verified,
             "guest": result.guest,
             "steps": result.steps,
             "proof": result.proof,
@@ -110,7 +111,13 @@ def end_by_force(execution: WorkflowExecution, status: MigrationStatus) -> Migra
         return status
     state = job_status(execution)
     return status.model_copy(
-        update={"status": state, "completed_at": execution.close_time, "progress": None, "retry": None}
+        update={
+            "status": state,
+            "completed_at": execution.close_time,
+            "progress": None,
+            "retry": None,
+            "space_wait": None,
+        }
     )
 
 

@@ -1,5 +1,6 @@
 """Turns what an activity raises into what a workflow can decide on."""
 
+import errno
 import traceback
 from typing import Any
 
@@ -27,6 +28,9 @@ class _FailureTranslation(ActivityInboundInterceptor):
                 str(error), *error.failures, type=error.code, non_retryable=True
             ) from error
         except Exception as error:
+            full = _full(error)
+            if full is not None:
+                raise ApplicationError(full.message, full, type=full.code, non_retryable=True) from error
             failure = Failure(
                 code=ErrorCode.INTERNAL_ERROR,
                 message=f"{type(error).__name__}: {error}",
@@ -36,3 +40,15 @@ class _FailureTranslation(ActivityInboundInterceptor):
             raise ApplicationError(
                 failure.message, failure, type=ErrorCode.INTERNAL_ERROR, non_retryable=True
             ) from error
+
+
+def _full(error: Exception) -> Failure | None:
+    """A file system without room is no defect, wherever a step runs into it."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    where = f" for {error.filename}" if error.filename else ""
+    return Failure(
+        code=ErrorCode.NO_SPACE,
+        message=f"no space left on this host{where}: {error.strerror}",
+        hint="Make room in the output folder and in the worker's own (df -h, df -i).",
+    )

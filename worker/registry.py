@@ -7,13 +7,14 @@ from hyperctl.activities.cleanup import CleanUpActivities
 from hyperctl.activities.commit import CommitActivities
 from hyperctl.activities.convert.activity import ConvertActivities
 from hyperctl.activities.export.activity import ExportActivities
+from hyperctl.activities.export.bandwidth import BandwidthActivities
 from hyperctl.activities.logs import LogActivities
 from hyperctl.activities.plan_source import PlanSourceActivities
 from hyperctl.activities.plan_target import PlanTargetActivities
 from hyperctl.activities.prove.activity import ProveActivities
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.target.activity import TargetActivities
-from hyperctl.activities.verify import VerifyActivities
+from hyperctl.activities.verify.activity import VerifyActivities
 from hyperctl.workflows.import_domain import ImportWorkflow
 from hyperctl.workflows.logs import LogsWorkflow
 from hyperctl.workflows.migration import MigrationWorkflow
@@ -34,6 +35,7 @@ def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
     plan_target = PlanTargetActivities(settings)
     target = TargetActivities(settings)
     logs = LogActivities(settings)
+    bandwidth = BandwidthActivities()
     return {
         Role.EXPORT: [plan_source.plan_source, export.export_disks, export.discard_copy],
         Role.VERIFY: [verify.verify_disks],
@@ -46,5 +48,5 @@ def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
             clean_up.record_failure,
         ],
         Role.IMPORT: [plan_target.plan_target, target.import_domain, target.remove_domain],
-        Role.CONTROL: [logs.read_log],
+        Role.CONTROL: [logs.read_log, bandwidth.set_bandwidth],
     }

@@ -31,6 +31,7 @@ class ProgressBoard:
             priority=request.priority,
             to_libvirt=request.to_libvirt,
             requested_by=request.requested_by,
+            bandwidth_bytes_per_second=request.bandwidth_bytes_per_second,
             tags=request.tags,
             created_at=workflow.info().start_time,
             updated_at=now,
@@ -69,12 +70,19 @@ class ProgressBoard:
         status = self.status
         status.updated_at = workflow.now()
         status.priority = steps.priority
-        status.paused = steps.paused and not self._underlying.is_final
+        status.space_wait = None if self._underlying.is_final else steps.space
+        status.paused = (steps.paused or status.space_wait is not None) and not self._underlying.is_final
+        status.paused_reason = self._paused_reason()
         status.status = JobStatus.PAUSED if status.paused else self._underlying
         status.retry = steps.waiting
         status.retry_count = steps.retries
         self._upsert()
         workflow.set_current_details(self._details())
+
+    def _paused_reason(self) -> str:
+        if not self.status.paused:
+            return ""
+        return self.status.space_wait.failure.message if self.status.space_wait else "on request"
 
     def _upsert(self) -> None:
         status = self.status
@@ -121,6 +129,20 @@ class ProgressBoard:
                 f"{status.retry.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC: {status.retry.failure.message} "
                 "(signal `retry_now` to try at once)",
             ]
+        if status.space_wait:
+            wait = status.space_wait
+            lines += [
+                "",
+                f"Paused since {wait.since:%Y-%m-%d %H:%M:%S} UTC: {wait.failure.message}. "
+                f"{wait.failure.hint} Looks again at {wait.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC "
+                "(signal `resume` to do so now).",
+            ]
+        elif status.paused:
+            lines += ["", "Paused on request (signal `resume` to go on)."]
+        if status.bandwidth_bytes_per_second:
+            lines += ["", f"Bandwidth: at most {status.bandwidth_bytes_per_second / 2**20:.1f} MiB/s"]
+        for disk in status.verified:
+            lines += ["", f"Verified: {disk.statement}"]
         if status.proof:
             verdict = "passed" if status.proof.passed else "not passed"
             lines += ["", f"Boot proof {verdict} in {status.proof.boot_seconds:.0f} s"]

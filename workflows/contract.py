@@ -13,7 +13,7 @@ from temporalio import workflow
 from temporalio.common import Priority as TemporalPriority
 from temporalio.common import RetryPolicy as TemporalRetryPolicy
 
-from hyperctl.workflows.disk import ConvertedDisk, LandedDisk, OutputDisk
+from hyperctl.workflows.disk import ConvertedDisk, LandedDisk, OutputDisk, VerifiedDisk
 from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.guest import BootProof, GuestSystem, StepOutcome
 from hyperctl.workflows.machine import Machine
@@ -59,6 +59,17 @@ class ExportInput(_Frozen):
     format: DiskFormat = DiskFormat.RAW
     connections: int = 4
     bandwidth_bytes_per_second: int | None = None
+    bandwidth_revision: int = 0
+    """How often the workflow's run had changed the cap by then."""
+
+
+class SetBandwidthInput(_Frozen):
+    job_id: str
+    output_dir: str
+    bytes_per_second: int | None
+    """None lifts the cap."""
+    revision: int
+    """Counts the changes of a run; an older one does not undo a newer."""
 
 
 class ExportResult(_Frozen):
@@ -74,8 +85,8 @@ class VerifyInput(_Frozen):
 
 
 class VerifyResult(_Frozen):
-    proved: tuple[str, ...]
-    """One sentence a disk: what was proved and by what."""
+    disks: tuple[VerifiedDisk, ...] = ()
+    """What was proved of each, and by what."""
     duration_seconds: float
 
 
@@ -195,6 +206,8 @@ class Activity(Generic[InputT, ResultT]):
     heartbeat_timeout: timedelta | None = timedelta(seconds=30)
     """None for one so short that its end is its only sign of life."""
     start_to_close_timeout: timedelta = _UNLIMITED
+    schedule_to_close_timeout: timedelta | None = None
+    """For one that is given up where the host's worker does not take it."""
 
     def start(
         self, argument: InputT, *, host: str | None, summary: str, priority: Priority
@@ -209,6 +222,7 @@ class Activity(Generic[InputT, ResultT]):
             result_type=self.result_type,
             task_queue=task_queue(self.role, host),
             start_to_close_timeout=self.start_to_close_timeout,
+            schedule_to_close_timeout=self.schedule_to_close_timeout,
             heartbeat_timeout=self.heartbeat_timeout,
             retry_policy=_INFRASTRUCTURE_RETRY,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -231,6 +245,15 @@ DISCARD_COPY = Activity("discard_copy", Role.EXPORT, DiscardInput, Nothing)
 REMOVE_DOMAIN = Activity("remove_domain", Role.IMPORT, DiscardInput, Nothing)
 RECORD_FAILURE = Activity("record_failure", Role.CONVERT, RecordFailureInput, RecordFailureResult)
 READ_LOG = Activity("read_log", Role.CONTROL, ReadLogInput, ReadLogResult)
+SET_BANDWIDTH = Activity(
+    "set_bandwidth",
+    Role.CONTROL,
+    SetBandwidthInput,
+    Nothing,
+    heartbeat_timeout=None,
+    start_to_close_timeout=timedelta(seconds=20),
+    schedule_to_close_timeout=timedelta(seconds=60),
+)
 
 ALL_ACTIVITIES = (
     PLAN_SOURCE,
@@ -247,4 +270,5 @@ ALL_ACTIVITIES = (
     REMOVE_DOMAIN,
     RECORD_FAILURE,
     READ_LOG,
+    SET_BANDWIDTH,
 )

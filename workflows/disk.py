@@ -26,6 +26,36 @@ class LandedDisk(BaseModel):
     """What the source says of the stream, `sha1:...`, when it says anything; it was compared."""
 
 
+class VerifiedDisk(BaseModel):
+    """What reading a landed disk again has proved."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    source_name: str
+    mode: str
+    """`full` or `sample`."""
+    blocks: int
+    """Of the disk, as its ledger divides it."""
+    zero_blocks: int
+    """Of these, recorded as zeroes; all of them were looked at, by the file system's map of holes."""
+    blocks_read: int
+    """Of the others, read again and compared; all of them in a full verification."""
+    structure: str
+    """What was looked at of the file as a whole, in words."""
+    digest_algorithm: str
+    root_digest: str
+    source_checksum: str = ""
+    """As `LandedDisk.source_checksum`."""
+    statement: str
+    """All of this as one sentence for a person."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every byte was compared."""
+        return self.blocks_read + self.zero_blocks == self.blocks
+
+
 class ConvertedDisk(BaseModel):
     """A verified base and the overlay that holds every change of the conversion."""
 

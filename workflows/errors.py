@@ -52,6 +52,11 @@ class ErrorCode(StrEnum):
         """Whether the same step may succeed later without anybody changing anything."""
         return self in _TRANSIENT
 
+    @property
+    def needs_space(self) -> bool:
+        """Whether the same step may succeed once somebody has made room."""
+        return self is ErrorCode.NO_SPACE
+
 
 _TRANSIENT = frozenset(
     {

@@ -9,6 +9,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from hyperctl.workflows import contract
+from hyperctl.workflows.bandwidth import Bandwidth
 from hyperctl.workflows.board import ProgressBoard
 from hyperctl.workflows.control import CancelRequest
 from hyperctl.workflows.disk import LandedDisk, OutputDisk
@@ -42,6 +43,7 @@ class MigrationWorkflow:
         self._job_id = workflow.info().workflow_id
         self._board = ProgressBoard(request, self._job_id)
         self._steps = StepRunner(request.retry_policy, request.priority, self._publish)
+        self._bandwidth = Bandwidth(request.bandwidth_bytes_per_second)
         self._undos = UndoStack()
         self._cancel = CancelRequest()
         self._body: asyncio.Task[MigrationResult] | None = None
@@ -77,7 +79,7 @@ class MigrationWorkflow:
     async def _migrate(self) -> MigrationResult:
         if not JOB_ID.fullmatch(self._job_id):
             raise StepFailed((_unusable_job_id(self._job_id),))
-        plan = await self._steps.retrying(self._make_plan)
+        plan = await self._steps.retrying(self._make_plan, waits_for_space=False)
         self._plan = plan
         self._admit(plan)
         landed = await self._steps.retrying(lambda: self._copy(plan))
@@ -129,28 +131,13 @@ class MigrationWorkflow:
     async def _copy(self, plan: MigrationPlan) -> tuple[LandedDisk, ...]:
         """Export and verify belong together: what does not verify is fetched again."""
         self._enter(Phase.EXPORT, JobStatus.EXPORTING)
-        exported = await self._steps.activity(
-            contract.EXPORT_DISKS,
-            contract.ExportInput(
-                job_id=self._job_id,
-                vcenter=self._request.vcenter,
-                machine=plan.machine,
-                transport=plan.transport,
-                output_dir=plan.output_dir,
-                format=self._request.format,
-                connections=self._request.connections,
-                bandwidth_bytes_per_second=self._request.bandwidth_bytes_per_second,
-            ),
-            host=plan.host,
-            summary=f"copy {len(plan.machine.disks)} disk(s) by {plan.transport}",
-            interruptible=True,
-        )
+        exported = await self._export(plan)
         self._board.status.landed = exported.disks
         self._enter(Phase.VERIFY, JobStatus.VERIFYING)
         if self._request.verify is VerifyMode.NONE:
             self._board.skip(Phase.VERIFY)
             return exported.disks
-        await self._steps.activity(
+        verified = await self._steps.activity(
             contract.VERIFY_DISKS,
             contract.VerifyInput(
                 job_id=self._job_id,
@@ -162,7 +149,57 @@ class MigrationWorkflow:
             summary="read the landed images again and compare them with the ledger",
             interruptible=True,
         )
+        self._board.status.verified = verified.disks
         return exported.disks
+
+    async def _export(self, plan: MigrationPlan) -> contract.ExportResult:
+        """The copy; whoever changes its bandwidth meanwhile is heard on its host."""
+        has_ended = False
+        following = asyncio.create_task(
+            self._bandwidth.follow(
+                lambda cap, revision: self._tell_bandwidth(plan, cap, revision), lambda: has_ended
+            )
+        )
+
+        async def end() -> None:
+            nonlocal has_ended
+            has_ended = True
+            await workflow.wait_condition(following.done)
+
+        try:
+            exported = await self._steps.activity(
+                contract.EXPORT_DISKS,
+                # Made anew for every attempt: the bandwidth may have changed.
+                lambda: contract.ExportInput(
+                    job_id=self._job_id,
+                    vcenter=self._request.vcenter,
+                    machine=plan.machine,
+                    transport=plan.transport,
+                    output_dir=plan.output_dir,
+                    format=self._request.format,
+                    connections=self._request.connections,
+                    bandwidth_bytes_per_second=self._bandwidth.bytes_per_second,
+                    bandwidth_revision=self._bandwidth.revision,
+                ),
+                host=plan.host,
+                summary=f"copy {len(plan.machine.disks)} disk(s) by {plan.transport}",
+                interruptible=True,
+            )
+        except (StepFailed, asyncio.CancelledError):
+            await end()
+            raise
+        await end()
+        return exported
+
+    async def _tell_bandwidth(self, plan: MigrationPlan, cap: int | None, revision: int) -> None:
+        await contract.SET_BANDWIDTH.start(
+            contract.SetBandwidthInput(
+                job_id=self._job_id, output_dir=plan.output_dir, bytes_per_second=cap, revision=revision
+            ),
+            host=plan.host,
+            summary="tell the copy its bandwidth",
+            priority=Priority.HIGH,
+        )
 
     async def _convert(self, plan: MigrationPlan, landed: tuple[LandedDisk, ...]) -> contract.ConvertResult:
         self._enter(Phase.CONVERT, JobStatus.CONVERTING)
@@ -276,6 +313,7 @@ class MigrationWorkflow:
             output_dir=committed.folder,
             disks=committed.disks,
             landed=landed,
+            verified=self._board.status.verified,
             guest=converted.guest,
             steps=converted.steps,
             modifications=Modifications.from_steps(converted.steps),
@@ -381,11 +419,19 @@ class MigrationWorkflow:
         self._steps.priority = Priority(priority)
         self._publish()
 
+    @workflow.signal(name="set_bandwidth", description="Bytes per second of the whole copy; null: no cap.")
+    def set_bandwidth(self, bytes_per_second: int | None = None) -> None:
+        if not self._bandwidth.change(bytes_per_second):
+            workflow.logger.warning("ignored: set_bandwidth to %r", bytes_per_second)
+            return
+        self._board.status.bandwidth_bytes_per_second = bytes_per_second
+        self._publish()
+
     @workflow.signal(name="pause", description="Hold before the next step; a copy stops at once.")
     def pause(self) -> None:
         self._steps.pause(True)
 
-    @workflow.signal(name="resume", description="Go on after a pause.")
+    @workflow.signal(name="resume", description="Go on after a pause; look again whether there is room.")
     def resume(self) -> None:
         self._steps.pause(False)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from hyperctl.workflows.bandwidth import LOWEST_BYTES_PER_SECOND
 from hyperctl.workflows.identity import derive_job_id
 from hyperctl.workflows.retry import RetryPolicy
 
@@ -144,7 +145,7 @@ class MigrationRequest(BaseModel):
     transport: TransportChoice = TransportChoice.AUTO
     connections: Annotated[int, Field(ge=1, le=16)] = 4
     """A disk, where the transport can use several."""
-    bandwidth_bytes_per_second: Annotated[int, Field(ge=1024)] | None = None
+    bandwidth_bytes_per_second: Annotated[int, Field(ge=LOWEST_BYTES_PER_SECOND)] | None = None
     """A cap on what the whole copy takes from the network; the signal `set_bandwidth` changes it."""
     running: RunningSource = RunningSource()
     to_libvirt: bool = False

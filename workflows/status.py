@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hyperctl.workflows.disk import LandedDisk, OutputDisk
+from hyperctl.workflows.disk import LandedDisk, OutputDisk, VerifiedDisk
 from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.guest import BootProof, GuestSystem, Outcome, Step, StepOutcome
 from hyperctl.workflows.plan import MigrationPlan
@@ -72,7 +72,9 @@ class DiskProgress(BaseModel):
     name: str
     done_bytes: int
     total_bytes: int
-    """What will be done in all. While a stream is read whose end is not known: the best estimate."""
+    """What will be done in all; an estimate where `total_is_estimate`."""
+    total_is_estimate: bool = False
+    """A stream is read whose end is not known."""
     rate_bytes_per_second: float = 0.0
     """Over the last ten seconds."""
     eta_seconds: float | None = None
@@ -87,6 +89,8 @@ class Progress(BaseModel):
     phase: Phase
     message: str = ""
     disks: tuple[DiskProgress, ...] = ()
+    overall: DiskProgress | None = None
+    """All disks together, with a rate of its own; its index is 0."""
     steps: tuple[StepOutcome, ...] = ()
     current_step: str = ""
     log_file: str = ""
@@ -99,6 +103,16 @@ class RetryWait(BaseModel):
     max_retries: int
     next_attempt_at: datetime
     failure: Failure
+
+
+class SpaceWait(BaseModel):
+    """The job is paused because its target host has no room; `resume` or `retry_now` end it early."""
+
+    failure: Failure
+    since: datetime
+    tries: int
+    """How often it has been tried again in vain."""
+    next_attempt_at: datetime
 
 
 class Modifications(BaseModel):
@@ -132,6 +146,11 @@ class MigrationStatus(BaseModel):
     phase: Phase = Phase.PLAN
     priority: Priority = Priority.NORMAL
     paused: bool = False
+    paused_reason: str = ""
+    """Why, in words, while it is paused."""
+    space_wait: SpaceWait | None = None
+    bandwidth_bytes_per_second: int | None = None
+    """The cap of the copy, as it is now."""
     host: str = ""
     to_libvirt: bool = False
     requested_by: str = ""
@@ -142,6 +161,7 @@ class MigrationStatus(BaseModel):
     phases: list[PhaseRecord] = Field(default_factory=list)
     plan: MigrationPlan | None = None
     landed: tuple[LandedDisk, ...] = ()
+    verified: tuple[VerifiedDisk, ...] = ()
     guest: GuestSystem | None = None
     steps: tuple[StepOutcome, ...] = ()
     proof: BootProof | None = None
@@ -174,6 +194,8 @@ class MigrationResult(BaseModel):
     output_dir: str
     disks: tuple[OutputDisk, ...]
     landed: tuple[LandedDisk, ...]
+    verified: tuple[VerifiedDisk, ...] = ()
+    """Empty where verification was left out."""
     guest: GuestSystem
     steps: tuple[StepOutcome, ...]
     modifications: Modifications

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -13,7 +13,13 @@ from hyperctl.workflows.contract import Activity
 from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.request import Priority
 from hyperctl.workflows.retry import RetryPolicy, next_delay
-from hyperctl.workflows.status import RetryWait
+from hyperctl.workflows.status import RetryWait, SpaceWait
+
+SPACE_PAUSE = timedelta(minutes=5)
+SPACE_PAUSE_LATER = timedelta(minutes=30)
+SPACE_PAUSES_SHORT = 12
+"""Where there is no room for an hour, it is looked for less often: a job may wait so for weeks."""
+PATCH_SPACE = "no-space-pauses"
 
 T = TypeVar("T")
 InputT = TypeVar("InputT", bound=BaseModel)
@@ -43,6 +49,7 @@ class StepRunner:
         self.priority = priority
         self.paused = False
         self.waiting: RetryWait | None = None
+        self.space: SpaceWait | None = None
         self.retries = 0
         """Business retries of the whole workflow so far."""
         self._policy = policy
@@ -50,17 +57,20 @@ class StepRunner:
         self._retry_now = False
 
     def pause(self, paused: bool) -> None:
+        """Hold before the next step, or go on; going on also ends a wait for room."""
         self.paused = paused
+        if not paused:
+            self._retry_now = self._retry_now or self.space is not None
         self._on_change()
 
     def retry_now(self) -> None:
         """End the wait before the next try; without one under way it does nothing."""
-        self._retry_now = self.waiting is not None
+        self._retry_now = self.waiting is not None or self.space is not None
 
     async def activity(
         self,
         stub: Activity[InputT, ResultT],
-        argument: InputT,
+        argument: InputT | Callable[[], InputT],
         *,
         host: str | None,
         summary: str,
@@ -70,11 +80,13 @@ class StepRunner:
 
         Holds before it while the migration is paused; one that is `interruptible` is also stopped by a
         pause and started again on resume, which its record on disk makes cheap. A cancel is passed on
-        and its end awaited. Raises `StepFailed`.
+        and its end awaited. An argument that may change in between is given as a function. Raises
+        `StepFailed`.
         """
         while True:
             await workflow.wait_condition(lambda: not self.paused)
-            handle = stub.start(argument, host=host, summary=summary, priority=self.priority)
+            asked = argument if isinstance(argument, BaseModel) else argument()
+            handle = stub.start(asked, host=host, summary=summary, priority=self.priority)
             await self._watch(handle, interruptible)
             try:
                 return handle.result()
@@ -94,19 +106,52 @@ class StepRunner:
             raise
         await _end(handle)
 
-    async def retrying(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Run a step and, by the request's policy, run it again when it has failed for a passing reason."""
-        retries = 0
+    async def retrying(self, step: Callable[[], Awaitable[T]], *, waits_for_space: bool = True) -> T:
+        """Run a step and, by the request's policy, run it again when it has failed for a passing reason.
+
+        A host without room pauses it, unless told not to, and does not count: somebody will make some.
+        """
+        retries = spaces = 0
+        since = workflow.now()
         while True:
             try:
                 return await step()
             except StepFailed as failed:
+                full = next((failure for failure in failed.failures if failure.code.needs_space), None)
+                others = [failure.code for failure in failed.failures if not failure.code.needs_space]
+                if (
+                    full is not None
+                    and waits_for_space
+                    and all(code.is_transient for code in others)
+                    and workflow.patched(PATCH_SPACE)
+                ):
+                    since = since if spaces else workflow.now()
+                    await self._wait_for_space(full, since, spaces)
+                    spaces += 1
+                    continue
                 delay = next_delay(self._policy, [failure.code for failure in failed.failures], retries)
                 if delay is None:
                     raise
                 retries += 1
                 self.retries += 1
                 await self._wait(delay, retries, failed.failures[0])
+
+    async def _wait_for_space(self, failure: Failure, since: datetime, tries: int) -> None:
+        delay = SPACE_PAUSE if tries < SPACE_PAUSES_SHORT else SPACE_PAUSE_LATER
+        self._retry_now = False
+        self.space = SpaceWait(
+            failure=failure, since=since, tries=tries, next_attempt_at=workflow.now() + delay
+        )
+        self._on_change()
+        try:
+            await workflow.wait_condition(
+                lambda: self._retry_now, timeout=delay, timeout_summary=f"waiting for room: {failure.code}"
+            )
+        except TimeoutError:
+            pass
+        finally:
+            self.space = None
+            self._on_change()
 
     async def _wait(self, delay: timedelta, retry: int, failure: Failure) -> None:
         self._retry_now = False

@@ -7,6 +7,7 @@ from temporalio import activity
 from hyperctl.activities.attempt import Attempt, attempt
 from hyperctl.activities.commit import commit_begun
 from hyperctl.activities.export.disks import export_machine, only_copier
+from hyperctl.activities.export.space import storage_errors
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import (
@@ -61,7 +62,8 @@ def export_disks(argument: ExportInput, settings: HostSettings, running: Attempt
     if before is not None and before.disks == disks:
         return before
     result = ExportResult(disks=disks, duration_seconds=time.monotonic() - started)
-    staging.finish(EXPORT_DISKS.name, result)
+    with storage_errors(staging.folder / "record", 0):
+        staging.finish(EXPORT_DISKS.name, result)
     return result
 
 

@@ -10,10 +10,13 @@ from hyperctl.activities.export.ledger import Finish, LedgerHeader, recover_ledg
 from hyperctl.activities.export.nbd_image import Qcow2Image
 from hyperctl.activities.export.rate import RateMeter, eta_seconds
 from hyperctl.activities.export.space import storage_errors
+from hyperctl.activities.export.space_watch import SpaceWatch
+from hyperctl.activities.export.throttle import Stopped
 from hyperctl.activities.export.transport import OpenSource, Received
 from hyperctl.activities.image_file import image_info
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.disk import LandedDisk
+from hyperctl.workflows.errors import HyperctlError
 from hyperctl.workflows.machine import MachineDisk
 from hyperctl.workflows.request import DiskFormat
 from hyperctl.workflows.status import DiskProgress
@@ -45,6 +48,8 @@ class DiskCopy:
         self._thread: threading.Thread | None = None
         self._is_abandoned = threading.Event()
         self._meter = RateMeter()
+        self._done_bytes = self._moved_bytes = 0
+        """What the landing had come to when it was closed."""
         self.finish: Finish | None = self._finished_before()
 
     @property
@@ -58,6 +63,17 @@ class DiskCopy:
         return self.disk.allocated_bytes or self.disk.capacity_bytes
 
     @property
+    def bytes_to_come(self) -> int:
+        """The best estimate of what the image will still take of its file system."""
+        return max(0, self.expected_bytes - self.present_bytes) if self.finish is None else 0
+
+    @property
+    def moved_bytes(self) -> int:
+        """What this attempt has done of the disk: without what was there before it."""
+        landing = self._landing
+        return max(0, landing.done_bytes - landing.resumed_bytes) if landing else self._moved_bytes
+
+    @property
     def is_started(self) -> bool:
         return self._thread is not None
 
@@ -65,10 +81,10 @@ class DiskCopy:
     def is_alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, source: OpenSource, stop: threading.Event) -> None:
+    def start(self, source: OpenSource, watch: SpaceWatch, stop: threading.Event) -> None:
         """Begin to copy. The landing stays open until `close`, for the finish record."""
         self._thread = threading.Thread(
-            target=self._run, args=(source, stop), name=f"disk{self.index}", daemon=True
+            target=self._run, args=(source, watch, stop), name=f"disk{self.index}", daemon=True
         )
         self._thread.start()
 
@@ -91,8 +107,10 @@ class DiskCopy:
 
     def close(self) -> None:
         """Let go of the files, once the copy has ended."""
-        landing, self._landing = self._landing, None
+        landing = self._landing
         if landing is not None:
+            self._done_bytes, self._moved_bytes = landing.done_bytes, self.moved_bytes
+            self._landing = None
             landing.close()
 
     def confirm(self, source: OpenSource, *, last: bool) -> bool:
@@ -108,20 +126,23 @@ class DiskCopy:
         return True
 
     def progress(self, now: float) -> DiskProgress:
+        """How far it is, in bytes of the disk that land; a disk that is whole is at its end."""
         landing = self._landing
+        done = landing.done_bytes if landing else self._done_bytes
+        known = landing.total_bytes if landing else 0
+        has_ended = self.finish is not None or self.received is not None
         if self.finish is not None:
-            done = total = max(self.finish.allocated_bytes, 1)
-        else:
-            done = landing.done_bytes if landing else 0
-            total = max((landing.total_bytes if landing else 0) or self.expected_bytes, done, 1)
-        rate = self._meter.sample(now, done) if self.is_started and self.finish is None else 0.0
+            done = done or self.finish.allocated_bytes
+        total = max(done if has_ended else known or self.expected_bytes, done)
+        rate = self._meter.sample(now, self.moved_bytes) if self.is_started and not has_ended else 0.0
         return DiskProgress(
             index=self.index,
             name=self.disk.name,
             done_bytes=done,
             total_bytes=total,
+            total_is_estimate=not (has_ended or known),
             rate_bytes_per_second=rate,
-            eta_seconds=eta_seconds(total - done, rate) if self.finish is None else None,
+            eta_seconds=None if has_ended else eta_seconds(total - done, rate),
             finished=self.finish is not None,
         )
 
@@ -162,12 +183,21 @@ class DiskCopy:
             return Qcow2Image(self._image, self.disk.capacity_bytes, self._attempt, fresh=fresh)
         return RawImage(self._image, self.disk.capacity_bytes, fresh=fresh)
 
-    def _run(self, source: OpenSource, stop: threading.Event) -> None:
+    def _run(self, source: OpenSource, watch: SpaceWatch, stop: threading.Event) -> None:
+        def open_image(fresh: bool) -> DiskImage:
+            return watch.guard(self._open_image(fresh), stop)
+
         try:
             with storage_errors(self._image, self.expected_bytes):
                 version = source.version(self.disk)
-                self._landing = open_landing(self._open_image, self._ledger, self._header, version)
-                self.received = source.copy(self.disk, self._landing, stop)
+                self._landing = landing = open_landing(
+                    open_image, self._ledger, self._header, version, watch.hold(stop)
+                )
+                try:
+                    self.received = source.copy(self.disk, landing, stop)
+                except (HyperctlError, Stopped):
+                    landing.sync()  # what has landed by now need not be fetched again
+                    raise
         except BaseException as error:
             self.error = error
         if self._is_abandoned.is_set():

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.bandwidth import BandwidthOrders, run_id
 from hyperctl.activities.export.datastore import datastore_transport
 from hyperctl.activities.export.disk_copy import DiskCopy
 from hyperctl.activities.export.nfc import nfc_transport
-from hyperctl.activities.export.space import check_space, storage_errors
+from hyperctl.activities.export.rate import RateMeter, overall
+from hyperctl.activities.export.space import check_space, free_bytes, shown, storage_errors
+from hyperctl.activities.export.space_watch import SpaceWatch
 from hyperctl.activities.export.throttle import Stopped, Throttle
 from hyperctl.activities.export.transport import OpenSource, Terms, Transport
 from hyperctl.activities.export.vddk import vddk_transport
@@ -22,7 +25,6 @@ from hyperctl.workflows.disk import LandedDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.request import TransportChoice
 
-DISKS_AT_ONCE = 3
 POLL_SECONDS = 0.25
 STOP_SECONDS = 4.0
 """How long a copy that was told to stop is waited for."""
@@ -50,6 +52,7 @@ def export_machine(argument: ExportInput, settings: HostSettings, running: Attem
     with storage_errors(staging.folder, 0):
         staging.create()
     terms = Terms(running, Throttle())
+    orders = BandwidthOrders(argument, staging, terms.throttle, running, run_id())
     with only_copier(staging, running), transport(argument, settings, terms) as source:
         copies = [
             DiskCopy(index, disk, staging, source.identity(disk), argument.format, running)
@@ -62,15 +65,13 @@ def export_machine(argument: ExportInput, settings: HostSettings, running: Attem
         if missing:
             for copy in missing:
                 copy.forget_other_formats()
-            check_space(
-                staging.folder, sum(max(0, copy.expected_bytes - copy.present_bytes) for copy in missing)
-            )
+            _check_space(staging, missing, settings, running)
             # What was made of the disks before is of other disks from now on.
             staging.forget(*FOLLOWING_STEPS)
             for copy in copies:
                 staging.overlay(copy.index).unlink(missing_ok=True)
             with source.open() as opened:
-                copy_disks(opened, copies, running)
+                Copying(opened, copies, orders, settings, staging, running).run()
     return tuple(copy.landed() for copy in copies)
 
 
@@ -92,42 +93,98 @@ def only_copier(staging: Staging, running: Attempt) -> Iterator[None]:
         os.close(descriptor)
 
 
-def copy_disks(source: OpenSource, copies: Sequence[DiskCopy], running: Attempt) -> None:
-    """Copy what is not whole yet, some disks at a time, and confirm each with the source."""
-    waiting = [copy for copy in copies if copy.finish is None]
-    active: list[DiskCopy] = []
-    unconfirmed: list[DiskCopy] = []
-    stop = threading.Event()
-    try:
-        while waiting or active:
-            while waiting and len(active) < DISKS_AT_ONCE:
-                copy = waiting.pop(0)
-                running.log.info("disk%d: %s begins", copy.index, copy.disk.file_name)
-                copy.start(source, stop)
-                active.append(copy)
-            for copy in [copy for copy in active if not copy.is_alive]:
-                active.remove(copy)
-                if copy.error is not None:
-                    _raise_reason(source, copy.error)
-                running.log.info("disk%d has landed", copy.index)
-                if not copy.confirm(source, last=False):
-                    unconfirmed.append(copy)
-            source.check()
-            _report(source, copies, running)
-            if active:
-                active[0].join(time.monotonic() + POLL_SECONDS)
-        for copy in unconfirmed:
-            copy.confirm(source, last=True)
-        _report(source, copies, running)
-    finally:
-        stop.set()
-        deadline = time.monotonic() + STOP_SECONDS
-        for copy in copies:
-            if copy.join(deadline):
-                copy.close()
-            else:
-                running.log.warning("disk%d: the copy has not stopped yet", copy.index)
-                copy.abandon()
+def _check_space(
+    staging: Staging, missing: Sequence[DiskCopy], settings: HostSettings, running: Attempt
+) -> None:
+    """Refuse what does not fit as the disks are now; the worst case is only worth a line."""
+    check_space(staging.folder, sum(copy.bytes_to_come for copy in missing), settings.space_reserve_bytes)
+    worst = sum(max(0, copy.disk.capacity_bytes - copy.present_bytes) for copy in missing)
+    free = free_bytes(staging.folder)
+    if worst + settings.space_reserve_bytes > free:
+        running.log.warning(
+            "%s has %s free; disks that are fuller than vSphere says could take up to %s",
+            staging.folder,
+            shown(free),
+            shown(worst),
+        )
+
+
+class Copying:
+    """Copies what is not whole yet, some disks at a time, and confirms each with the source."""
+
+    def __init__(
+        self,
+        source: OpenSource,
+        copies: Sequence[DiskCopy],
+        orders: BandwidthOrders,
+        settings: HostSettings,
+        staging: Staging,
+        running: Attempt,
+    ) -> None:
+        self._source = source
+        self._copies = copies
+        self._orders = orders
+        self._at_once = settings.disks_at_once
+        self._running = running
+        self._meter = RateMeter()
+        self._is_held = False
+        self._watch = SpaceWatch(
+            staging.folder,
+            settings.space_reserve_bytes,
+            settings.space_patience_seconds,
+            lambda: sum(copy.bytes_to_come for copy in copies),
+        )
+
+    def run(self) -> None:
+        """The largest disk begins: what is left at the end, when connections idle, is small then."""
+        waiting = [copy for copy in self._copies if copy.finish is None]
+        waiting.sort(key=lambda copy: copy.expected_bytes, reverse=True)
+        active: list[DiskCopy] = []
+        unconfirmed: list[DiskCopy] = []
+        stop = threading.Event()
+        try:
+            while waiting or active:
+                while waiting and len(active) < self._at_once:
+                    copy = waiting.pop(0)
+                    self._running.log.info("disk%d: %s begins", copy.index, copy.disk.file_name)
+                    copy.start(self._source, self._watch, stop)
+                    active.append(copy)
+                for copy in [copy for copy in active if not copy.is_alive]:
+                    active.remove(copy)
+                    if copy.error is not None:
+                        _raise_reason(self._source, copy.error)
+                    self._running.log.info("disk%d has landed", copy.index)
+                    if not copy.confirm(self._source, last=False):
+                        unconfirmed.append(copy)
+                self._source.check()
+                self._orders.obey()
+                self._report()
+                if active:
+                    active[0].join(time.monotonic() + POLL_SECONDS)
+            for copy in unconfirmed:
+                copy.confirm(self._source, last=True)
+            self._report()
+        finally:
+            stop.set()
+            deadline = time.monotonic() + STOP_SECONDS
+            for copy in self._copies:
+                if copy.join(deadline):
+                    copy.close()
+                else:
+                    self._running.log.warning("disk%d: the copy has not stopped yet", copy.index)
+                    copy.abandon()
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        disks = tuple(copy.progress(now) for copy in self._copies)
+        whole = overall(disks, self._meter.sample(now, sum(copy.moved_bytes for copy in self._copies)))
+        if whole is not None:
+            self._source.told(whole.done_bytes * 100 // max(1, whole.total_bytes))
+        held = self._watch.message
+        if bool(held) != self._is_held:
+            self._is_held = bool(held)
+            self._running.log.warning("%s", held or "there is room again, going on")
+        self._running.report(message=held or "copying", disks=disks, overall=whole)
 
 
 def _raise_reason(source: OpenSource, error: BaseException) -> None:
@@ -137,11 +194,3 @@ def _raise_reason(source: OpenSource, error: BaseException) -> None:
     if isinstance(error, Stopped):
         raise RuntimeError("a copy stopped without having been told to") from error
     raise error
-
-
-def _report(source: OpenSource, copies: Sequence[DiskCopy], running: Attempt) -> None:
-    now = time.monotonic()
-    disks = tuple(copy.progress(now) for copy in copies)
-    done = sum(disk.done_bytes for disk in disks)
-    source.told(done * 100 // sum(disk.total_bytes for disk in disks))
-    running.report(message="copying", disks=disks)

@@ -44,12 +44,14 @@ class Landing:
     """
 
     def __init__(self, image: DiskImage, ledger: LedgerWriter, hold: Hold = no_hold) -> None:
-        """`hold` is asked about every error of the storage; what failed is tried again when it returns."""
+        """`hold` is asked about every write that failed; it is tried again when `hold` returns."""
         self.header = header = ledger.blocks.header
         self.landed_bytes = sum(
             header.length(block) for block in range(header.blocks) if ledger.blocks.has_data(block)
         )
-        """Of blocks with data in them. Other threads may read it, as the two that follow."""
+        """Of blocks with data in them. Other threads may read it, as the three that follow."""
+        self.resumed_bytes = 0
+        """What of `done_bytes` an earlier attempt has done."""
         self.done_bytes = 0
         """How far the transport is, in bytes of the disk."""
         self.total_bytes = 0
@@ -124,8 +126,10 @@ class Landing:
                     raise self._error
                 pending, self._pending = self._pending, []
                 synced_bytes = self._unsynced_bytes
-            # Only what was written before this sync began may be recorded after it.
-            self._holding(self._image.sync)
+            # Only what was written before this sync began may be recorded after it. A sync that failed is
+            # not tried again: the kernel has dropped what it could not write, and the next one says nothing
+            # of it.
+            self._image.sync()
             with self._state:
                 for blocks, digest in pending:
                     if digest is None:

@@ -26,7 +26,7 @@ brought it and in whatever order.
 import hashlib
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -54,7 +54,7 @@ _MOST_BLOCKS = 1 << 21
 class Hasher(Protocol):
     """What the digests of Python's hashlib look like."""
 
-    def update(self, content: Content, /) -> object: ...
+    def update(self, content: Content | memoryview, /) -> object: ...
     def digest(self) -> bytes: ...
 
 
@@ -93,6 +93,10 @@ class LedgerHeader:
     def digest(self, content: Content) -> bytes:
         """The digest of a block's content, by the ledger's algorithm; 32 bytes."""
         return _HASHERS[self.algorithm](content).digest()
+
+    def hasher(self) -> Hasher:
+        """For a digest of content that comes in pieces."""
+        return _HASHERS[self.algorithm](b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +273,23 @@ def create_ledger(path: Path, header: LedgerHeader) -> LedgerWriter:
         os.close(descriptor)
     sync_folder(path.parent)
     return LedgerWriter(path, Ledger(header, BlockMap(header), None, 0, "", 0))
+
+
+def record_lost(path: Path, runs: Iterable[range]) -> None:
+    """Note durably in a ledger on disk that these blocks have to be fetched again; the others stay known.
+
+    Nobody may be writing the ledger. Raises `LedgerError` where it is none, `OSError`.
+    """
+    known = recover_ledger(path)
+    if known is None:
+        raise LedgerError(f"{path} is no ledger that can be gone on with")
+    writer = LedgerWriter(path, known)
+    try:
+        for run in runs:
+            writer.record_lost(run)
+        writer.commit()
+    finally:
+        writer.close()
 
 
 def read_ledger(path: Path) -> Ledger:

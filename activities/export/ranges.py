@@ -73,7 +73,7 @@ def copy_ranges(
         landing.land_zeroes(run)
     chunks = deque(_chunks(data, landing.header))
     fetched = sum(landing.header.length(block) for chunk in chunks for block in chunk)
-    landing.done_bytes = landing.landed_bytes
+    landing.resumed_bytes = landing.done_bytes = landing.landed_bytes
     landing.total_bytes = landing.landed_bytes + fetched
     crew = _Crew(reader, landing, throttle, attempt, stop, chunks)
     crew.work()

@@ -18,9 +18,9 @@ def free_bytes(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def check_space(folder: Path, needed_bytes: int) -> None:
+def check_space(folder: Path, needed_bytes: int, reserve_bytes: int = RESERVE_BYTES) -> None:
     """Raise `HyperctlError` (`no_space`) where so much would not fit, before a byte is written."""
-    missing = needed_bytes + RESERVE_BYTES - free_bytes(folder)
+    missing = needed_bytes + reserve_bytes - free_bytes(folder)
     if missing > 0:
         raise no_space(folder, missing)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from hyperctl.client.cli.options import NetworkMap, parse_network_map
+from hyperctl.client.cli.options import NetworkMap, parse_bandwidth, parse_network_map
 from hyperctl.client.cli.session import refuse
 from hyperctl.client.config import Configuration
 from hyperctl.workflows.request import MigrationRequest
@@ -76,12 +76,16 @@ class Asked:
     ] = None
     fix_fstab: Annotated[bool | None, typer.Option("--fix-fstab/--skip-fstab", show_default=False)] = None
     fix_tools: Annotated[bool | None, typer.Option("--fix-tools/--skip-tools", show_default=False)] = None
-    verify: Annotated[str, typer.Option(metavar="full|none", help="Whether the images are read again.")] = (
-        "full"
-    )
+    verify: Annotated[
+        str, typer.Option(metavar="full|sample|none", help="How much of the images is read again.")
+    ] = "full"
     prove: Annotated[str, typer.Option(metavar="full|boot|none", help="What the trial boot must show.")] = (
         "full"
     )
+    bandwidth: Annotated[
+        str | None,
+        typer.Option(help="At most so much a second for the whole copy, 200MiB.", show_default=False),
+    ] = None
     network_map: NetworkMap = None
     tags: Annotated[str, typer.Option(help="Words to find it by, a,b,c.", show_default=False)] = ""
     host: Annotated[
@@ -101,6 +105,7 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
     if asked.start and not asked.to_libvirt:
         problems.append("--start needs --to-libvirt: only a defined domain can be started")
     network_map = parse_network_map(asked.network_map or [], problems)
+    bandwidth = parse_bandwidth(asked.bandwidth, problems) if asked.bandwidth is not None else None
     same_server = asked.vcenter in (None, vsphere.server)
     document = {
         "vm_name": asked.vm or "missing",
@@ -127,6 +132,7 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
         },
         "verify": asked.verify,
         "prove": asked.prove,
+        "bandwidth_bytes_per_second": bandwidth,
         "network_map": network_map,
         "host": asked.host,
         "tags": [tag.strip() for tag in asked.tags.split(",") if tag.strip()],

@@ -1,14 +1,14 @@
-"""`cancel`, `pause`, `resume`, `retry-now` and `set-priority`: what tells a running migration something."""
+"""`cancel`, `pause`, `resume`, `retry-now`, `set-...`: what tells a running migration something."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
 
-from hyperctl.client.cli.options import Job, VCenterOfJob, VmOfJob, find
-from hyperctl.client.cli.session import ExitCode, load_configuration, run
+from hyperctl.client.cli.options import Job, VCenterOfJob, VmOfJob, find, parse_bandwidth
+from hyperctl.client.cli.session import ExitCode, load_configuration, refuse, run
 from hyperctl.client.migration import Migration
-from hyperctl.client.render.text import safe
+from hyperctl.client.render.text import safe, size
 from hyperctl.client.sdk import MigrationClient
 from hyperctl.workflows.request import Priority
 from hyperctl.workflows.status import JobStatus
@@ -78,6 +78,23 @@ def set_priority(
     _tell(
         job, vm, vcenter, lambda migration: migration.set_priority(priority), f"has priority {priority} now"
     )
+
+
+def set_bandwidth(
+    bandwidth: Annotated[
+        str, typer.Argument(help="Bytes a second, 200MiB; none lifts the cap.", show_default=False)
+    ],
+    job: Job = None,
+    vm: VmOfJob = None,
+    vcenter: VCenterOfJob = None,
+) -> None:
+    """Cap what a migration's copy takes from the network, also while it runs."""
+    problems: list[str] = []
+    cap = parse_bandwidth(bandwidth, problems, what="")
+    if problems:
+        refuse([problem.strip() for problem in problems])
+    done = f"copies with {size(cap)}/s at most from now on" if cap else "copies without a cap from now on"
+    _tell(job, vm, vcenter, lambda migration: migration.set_bandwidth(cap), done)
 
 
 def _tell(

@@ -13,6 +13,7 @@ import typer
 from hyperctl.client.cli.session import refuse
 from hyperctl.client.migration import Migration
 from hyperctl.client.sdk import MigrationClient
+from hyperctl.workflows.bandwidth import LOWEST_BYTES_PER_SECOND
 
 Job = Annotated[str | None, typer.Option("--job", "-j", help="The job's id, job-...", show_default=False)]
 VmOfJob = Annotated[
@@ -31,6 +32,12 @@ NetworkMap = Annotated[
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the migration has ended.")]
 
 _AGE = re.compile(r"(\d+)\s*([smhdw])")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*?)(?:/s)?")
+_FACTORS = {"": 1, "b": 1} | {
+    f"{letter}{ending}": base**power
+    for power, letter in enumerate("kmgt", start=1)
+    for ending, base in (("", 1024), ("ib", 1024), ("b", 1000))
+}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -90,6 +97,24 @@ def parse_since(text: str | None) -> datetime | None:
     except ValueError:
         refuse([f"--since {text!r} is no age (90m, 2h, 3d) and no date (2026-01-17)"])
     return moment.astimezone(UTC)
+
+
+def parse_bandwidth(text: str, problems: list[str], what: str = "--bandwidth") -> int | None:
+    """`200MiB`, `1.5 GiB/s`, `500kB`, plain bytes; `none` is no cap. What it is not is added to the problems.
+
+    `K`, `M` and `G` alone are binary, as `KiB` and so on; `kB`, `MB` and `GB` are decimal.
+    """
+    if text.strip().lower() in ("none", "unlimited"):
+        return None
+    found = _SIZE.fullmatch(text.strip())
+    factor = _FACTORS.get((found[2] or "").lower()) if found else None
+    if found is None or factor is None:
+        problems.append(f"{what} {text!r} is no size such as 200MiB, 1.5GiB or 500kB, and not none")
+        return None
+    size = int(float(found[1]) * factor)
+    if size < LOWEST_BYTES_PER_SECOND:
+        problems.append(f"{what} {text!r} is too little: {LOWEST_BYTES_PER_SECOND} bytes a second at least")
+    return size
 
 
 def parse_network_map(pairs: list[str], problems: list[str]) -> dict[str, str]:

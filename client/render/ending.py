@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hyperctl.client.render.story import verified_text
 from hyperctl.client.render.text import duration, size
 from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.machine import MachineNic
@@ -62,6 +63,10 @@ def success(result: MigrationResult, status: MigrationStatus, network_map: Mappi
     ]
     for disk in result.landed:
         rows.append((f"Digest of disk {disk.index}", f"{disk.digest_algorithm}:{disk.root_digest}"))
+    for verified in result.verified:
+        rows.append((f"Disk {verified.index} verified", verified_text(verified)))
+    if status.record(Phase.VERIFY).state is PhaseState.SKIPPED:
+        rows.append(("Verification", "left out, as asked"))
     if result.proof is None:
         rows.append(("Boot proof", "left out, as asked"))
     else:

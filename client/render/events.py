@@ -79,6 +79,8 @@ class DisksMoved:
 
     phase: Phase
     disks: tuple[DiskProgress, ...]
+    overall: DiskProgress | None = None
+    """All of them together; not shown where there is only one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from hyperctl.client.render.ending import Ending
 from hyperctl.client.render.events import DisksMoved, Event, Line, Mark, StageBegun, Working
+from hyperctl.client.render.plain import percent_of
 from hyperctl.client.render.text import duration, safe, safe_lines, size
 from hyperctl.workflows.status import DiskProgress
 
@@ -25,6 +26,7 @@ class LiveScreen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._disks: tuple[DiskProgress, ...] = ()
+        self._overall: DiskProgress | None = None
         self._working = ""
         self._spinner = Spinner("dots")
         self._live = Live(
@@ -46,13 +48,13 @@ class LiveScreen:
     def show(self, event: Event) -> None:
         match event:
             case StageBegun(stage):
-                self._disks, self._working = (), ""
+                self._disks, self._overall, self._working = (), None, ""
                 self._print(Text(f"\nPhase {stage.number}: {stage.title}", style="bold cyan"))
             case Line(mark, text, detail):
                 style = "dim" if detail else _STYLES.get(mark, "")
                 self._print(Text.assemble("  ", f"{mark.sign} ", (safe(text), style)))
-            case DisksMoved(_, disks):
-                self._disks = disks
+            case DisksMoved(_, disks, overall):
+                self._disks, self._overall = disks, overall
             case Working(text):
                 self._working = safe(text)
 
@@ -61,7 +63,7 @@ class LiveScreen:
             self._print(Text(line))
 
     def end(self, ending: Ending) -> None:
-        self._disks, self._working = (), ""
+        self._disks, self._overall, self._working = (), None, ""
         self._live.stop()
         mark = Mark.OK if ending.succeeded else Mark.FAILED
         colour = "green" if ending.succeeded else "red"
@@ -107,13 +109,15 @@ class LiveScreen:
     def _render(self) -> RenderableType:
         parts: list[RenderableType] = []
         active = [disk for disk in self._disks if not disk.finished]
-        room = max(1, self._console.height - 4)
+        room = max(1, self._console.height - (4 if self._overall is None else 5))
         if active:
             table = Table.grid(padding=(0, 1))
             for _ in range(4):
                 table.add_column(no_wrap=True)
             for disk in active[:room]:
                 table.add_row(*_cells(disk, min(BAR_WIDTH, max(8, self._console.width - 60))))
+            if self._overall is not None and len(self._disks) > 1:
+                table.add_row(*_cells(self._overall, min(BAR_WIDTH, max(8, self._console.width - 60))))
             parts.append(table)
             if len(active) > room:
                 parts.append(Text(f"     and {len(active) - room} more", style="dim"))
@@ -126,10 +130,11 @@ class LiveScreen:
 
 
 def _cells(disk: DiskProgress, width: int) -> tuple[Text, Text, Text, Text]:
-    share = min(1.0, disk.done_bytes / disk.total_bytes) if disk.total_bytes else 0.0
+    share = percent_of(disk) / 100
     filled = round(share * width)
     bar = Text.assemble("[", ("█" * filled, "green"), ("░" * (width - filled), "dim"), "]")
     rate = f"{size(disk.rate_bytes_per_second)}/s" if disk.rate_bytes_per_second else ""
     eta = f"ETA: {duration(disk.eta_seconds)}" if disk.eta_seconds is not None else ""
-    done = f"{share:4.0%} ({size(disk.done_bytes)} of {size(disk.total_bytes)})"
-    return Text(f"     {disk.index}"), bar, Text(done), Text(f"{rate} {eta}".strip(), style="dim")
+    about = "about " if disk.total_is_estimate else ""
+    done = f"{share:4.0%} ({size(disk.done_bytes)} of {about}{size(disk.total_bytes)})"
+    return Text(f"     {disk.index or 'all'}"), bar, Text(done), Text(f"{rate} {eta}".strip(), style="dim")

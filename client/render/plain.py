@@ -36,9 +36,11 @@ class PlainScreen:
                 self._print(f"Phase {stage.number}: {stage.title}")
             case Line(mark, text):
                 self._line(mark, text)
-            case DisksMoved(phase, disks):
+            case DisksMoved(phase, disks, overall):
                 for disk in disks:
                     self._disk(phase, disk, len(disks))
+                if overall is not None and len(disks) > 1:
+                    self._disk(phase, overall, len(disks))
             case Working(text):
                 if text and self._clock() - self._last_printed >= QUIET_SECONDS:
                     self._line(Mark.WAITING, text)
@@ -69,7 +71,7 @@ class PlainScreen:
 
     def _disk(self, phase: Phase, disk: DiskProgress, count: int) -> None:
         """A line whenever another tenth is done."""
-        percent = 100 if disk.finished else min(100, disk.done_bytes * 100 // max(1, disk.total_bytes))
+        percent = percent_of(disk)
         tenth = percent // STEP_PERCENT
         if tenth <= self._shown.get((phase, disk.index), 0) or (disk.finished and phase is Phase.EXPORT):
             return
@@ -90,9 +92,17 @@ class PlainScreen:
 
 def describe_disk(disk: DiskProgress, count: int, percent: int) -> str:
     """`disk 1/3 40% (34.1 GiB of 85.2 GiB, 110.0 MiB/s, ETA 3m 02s)`."""
-    facts = [f"{size(disk.done_bytes)} of {size(disk.total_bytes)}"]
+    about = "about " if disk.total_is_estimate else ""
+    facts = [f"{size(disk.done_bytes)} of {about}{size(disk.total_bytes)}"]
     if disk.rate_bytes_per_second:
         facts.append(f"{size(disk.rate_bytes_per_second)}/s")
     if disk.eta_seconds is not None:
         facts.append(f"ETA {duration(disk.eta_seconds)}")
-    return f"disk {disk.index}/{count} {percent}% ({', '.join(facts)})"
+    name = f"disk {disk.index}/{count}" if disk.index else f"all {count} disks"
+    return f"{name} {percent}% ({', '.join(facts)})"
+
+
+def percent_of(disk: DiskProgress) -> int:
+    """Never 100 while the end is not known: that as much has come as was expected is not the end."""
+    most = 99 if disk.total_is_estimate else 100
+    return 100 if disk.finished else min(most, disk.done_bytes * 100 // max(1, disk.total_bytes))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from hyperctl.client.render.events import Event, Line, Mark, Stage, StageBegun
 from hyperctl.client.render.text import clock, duration, plural, size
+from hyperctl.workflows.disk import VerifiedDisk
 from hyperctl.workflows.guest import BootProof, Outcome, Step, StepOutcome
 from hyperctl.workflows.status import MigrationStatus, Phase, PhaseRecord, PhaseState
 
@@ -91,7 +92,7 @@ def _exporting(status: MigrationStatus) -> Iterator[Told]:
         count = len(status.landed)
         for disk in status.landed:
             yield f"copying{disk.index}", _downloading(disk.index, count, disk.source_name)
-            yield f"copied{disk.index}", _downloaded(disk.index, disk.capacity_bytes)
+            yield f"copied{disk.index}", _downloaded(disk.index, disk.allocated_bytes)
         spent = _spent(status.record(Phase.EXPORT))
         received = sum(disk.received_bytes for disk in status.landed)
         allocated = sum(disk.allocated_bytes for disk in status.landed)
@@ -121,7 +122,24 @@ def _verifying(status: MigrationStatus) -> Iterator[Told]:
         yield "verifying", Line(Mark.VERIFY, "Verifying: reading the images again, against the ledger")
     if state is PhaseState.DONE:
         spent = _spent(status.record(Phase.VERIFY))
-        yield "verified", Line(Mark.OK, f"Verified{spent}: every byte is the one that arrived")
+        if status.verified and not all(disk.is_whole for disk in status.verified):
+            yield "verified", Line(Mark.OK, f"Verified{spent}: what was read again is what arrived")
+            for disk in status.verified:
+                yield f"verified{disk.index}", Line(Mark.INFO, verified_text(disk), detail=True)
+        else:
+            yield "verified", Line(Mark.OK, f"Verified{spent}: every byte is the one that arrived")
+
+
+def verified_text(disk: VerifiedDisk) -> str:
+    """What was proved of a disk and by what, on one line."""
+    with_data = disk.blocks - disk.zero_blocks
+    what = (
+        f"all {plural(disk.blocks, 'block')}"
+        if disk.is_whole
+        else f"a sample, {disk.blocks_read} of {with_data} blocks with data, all zeroes"
+    )
+    source = f", source's {disk.source_checksum.partition(':')[0]}" if disk.source_checksum else ""
+    return f"{what} by {disk.digest_algorithm}; {disk.structure}{source}"
 
 
 def _converting(status: MigrationStatus) -> Iterator[Told]:

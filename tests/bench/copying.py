@@ -18,7 +18,7 @@ from hyperctl.activities.export.activity import export_disks
 from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
-from hyperctl.activities.verify import verify_disks
+from hyperctl.activities.verify.activity import verify_disks
 from hyperctl.workflows.contract import VERIFY_DISKS, ExportInput, VerifyInput
 from hyperctl.workflows.request import MigrationRequest, TransportChoice, VerifyMode
 from hyperctl.workflows.status import Phase

@@ -18,7 +18,7 @@ from hyperctl.activities.export.ledger import read_ledger
 from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
-from hyperctl.activities.verify import verify_disks
+from hyperctl.activities.verify.activity import verify_disks
 from hyperctl.activities.vsphere import lease as lease_module
 from hyperctl.activities.vsphere.inventory import find_machine
 from hyperctl.activities.vsphere.lease import export_lease
@@ -99,9 +99,9 @@ def test_a_verified_copy_says_what_was_proved(
 ) -> None:
     result = export_disks(argument, settings, running)
     verified = verify_disks(verify_input(argument, result), running)
-    assert len(verified.proved) == 2
-    assert result.disks[0].root_digest in verified.proved[0]
-    assert result.disks[0].source_checksum in verified.proved[0]
+    assert [disk.is_whole for disk in verified.disks] == [True, True]
+    assert result.disks[0].root_digest in verified.disks[0].statement
+    assert result.disks[0].source_checksum in verified.disks[0].statement
 
 
 def test_finished_work_is_not_done_again(
@@ -391,7 +391,7 @@ def test_a_byte_that_changed_on_disk_is_found_and_only_its_disk_is_fetched_again
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
 ) -> None:
     result = export_disks(argument, settings, running)
-    kept = staging.image(1).stat().st_ino
+    kept, damaged = staging.image(1).stat().st_ino, staging.image(2).stat().st_ino
     flip(staging.image(2), 6 * MIB)
 
     with pytest.raises(HyperctlError) as caught:
@@ -403,9 +403,13 @@ def test_a_byte_that_changed_on_disk_is_found_and_only_its_disk_is_fetched_again
 
     again = export_disks(argument, settings, running)
     assert_right(sim, again)
-    assert again.disks == result.disks
+    assert [disk.root_digest for disk in again.disks] == [disk.root_digest for disk in result.disks]
+    assert again.disks[0] == result.disks[0]
     assert staging.image(1).stat().st_ino == kept
-    assert len(verify_disks(verify_input(argument, again), running).proved) == 2
+    assert staging.image(2).stat().st_ino == damaged
+    assert again.disks[1].received_bytes == 2 * result.disks[1].received_bytes, "a stream comes whole"
+    assert records_after(staging.ledger(2), "lost") == [("data", 4 * MIB)], "one block was written"
+    assert len(verify_disks(verify_input(argument, again), running).disks) == 2
 
 
 def test_data_in_a_hole_is_found(
@@ -415,6 +419,13 @@ def test_data_in_a_hole_is_found(
     flip(staging.image(1), 17 * MIB)
     with pytest.raises(HyperctlError, match=f"{4 * MIB} bytes at {16 * MIB}"):
         verify_disks(verify_input(argument, result), running)
+
+
+def records_after(ledger: Path, kind: str) -> list[tuple[str, int]]:
+    """The blocks that were recorded after the last record of a kind."""
+    records = [line.split() for line in ledger.read_text().splitlines()]
+    last = max(number for number, record in enumerate(records) if record[0] == kind)
+    return [(record[0], int(record[1])) for record in records[last:] if record[0] in ("data", "zero")]
 
 
 def flip(path: Path, offset: int) -> None:
@@ -446,6 +457,6 @@ def test_images_in_commit_are_left_alone(
     assert export_disks(argument, settings, running) == result
     assert verify_disks(verify_input(argument, result), running) == verified
     staging.forget("verify_disks", "export_disks")
-    assert verify_disks(verify_input(argument, result), running).proved == ()
+    assert verify_disks(verify_input(argument, result), running).disks == ()
     with pytest.raises(HyperctlError, match="final images"):
         export_disks(argument, settings, running)

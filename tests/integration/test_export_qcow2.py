@@ -23,7 +23,7 @@ from hyperctl.activities.export.nbd_image import CLUSTER_BYTES, Qcow2Image
 from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
-from hyperctl.activities.verify import verify_disks
+from hyperctl.activities.verify.activity import verify_disks
 from hyperctl.workflows.contract import CommitInput, ExportInput, ExportResult, VerifyInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.request import DiskFormat, VerifyMode
@@ -87,7 +87,7 @@ def test_a_copy_is_the_source_byte_for_byte(
         image = Path(disk.path)
         assert image.stat().st_mode & 0o077 == 0
         assert disk.allocated_bytes < disk.capacity_bytes
-    assert len(verify_disks(verify_input(argument, result), running).proved) == 2
+    assert len(verify_disks(verify_input(argument, result), running).disks) == 2
     raw = export_disks(argument.model_copy(update={"format": DiskFormat.RAW}), settings, running)
     assert [disk.root_digest for disk in raw.disks] == [disk.root_digest for disk in result.disks]
     for disk in result.disks:

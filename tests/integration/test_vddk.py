@@ -124,14 +124,14 @@ def test_a_machine_that_was_started_meanwhile_is_not_a_copy(
     filters: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    copy = export_disks_module.copy_disks
+    copy = export_disks_module.Copying.run
 
-    def started_meanwhile(*arguments: object) -> None:
+    def started_meanwhile(copying: export_disks_module.Copying) -> None:
         for state in ("poweredOn", "poweredOff"):
             sim.call("POST", f"/vms/{VM}/power", {"state": state})
-        copy(*arguments)  # type: ignore[arg-type]
+        copy(copying)
 
-    monkeypatch.setattr(export_disks_module, "copy_disks", started_meanwhile)
+    monkeypatch.setattr(export_disks_module.Copying, "run", started_meanwhile)
     with pytest.raises(HyperctlError, match="while it was copied") as caught:
         export_disks(argument, settings, running)
     assert caught.value.code is ErrorCode.VM_POWERED_ON

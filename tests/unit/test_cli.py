@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from hyperctl.client.cli import migrate
 from hyperctl.client.cli.asking import Asked, make_request
 from hyperctl.client.cli.main import CommandGroup, app
-from hyperctl.client.cli.options import parse_since
+from hyperctl.client.cli.options import parse_bandwidth, parse_since
 from hyperctl.client.config import Configuration
 from hyperctl.client.plugins import COMMANDS, DOCTOR, plugged
 from hyperctl.workflows.request import MigrationRequest
@@ -170,3 +170,37 @@ def test_the_worker_and_the_hosts_checks_are_plugged_in() -> None:
     assert "worker" in plugged(COMMANDS)
     assert "host" in plugged(DOCTOR)
     assert "--role" in _hyperctl("worker", "--help").output
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("200MiB", 200 << 20),
+        ("200 MiB/s", 200 << 20),
+        ("1.5GiB", 3 << 29),
+        ("64k", 64 << 10),
+        ("500kB", 500_000),
+        ("1gb", 10**9),
+        ("4096", 4096),
+        ("none", None),
+    ],
+)
+def test_a_bandwidth_is_written_as_people_write_it(text: str, expected: int | None) -> None:
+    problems: list[str] = []
+    assert parse_bandwidth(text, problems) == expected
+    assert problems == []
+
+
+@pytest.mark.parametrize("text", ["", "fast", "-5MiB", "12XB", "MiB", "1.2.3M", "100"])
+def test_what_is_no_bandwidth_is_refused(text: str) -> None:
+    done = _hyperctl(*CONVERT, "--bandwidth", text, "--priority", "urgent")
+    assert done.exit_code == 2
+    assert "--bandwidth" in done.output
+    assert "--priority" in done.output, "every problem at once"
+    assert _hyperctl("set-bandwidth", text, "--job", "job-1").exit_code == 2
+
+
+def test_a_bandwidth_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = _requested(monkeypatch, *CONVERT, "--bandwidth", "200MiB", "--verify", "sample")
+    assert request.bandwidth_bytes_per_second == 200 << 20
+    assert request.verify == "sample"

@@ -12,15 +12,24 @@ from hyperctl.client.config import Ui
 from hyperctl.client.render.ending import Ending, failure, success, virt_install
 from hyperctl.client.render.events import DisksMoved, Line, Mark, Stage, StageBegun
 from hyperctl.client.render.live import LiveScreen
-from hyperctl.client.render.plain import QUIET_SECONDS, PlainScreen
+from hyperctl.client.render.plain import QUIET_SECONDS, PlainScreen, percent_of
 from hyperctl.client.render.screen import Screen, Silence, choose_screen, make_console
 from hyperctl.client.render.story import proof_lines
 from hyperctl.client.render.teller import Teller
 from hyperctl.client.render.text import duration, safe, size
+from hyperctl.workflows.disk import VerifiedDisk
 from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.guest import MountReport, NicReport, Step
 from hyperctl.workflows.request import Priority
-from hyperctl.workflows.status import JobStatus, MigrationStatus, Phase, PhaseState, Progress, RetryWait
+from hyperctl.workflows.status import (
+    JobStatus,
+    MigrationStatus,
+    Phase,
+    PhaseState,
+    Progress,
+    RetryWait,
+    SpaceWait,
+)
 from tests.unit import statuses
 from tests.unit.machines import GIB, machine, nic
 
@@ -114,6 +123,79 @@ def test_what_comes_and_goes_is_told_each_time() -> None:
     assert f"Paused; to go on: hyperctl resume --job {statuses.JOB}" in said
     assert "Priority is high now" in said
     assert "Resumed" in _texts(teller, statuses.at(Phase.PLAN, priority=Priority.HIGH))
+
+
+def test_a_host_without_room_is_told_with_the_way_out_and_not_as_a_pause_on_request() -> None:
+    teller = Teller()
+    failure = Failure(
+        code=ErrorCode.NO_SPACE, message="no space left in /images: 3.0 GiB are missing", hint="Free it."
+    )
+    wait = SpaceWait(failure=failure, since=statuses.BEGAN, tries=0, next_attempt_at=statuses.BEGAN)
+    paused = statuses.at(Phase.EXPORT, status=JobStatus.PAUSED, paused=True, space_wait=wait)
+    told = _texts(teller, paused)
+    assert "Paused: no space left in /images: 3.0 GiB are missing" in told
+    assert "Free it." in told
+    assert any(f"at once: hyperctl resume --job {statuses.JOB}" in text for text in told)
+    assert not any(text.startswith("Paused; to go on") for text in told)
+    later = wait.model_copy(update={"tries": 1, "next_attempt_at": statuses.BEGAN + timedelta(minutes=5)})
+    again = _texts(teller, paused.model_copy(update={"space_wait": later}))
+    assert [text for text in again if "Looks again at" in text]
+    assert not [text for text in again if text.startswith("Paused: ")]
+    assert "Resumed" in _texts(teller, statuses.at(Phase.EXPORT))
+
+
+def test_a_change_of_the_bandwidth_is_told() -> None:
+    teller = Teller()
+    teller.tell(statuses.at(Phase.EXPORT))
+    capped = statuses.at(Phase.EXPORT, bandwidth_bytes_per_second=200 << 20)
+    assert "Bandwidth is 200.0 MiB/s at most now" in _texts(teller, capped)
+    assert "Bandwidth has no cap any more" in _texts(teller, statuses.at(Phase.EXPORT))
+
+
+def test_the_summary_says_of_each_disk_what_was_proved_and_by_what() -> None:
+    facts = {
+        "index": 1,
+        "source_name": "vm.vmdk",
+        "mode": "full",
+        "blocks": 1024,
+        "zero_blocks": 1000,
+        "blocks_read": 24,
+        "structure": "size of the raw image",
+        "digest_algorithm": "blake3",
+        "root_digest": "ab" * 32,
+        "source_checksum": "sha1:cd",
+        "statement": "",
+    }
+    full = VerifiedDisk.model_validate(facts)
+    sample = VerifiedDisk.model_validate(facts | {"index": 2, "mode": "sample", "blocks_read": 20})
+    rows = dict(success(statuses.result(verified=(full, sample)), statuses.completed(), {}).rows)
+    assert rows["Disk 1 verified"] == "all 1024 blocks by blake3; size of the raw image, source's sha1"
+    assert rows["Disk 2 verified"].startswith("a sample, 20 of 24 blocks with data, all zeroes by blake3")
+    told = _texts(Teller(), statuses.completed(verified=(full, sample)))
+    assert not any("every byte" in text for text in told)
+
+
+def test_all_disks_together_have_a_line_of_their_own() -> None:
+    progress = statuses.copying(GIB).progress
+    assert progress is not None
+    whole = progress.disks[0].model_copy(
+        update={"index": 0, "total_bytes": 8 * GIB, "total_is_estimate": True, "done_bytes": 2 * GIB}
+    )
+    plain = io.StringIO()
+    PlainScreen(plain).show(DisksMoved(Phase.EXPORT, progress.disks, whole))
+    assert "all 2 disks 25% (2.0 GiB of about 8.0 GiB" in plain.getvalue()
+    screen, out = _terminal()
+    with screen:
+        screen.show(DisksMoved(Phase.EXPORT, progress.disks, whole))
+        screen._live.refresh()
+    assert re.search(r"all .* 25% \(2.0 GiB of about 8.0 GiB\)", _without_codes(out.getvalue()))
+
+
+def test_as_much_as_was_expected_is_not_the_end() -> None:
+    progress = statuses.copying(4 * GIB).progress
+    assert progress is not None
+    assert percent_of(progress.disks[0]) == 100
+    assert percent_of(progress.disks[0].model_copy(update={"total_is_estimate": True})) == 99
 
 
 def test_a_proof_that_did_not_pass_names_each_thing_that_is_missing() -> None:

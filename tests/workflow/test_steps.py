@@ -22,8 +22,8 @@ with workflow.unsafe.imports_passed_through():
     from hyperctl.workflows.queues import Role, task_queue
     from hyperctl.workflows.request import Priority
     from hyperctl.workflows.retry import RetryPolicy
-    from hyperctl.workflows.status import RetryWait
-    from hyperctl.workflows.steps import StepFailed, StepRunner
+    from hyperctl.workflows.status import RetryWait, SpaceWait
+    from hyperctl.workflows.steps import SPACE_PAUSE, StepFailed, StepRunner
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -109,6 +109,10 @@ class OneStep:
     @workflow.query
     def waiting(self) -> RetryWait | None:
         return self._runner.waiting
+
+    @workflow.query
+    def space(self) -> SpaceWait | None:
+        return self._runner.space
 
 
 class Running:
@@ -220,3 +224,57 @@ async def test_a_cancel_is_not_lost_when_the_step_ends_well_all_the_same(client:
             await running.handle.result()
         assert running.machinery.attempts == 1
         assert (await running.handle.describe()).status.name == "CANCELED"  # type: ignore[union-attr]
+
+
+async def test_a_full_disk_is_waited_out_without_counting_as_a_retry(client: Client) -> None:
+    async with Running(client, Ask(code=ErrorCode.NO_SPACE, fail_times=4)) as running:
+        for tries in range(4):
+            async with asyncio.timeout(20):
+                while (wait := await running.handle.query(OneStep.space)) is None or wait.tries < tries:
+                    await asyncio.sleep(0.05)
+            assert running.machinery.attempts == tries + 1
+            assert wait.failure.message == "the way is blocked"
+            assert await running.handle.query(OneStep.waiting) is None
+            await running.handle.signal(OneStep.resume if tries % 2 else OneStep.retry_now)
+        assert (await running.handle.result()).attempts == 5
+
+
+async def test_a_pause_that_begins_while_room_is_waited_for_holds(client: Client) -> None:
+    async with Running(client, Ask(code=ErrorCode.NO_SPACE)) as running:
+        async with asyncio.timeout(20):
+            while await running.handle.query(OneStep.space) is None:
+                await asyncio.sleep(0.05)
+        await running.handle.signal(OneStep.pause)
+        await running.handle.signal(OneStep.retry_now)
+        await asyncio.sleep(1)
+        assert running.machinery.attempts == 1
+        await running.handle.signal(OneStep.resume)
+        assert (await running.handle.result()).attempts == 2
+
+
+async def test_an_early_resume_does_not_shorten_a_later_wait_for_room(client: Client) -> None:
+    async with Running(client, Ask(code=ErrorCode.NO_SPACE)) as running:
+        await running.handle.signal(OneStep.resume)
+        async with asyncio.timeout(20):
+            while await running.handle.query(OneStep.space) is None:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(1)
+        assert running.machinery.attempts == 1
+        assert await running.handle.query(OneStep.space) is not None
+        await running.handle.terminate()
+
+
+async def test_room_is_looked_for_by_itself_on_a_durable_timer(client: Client) -> None:
+    async with Running(client, Ask(code=ErrorCode.NO_SPACE)) as running:
+        async with asyncio.timeout(20):
+            while (wait := await running.handle.query(OneStep.space)) is None:
+                await asyncio.sleep(0.05)
+        history = await running.handle.fetch_history()
+        (timer,) = [
+            event.timer_started_event_attributes
+            for event in history.events
+            if event.HasField("timer_started_event_attributes")
+        ]
+        assert timer.start_to_fire_timeout.ToTimedelta() == SPACE_PAUSE
+        assert wait.next_attempt_at - wait.since == SPACE_PAUSE
+        await running.handle.terminate()

@@ -1,0 +1,214 @@
+"""A target file system that fills up in mid-copy, and gets room later: real ones, mounted for the test."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from temporalio.exceptions import CancelledError
+
+from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.activity import export_disks
+from hyperctl.activities.export.disk_copy import DiskCopy
+from hyperctl.activities.export.ledger import BLOCK_BYTES, read_ledger
+from hyperctl.activities.export.space_watch import SpaceWatch
+from hyperctl.activities.plan_source import plan_source
+from hyperctl.activities.settings import HostSettings
+from hyperctl.activities.staging import Staging
+from hyperctl.workflows.contract import ExportInput, ExportResult
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.request import DiskFormat
+from tests.simulator import VCenterSimulator
+from tests.unit.sources import SourceInMemory, disk_in_memory
+from tests.unit.test_ranges import CONTENT, DiskInMemory
+
+from .conftest import LEASE_TIMEOUT_SECONDS, MIB, sha256
+from .filesystems import fill, mounted
+
+VM = "web-server-01"
+
+
+@pytest.fixture(params=["tmpfs", "ext4"])
+def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    with mounted(request.param, tmp_path) as place:
+        yield place
+
+
+@pytest.fixture(params=[0, 2 * MIB], ids=["until it is full", "with a reserve"])
+def settings(request: pytest.FixtureRequest, settings: HostSettings, small: Path) -> HostSettings:
+    return settings.model_copy(
+        update={"output_dir": str(small / "output"), "space_reserve_bytes": request.param}
+    )
+
+
+@pytest.fixture
+def argument(sim: VCenterSimulator, settings: HostSettings, running: Attempt) -> ExportInput:
+    machine = plan_source(sim.request(VM), settings, running).machine
+    assert machine is not None
+    sim.fault("slow", vm=VM, disk=0, bytes_per_second=2 * MIB)
+    return ExportInput(
+        job_id="job-space",
+        vcenter=sim.vcenter(),
+        machine=machine,
+        transport="nfc",
+        output_dir=settings.output_dir,
+    )
+
+
+class Copying:
+    """An export on a thread, in whose way one can put things."""
+
+    def __init__(
+        self, argument: ExportInput, settings: HostSettings, running: Attempt, log: pytest.LogCaptureFixture
+    ) -> None:
+        self.staging = Staging(argument.output_dir, argument.job_id)
+        self.result: ExportResult | None = None
+        self.error: BaseException | None = None
+        self._arguments = argument, settings, running
+        self._log = log
+        log.set_level(logging.INFO)
+        self._filler = Path(argument.output_dir).parent / "filler"
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.result = export_disks(*self._arguments)
+        except BaseException as error:
+            self.error = error
+
+    def wait_until(self, true: Callable[[], bool], seconds: float = 30.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline, self._log.text
+            time.sleep(0.02)
+
+    def fill(self) -> None:
+        """Take all room there is, once the first disk has begun to land."""
+        self.wait_until(lambda: self.staging.image(1).exists())
+        fill(self._filler)
+        self.wait_until(lambda: self.is_held or not self._thread.is_alive())
+        assert self.is_held, self.error
+
+    @property
+    def is_held(self) -> bool:
+        return f"no space left in {self.staging.folder}" in self._log.text
+
+    def make_room(self) -> None:
+        self._filler.unlink()
+
+    def end(self, seconds: float = 30.0) -> None:
+        self._thread.join(seconds)
+        assert not self._thread.is_alive()
+
+
+def assert_right(sim: VCenterSimulator, result: ExportResult | None) -> None:
+    assert result is not None
+    for disk in result.disks:
+        assert sha256(Path(disk.path)) == sha256(sim.raw_disk(VM, disk.index)), disk.source_name
+
+
+def test_a_copy_holds_while_its_file_system_is_full_and_goes_on_by_itself(
+    sim: VCenterSimulator,
+    settings: HostSettings,
+    running: Attempt,
+    argument: ExportInput,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    copying = Copying(argument, settings, running, caplog)
+    copying.fill()
+    time.sleep(LEASE_TIMEOUT_SECONDS + 2)
+    assert copying.error is None
+    assert sim.active_leases() != [], "the lease is kept alive"
+    copying.make_room()
+    copying.end()
+    assert copying.error is None
+    assert_right(sim, copying.result)
+    assert "MiB are missing" in caplog.text
+    assert "going on" in caplog.text
+    assert sim.leases(VM)[-1]["outcome"] == "completed"
+
+
+def test_a_held_copy_stops_within_five_seconds(
+    sim: VCenterSimulator,
+    settings: HostSettings,
+    running: Attempt,
+    argument: ExportInput,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    copying = Copying(argument, settings, running, caplog)
+    copying.fill()
+    running.stop()
+    copying.end(5.0)
+    assert isinstance(copying.error, CancelledError)
+    assert sim.active_leases() == []
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith(("nfc-", "disk", "lease-"))]
+
+
+def test_a_copy_that_is_held_too_long_gives_up_and_keeps_what_is_whole(
+    sim: VCenterSimulator,
+    settings: HostSettings,
+    running: Attempt,
+    argument: ExportInput,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    copying = Copying(argument, settings.model_copy(update={"space_patience_seconds": 1.0}), running, caplog)
+    copying.wait_until(
+        lambda: (
+            copying.staging.ledger(2).exists() and read_ledger(copying.staging.ledger(2)).finish is not None
+        )
+    )
+    copying.fill()
+    copying.end()
+    assert isinstance(copying.error, HyperctlError)
+    assert copying.error.code is ErrorCode.NO_SPACE
+    assert "are missing" in str(copying.error)
+    assert sim.leases(VM)[-1]["outcome"] == "aborted"
+    inode = copying.staging.image(2).stat().st_ino
+
+    sim.call("DELETE", "/faults")
+    with pytest.raises(HyperctlError) as refused:
+        export_disks(argument, settings, running)
+    assert refused.value.code is ErrorCode.NO_SPACE, "there is still no room"
+    copying.make_room()
+    assert_right(sim, export_disks(argument, settings, running))
+    assert copying.staging.image(2).stat().st_ino == inode
+
+
+def test_what_was_fetched_by_ranges_before_the_giving_up_is_not_fetched_again(
+    small: Path, running: Attempt
+) -> None:
+    staging = Staging(small / "output", "job-space")
+    staging.create()
+    disk = disk_in_memory(1)
+    reader = DiskInMemory()
+    source = SourceInMemory(running, {disk.name: reader})
+
+    def copy() -> DiskCopy:
+        copy = DiskCopy(1, disk, staging, "vm", DiskFormat.RAW, running)
+        watch = SpaceWatch(staging.folder, 0, 0.5, lambda: copy.bytes_to_come)
+        copy.start(source, watch, threading.Event())
+        assert copy.join(time.monotonic() + 30)
+        if copy.error is None:
+            assert copy.confirm(source, last=True)
+        copy.close()
+        return copy
+
+    filler = small / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 70 * MIB)
+    first = copy()
+    assert isinstance(first.error, HyperctlError)
+    assert first.error.code is ErrorCode.NO_SPACE
+    missing = read_ledger(staging.ledger(1)).blocks.missing()
+    assert 4 < len(missing) < 20, "it was filled in the middle"
+
+    filler.unlink()
+    reader.asked.clear()
+    assert copy().error is None
+    assert sum(length for _, length in reader.asked) <= len(missing) * BLOCK_BYTES
+    assert staging.image(1).read_bytes() == CONTENT
