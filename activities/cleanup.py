@@ -12,6 +12,7 @@ from hyperctl.activities.attempt import Attempt, attempt
 from hyperctl.activities.output import RESULT_FILE, safe_folder_name
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging, sync_folder, write_atomically
+from hyperctl.activities.switched_off import SwitchedOffRecord
 from hyperctl.workflows.contract import (
     CLEAN_UP,
     RECORD_FAILURE,
@@ -52,6 +53,7 @@ class CleanUpActivities:
     def clean_up(self, argument: CleanUpInput) -> Nothing:
         with attempt(Phase.CLEANUP, argument.job_id, self._settings.log_dir) as running:
             clean_up(argument, running)
+            SwitchedOffRecord(self._settings, argument.job_id).forget()  # it is to stay off
             return Nothing()
 
     @activity.defn(name=RECORD_FAILURE.name, no_thread_cancel_exception=True)

@@ -6,6 +6,7 @@ from temporalio import activity
 
 from hyperctl.activities.attempt import Attempt, attempt
 from hyperctl.activities.export.offers import choose_transport
+from hyperctl.activities.plan_running import running_problems, running_warnings
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.activities.vsphere.inventory import find_machine
@@ -14,9 +15,10 @@ from hyperctl.workflows.contract import PLAN_SOURCE, PlanSourceInput
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.machine import Machine, PowerState
 from hyperctl.workflows.plan import SourcePlan
-from hyperctl.workflows.request import MigrationRequest
+from hyperctl.workflows.request import MigrationRequest, RunningSource, WhenRunning
 from hyperctl.workflows.status import Phase
 
+AS_IT_IS = RunningSource()
 SUPPORTED = "Debian and Ubuntu"
 _SUPPORTED_GUEST = re.compile(r"(debian|ubuntu)\w*", re.IGNORECASE)
 _OTHER_LINUX = re.compile(r"other\w*linux\w*", re.IGNORECASE)
@@ -43,7 +45,7 @@ def plan_source(request: MigrationRequest, settings: HostSettings, running: Atte
         running.log.error("%s", error)
         return SourcePlan(host=settings.host, problems=error.failures)
     running.log.info("transport %s: %s", choice.transport, choice.reason)
-    problems = problems_of(source) + ((choice.problem,) if choice.problem else ())
+    problems = problems_of(source, request.running) + ((choice.problem,) if choice.problem else ())
     for problem in problems:
         running.log.error("%s", problem.message)
     return SourcePlan(
@@ -52,11 +54,14 @@ def plan_source(request: MigrationRequest, settings: HostSettings, running: Atte
         transport=choice.transport,
         transport_reason=choice.reason,
         problems=problems,
-        warnings=warnings_of(source),
+        warnings=running_warnings(source, request) + warnings_of(source),
     )
 
 
-def problems_of(source: SourceMachine) -> tuple[Failure, ...]:
+def problems_of(
+    source: SourceMachine,
+    asked: RunningSource = AS_IT_IS,
+) -> tuple[Failure, ...]:
     """Everything that stands against exporting this machine, all at once."""
     machine = source.machine
     name = machine.name
@@ -74,18 +79,7 @@ def problems_of(source: SourceMachine) -> tuple[Failure, ...]:
         )
     if source.is_template:
         problem(ErrorCode.VM_UNSUPPORTED, f"{name} is a template", "Convert it to a virtual machine first.")
-    if machine.power_state is PowerState.ON:
-        problem(
-            ErrorCode.VM_POWERED_ON,
-            f"{name} is powered on",
-            "Shut it down in the guest: the copy is consistent only of a machine that is off.",
-        )
-    elif machine.power_state is PowerState.SUSPENDED:
-        problem(
-            ErrorCode.VM_POWERED_ON,
-            f"{name} is suspended",
-            "Resume it and shut it down in the guest: a suspended machine's disks are not consistent.",
-        )
+    found += running_problems(source, asked)
     if not machine.disks:
         problem(ErrorCode.VM_UNSUPPORTED, f"{name} has no disk", "There is nothing to move.")
     if source.is_encrypted:
@@ -100,7 +94,8 @@ def problems_of(source: SourceMachine) -> tuple[Failure, ...]:
             f"the disks of {name} need consolidation",
             "Consolidate them in vSphere first (Snapshots, Consolidate).",
         )
-    if source.independent_disks:
+    snapshot = machine.power_state is PowerState.ON and asked.action is WhenRunning.SNAPSHOT
+    if source.independent_disks and not snapshot:
         problem(
             ErrorCode.VM_UNSUPPORTED,
             f"{name} has independent disks: {', '.join(source.independent_disks)}",

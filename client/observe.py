@@ -190,6 +190,8 @@ async def _waiting(client: Client, activity: PendingActivityInfo) -> str:
 def _worker_command(step: str, queue: str) -> str:
     role = next((stub.role for stub in ALL_ACTIVITIES if stub.name == step), None)
     _, _, host = queue.partition("@")
+    if role is Role.SOURCE:
+        role = Role.EXPORT
     roles = f" --role {role}" if role and role is not Role.CONTROL else ""
     return f"hyperctl worker{roles}" + (f" (on {host})" if host else "")
 

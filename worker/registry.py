@@ -11,6 +11,7 @@ from hyperctl.activities.export.bandwidth import BandwidthActivities
 from hyperctl.activities.logs import LogActivities
 from hyperctl.activities.plan_source import PlanSourceActivities
 from hyperctl.activities.plan_target import PlanTargetActivities
+from hyperctl.activities.prepare_source import PrepareSourceActivities
 from hyperctl.activities.prove.activity import ProveActivities
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.target.activity import TargetActivities
@@ -26,6 +27,7 @@ WORKFLOWS: tuple[type, ...] = (MigrationWorkflow, ImportWorkflow, LogsWorkflow)
 def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
     """Every implementation by the role whose queues it is served on."""
     plan_source = PlanSourceActivities(settings)
+    prepare_source = PrepareSourceActivities(settings)
     export = ExportActivities(settings)
     verify = VerifyActivities(settings)
     convert = ConvertActivities(settings)
@@ -37,7 +39,13 @@ def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
     logs = LogActivities(settings)
     bandwidth = BandwidthActivities()
     return {
-        Role.EXPORT: [plan_source.plan_source, export.export_disks, export.discard_copy],
+        Role.EXPORT: [
+            plan_source.plan_source,
+            prepare_source.prepare_source,
+            export.export_disks,
+            export.discard_copy,
+        ],
+        Role.SOURCE: [prepare_source.remove_snapshot, prepare_source.power_on_source],
         Role.VERIFY: [verify.verify_disks],
         Role.CONVERT: [
             convert.convert_guest,

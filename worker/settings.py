@@ -30,5 +30,6 @@ class WorkerSettings(BaseSettings):
             Role.VERIFY: self.verifies_at_once,
             Role.CONVERT: self.conversions_at_once,
             Role.IMPORT: self.imports_at_once,
+            Role.SOURCE: 16,
             Role.CONTROL: 16,
         }[role]

@@ -19,7 +19,16 @@ from hyperctl.workflows.guest import BootProof, GuestSystem, StepOutcome
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.plan import SourcePlan, TargetPlan
 from hyperctl.workflows.queues import Role, task_queue
-from hyperctl.workflows.request import DiskFormat, Fixers, MigrationRequest, Priority, VCenter, VerifyMode
+from hyperctl.workflows.request import (
+    DiskFormat,
+    Fixers,
+    MigrationRequest,
+    Priority,
+    RunningSource,
+    VCenter,
+    VerifyMode,
+)
+from hyperctl.workflows.source import PreparedSource
 from hyperctl.workflows.status import MigrationResult
 
 InputT = TypeVar("InputT", bound=BaseModel)
@@ -50,6 +59,39 @@ class PlanTargetInput(_Frozen):
     """None when the source could not be read; the target is then checked as far as it can be."""
 
 
+class PrepareSourceInput(_Frozen):
+    job_id: str
+    vcenter: VCenter
+    machine: Machine
+    output_dir: str
+    running: RunningSource
+
+
+class RemoveSnapshotInput(_Frozen):
+    """Remove what `prepare_source` has made for this job, found by its name."""
+
+    job_id: str
+    vcenter: VCenter
+    machine: Machine
+
+
+class PowerOnSourceInput(_Frozen):
+    """Power the source on again, if it was this job that switched it off."""
+
+    job_id: str
+    vcenter: VCenter
+    machine: Machine
+    switched_off: bool
+    """It is known that it was; otherwise the record on the host decides."""
+    running: RunningSource
+
+
+class PutBackResult(_Frozen):
+    """The source is as it was, but for what the warnings say."""
+
+    warnings: tuple[str, ...] = ()
+
+
 class ExportInput(_Frozen):
     job_id: str
     vcenter: VCenter
@@ -61,6 +103,10 @@ class ExportInput(_Frozen):
     bandwidth_bytes_per_second: int | None = None
     bandwidth_revision: int = 0
     """How often the workflow's run had changed the cap by then."""
+    snapshot: str = ""
+    """The reference of the snapshot to copy, `snapshot-123`; empty: the machine as it is, which is off."""
+    copied: bool = False
+    """All of the snapshot is here by an earlier attempt; it may be gone in the vCenter."""
 
 
 class SetBandwidthInput(_Frozen):
@@ -233,6 +279,9 @@ class Activity(Generic[InputT, ResultT]):
 
 PLAN_SOURCE = Activity("plan_source", Role.EXPORT, PlanSourceInput, SourcePlan)
 PLAN_TARGET = Activity("plan_target", Role.IMPORT, PlanTargetInput, TargetPlan)
+PREPARE_SOURCE = Activity("prepare_source", Role.EXPORT, PrepareSourceInput, PreparedSource)
+REMOVE_SNAPSHOT = Activity("remove_snapshot", Role.SOURCE, RemoveSnapshotInput, PutBackResult)
+POWER_ON_SOURCE = Activity("power_on_source", Role.SOURCE, PowerOnSourceInput, PutBackResult)
 EXPORT_DISKS = Activity("export_disks", Role.EXPORT, ExportInput, ExportResult)
 VERIFY_DISKS = Activity("verify_disks", Role.VERIFY, VerifyInput, VerifyResult)
 CONVERT_GUEST = Activity("convert_guest", Role.CONVERT, ConvertInput, ConvertResult)
@@ -258,6 +307,9 @@ SET_BANDWIDTH = Activity(
 ALL_ACTIVITIES = (
     PLAN_SOURCE,
     PLAN_TARGET,
+    PREPARE_SOURCE,
+    REMOVE_SNAPSHOT,
+    POWER_ON_SOURCE,
     EXPORT_DISKS,
     VERIFY_DISKS,
     CONVERT_GUEST,

@@ -21,6 +21,8 @@ class ErrorCode(StrEnum):
     DATACENTER_NOT_FOUND = "datacenter_not_found"
     VM_POWERED_ON = "vm_powered_on"
     VM_BUSY = "vm_busy"
+    TOOLS_NOT_RUNNING = "tools_not_running"
+    SNAPSHOT_LOST = "snapshot_lost"
     VM_UNSUPPORTED = "vm_unsupported"
     GUEST_UNSUPPORTED = "guest_unsupported"
     TRANSFER_INTERRUPTED = "transfer_interrupted"
@@ -63,6 +65,7 @@ _TRANSIENT = frozenset(
         ErrorCode.VCENTER_UNREACHABLE,
         ErrorCode.VCENTER_FAULT,
         ErrorCode.VM_BUSY,
+        ErrorCode.SNAPSHOT_LOST,
         ErrorCode.TRANSFER_INTERRUPTED,
         ErrorCode.TRANSFER_CORRUPT,
         ErrorCode.LEASE_LOST,

@@ -16,7 +16,9 @@ from hyperctl.workflows.disk import LandedDisk, OutputDisk
 from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.guest import BootProof
 from hyperctl.workflows.plan import MigrationPlan
+from hyperctl.workflows.preparation import SourcePreparation
 from hyperctl.workflows.request import MigrationRequest, Priority, ProveMode, VerifyMode
+from hyperctl.workflows.source import PreparedSource
 from hyperctl.workflows.status import (
     JobStatus,
     MigrationResult,
@@ -45,6 +47,7 @@ class MigrationWorkflow:
         self._steps = StepRunner(request.retry_policy, request.priority, self._publish)
         self._bandwidth = Bandwidth(request.bandwidth_bytes_per_second)
         self._undos = UndoStack()
+        self._source = SourcePreparation(request, self._job_id, self._steps, self._undos, self._board)
         self._cancel = CancelRequest()
         self._body: asyncio.Task[MigrationResult] | None = None
         self._plan: MigrationPlan | None = None
@@ -83,6 +86,7 @@ class MigrationWorkflow:
         self._plan = plan
         self._admit(plan)
         landed = await self._steps.retrying(lambda: self._copy(plan))
+        await self._source.release(plan)
         converted = await self._convert(plan, landed)
         proof = await self._prove(plan, converted)
         committed = await self._commit(plan, converted)
@@ -131,7 +135,9 @@ class MigrationWorkflow:
     async def _copy(self, plan: MigrationPlan) -> tuple[LandedDisk, ...]:
         """Export and verify belong together: what does not verify is fetched again."""
         self._enter(Phase.EXPORT, JobStatus.EXPORTING)
-        exported = await self._export(plan)
+        prepared = await self._source.prepare(plan, never_beside=DOMAIN)
+        self._publish()
+        exported = await self._export(plan, prepared)
         self._board.status.landed = exported.disks
         self._enter(Phase.VERIFY, JobStatus.VERIFYING)
         if self._request.verify is VerifyMode.NONE:
@@ -152,7 +158,7 @@ class MigrationWorkflow:
         self._board.status.verified = verified.disks
         return exported.disks
 
-    async def _export(self, plan: MigrationPlan) -> contract.ExportResult:
+    async def _export(self, plan: MigrationPlan, prepared: PreparedSource) -> contract.ExportResult:
         """The copy; whoever changes its bandwidth meanwhile is heard on its host."""
         has_ended = False
         following = asyncio.create_task(
@@ -180,6 +186,8 @@ class MigrationWorkflow:
                     connections=self._request.connections,
                     bandwidth_bytes_per_second=self._bandwidth.bytes_per_second,
                     bandwidth_revision=self._bandwidth.revision,
+                    snapshot=prepared.snapshot.moref if prepared.snapshot else "",
+                    copied=prepared.copied,
                 ),
                 host=plan.host,
                 summary=f"copy {len(plan.machine.disks)} disk(s) by {plan.transport}",
@@ -302,9 +310,11 @@ class MigrationWorkflow:
         imported: contract.ImportResult | None,
     ) -> MigrationResult:
         self._enter(Phase.CLEANUP, JobStatus.IMPORTING)
+        await self._source.release(plan, last=True)
         started_at = self._board.status.created_at
         now = workflow.now()
-        warnings = plan.warnings + tuple(text for step in converted.steps for text in step.warnings)
+        warnings = plan.warnings + self._board.status.warnings
+        warnings += tuple(text for step in converted.steps for text in step.warnings)
         result = MigrationResult(
             job_id=self._job_id,
             vm_name=plan.machine.name,

@@ -18,6 +18,8 @@ class Role(StrEnum):
     VERIFY = "verify"
     CONVERT = "convert"
     IMPORT = "import"
+    SOURCE = "source"
+    """Putting the source back: an export worker has it too, apart, for it must not wait behind copies."""
     CONTROL = "control"
     """Short work that must never wait behind a copy: reading logs. Every worker has it."""
 

@@ -2,9 +2,9 @@
 
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from hyperctl.workflows.bandwidth import LOWEST_BYTES_PER_SECOND
 from hyperctl.workflows.identity import derive_job_id
@@ -70,7 +70,11 @@ class WhenRunning(StrEnum):
 
 
 class RunningSource(BaseModel):
-    """What may be done to a source that is powered on. It is powered on again when the migration fails."""
+    """What may be done to a source that is powered on.
+
+    What was switched off is powered on again when the migration fails or is cancelled; a snapshot is removed
+    as soon as its copy is verified.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -80,6 +84,14 @@ class RunningSource(BaseModel):
     shutdown_timeout_seconds: float = Field(default=600.0, gt=0, le=86400)
     quiesce: bool = False
     """With `snapshot`: have the guest's tools quiesce its filesystems first."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.force_off and self.action is not WhenRunning.SHUTDOWN:
+            raise ValueError("force_off goes with the action shutdown")
+        if self.quiesce and self.action is not WhenRunning.SNAPSHOT:
+            raise ValueError("quiesce goes with the action snapshot")
+        return self
 
 
 class ProveMode(StrEnum):

@@ -10,6 +10,7 @@ from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.guest import BootProof, GuestSystem, Outcome, Step, StepOutcome
 from hyperctl.workflows.plan import MigrationPlan
 from hyperctl.workflows.request import Priority
+from hyperctl.workflows.source import PreparedSource
 
 
 class JobStatus(StrEnum):
@@ -160,6 +161,8 @@ class MigrationStatus(BaseModel):
     completed_at: datetime | None = None
     phases: list[PhaseRecord] = Field(default_factory=list)
     plan: MigrationPlan | None = None
+    source: PreparedSource | None = None
+    """What was done to a source that was running."""
     landed: tuple[LandedDisk, ...] = ()
     verified: tuple[VerifiedDisk, ...] = ()
     guest: GuestSystem | None = None
@@ -175,6 +178,8 @@ class MigrationStatus(BaseModel):
     failures: tuple[Failure, ...] = ()
     not_undone: tuple[str, ...] = ()
     """What a cancel or failure should have put back and could not."""
+    warnings: tuple[str, ...] = ()
+    """What was noticed on the way, beside what the plan and the steps say."""
     notes: tuple[str, ...] = ()
     """Why nothing moves, in words: no worker, no free slot. The client fills it, as it does `progress`."""
 

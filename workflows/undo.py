@@ -12,6 +12,8 @@ class Undo:
 
     name: str
     action: Callable[[], Awaitable[object]]
+    after: frozenset[str] = frozenset()
+    """Undos without which this one would do harm: it is left where one of them could not be done."""
 
 
 class UndoStack:
@@ -25,6 +27,9 @@ class UndoStack:
         if all(known.name != undo.name for known in self._undos):
             self._undos.append(undo)
 
+    def __contains__(self, name: str) -> bool:
+        return any(undo.name == name for undo in self._undos)
+
     def forget(self, name: str) -> None:
         """The act is now meant to stay."""
         self._undos = [undo for undo in self._undos if undo.name != name]
@@ -35,10 +40,15 @@ class UndoStack:
         Returns what could not be undone, in words.
         """
         left: list[str] = []
+        failed: set[str] = set()
         while self._undos:
             undo = self._undos.pop()
+            if undo.after & failed:
+                left.append(f"{undo.name}: left, because this failed: {', '.join(undo.after & failed)}")
+                continue
             try:
                 await undo.action()
             except ActivityError as error:
                 left.append(f"{undo.name}: {error.cause or error}")
+                failed.add(undo.name)
         return tuple(left)

@@ -57,6 +57,15 @@ def export_disks(argument: ExportInput, settings: HostSettings, running: Attempt
             )
         running.log.info("the images are final")
         return before
+    if argument.copied:
+        if before is None:
+            raise HyperctlError(
+                ErrorCode.SNAPSHOT_LOST,
+                f"the copy of the snapshot in {staging.folder} is no longer whole",
+                "The next try makes a new snapshot, and copies all of it.",
+            )
+        running.log.info("the snapshot is here already, whole")
+        return before
     started = time.monotonic()
     disks = export_machine(argument, settings, running)
     if before is not None and before.disks == disks:

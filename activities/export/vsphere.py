@@ -9,6 +9,7 @@ from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.activities.vsphere.inventory import read_machine
 from hyperctl.activities.vsphere.session import Session, open_session
+from hyperctl.activities.vsphere.snapshots import as_of
 from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import Machine, MachineDisk, PowerState
@@ -18,9 +19,14 @@ from hyperctl.workflows.machine import Machine, MachineDisk, PowerState
 def opened_machine(
     argument: ExportInput, settings: HostSettings, attempt: Attempt
 ) -> Iterator[tuple[Session, SourceMachine]]:
-    """Log in and look at the machine. Raises `HyperctlError`, also where it is not as it was planned."""
+    """Log in and look at the machine, or at its snapshot where one is to be copied.
+
+    Raises `HyperctlError`, also where it is not as it was planned.
+    """
     with open_session(argument.vcenter, settings, attempt) as session:
         source = read_machine(session, argument.machine.moref)
+        if argument.snapshot:
+            source = as_of(session, source, argument.snapshot)
         _check_unchanged(argument.machine, source)
         yield session, source
 
@@ -38,17 +44,20 @@ class VSphereMachine:
         return self.source.machine
 
     def identity(self, disk: MachineDisk) -> str:
-        machine = self.source.machine
-        server = str(self.session.endpoint).lower()
-        return "\n".join(
-            (server, machine.uuid, machine.moref, str(disk.key), disk.file_name, self.source.state)
-        )
+        return disk_identity(self.session, self.source, disk)
+
+
+def disk_identity(session: Session, source: SourceMachine, disk: MachineDisk) -> str:
+    """Names one disk in one state of its machine, or in one snapshot of it."""
+    machine = source.machine
+    server = str(session.endpoint).lower()
+    return "\n".join((server, machine.uuid, machine.moref, str(disk.key), disk.file_name, source.state))
 
 
 def _check_unchanged(planned: Machine, source: SourceMachine) -> None:
-    """The machine must still be off and have the disks that were planned with."""
+    """The machine must be off, or a snapshot be read, and the disks be those that were planned with."""
     machine = source.machine
-    if machine.power_state is not PowerState.OFF:
+    if source.snapshot is None and machine.power_state is not PowerState.OFF:
         raise HyperctlError(
             ErrorCode.VM_POWERED_ON,
             f"{machine.name} has been powered on since it was planned",

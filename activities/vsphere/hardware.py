@@ -1,13 +1,14 @@
 """A virtual machine's properties, as the property collector gives them, in our own words. Pure."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pyVmomi import vim
 
 from hyperctl.workflows.machine import Firmware, Machine, MachineDisk, MachineNic, PowerState
+from hyperctl.workflows.source import Snapshot
 
 MACHINE_PATHS = (
     "name",
@@ -24,6 +25,7 @@ MACHINE_PATHS = (
     "config.version",
     "guest.hostName",
     "guest.net",
+    "guest.toolsRunningStatus",
     "layoutEx.disk",
     "layoutEx.file",
     "network",
@@ -78,10 +80,17 @@ class SourceMachine:
     """Labels, as of the following two."""
     physical_rdms: tuple[str, ...] = ()
     shared_disks: tuple[str, ...] = ()
+    delta_disks: tuple[str, ...] = ()
+    """Those whose file holds only what differs from another one: of snapshots, and of linked clones."""
+    tools_running: bool = False
+    snapshot: Snapshot | None = None
+    """The disks are as this snapshot holds them, not as the machine has them."""
 
     @property
     def state(self) -> str:
         """Names the state of the machine that its disks are copied in: another one, and they may differ."""
+        if self.snapshot is not None:
+            return self.snapshot.state
         return f"{self.change_version} {self.last_start}"
 
 
@@ -100,7 +109,7 @@ def read_hardware(
     host = values.get("runtime.host")
     allocated = _allocated_by_disk(values)
     known = all(disk.key in allocated for disk in disks)
-    machine_disks = tuple(_disk(disk, devices, allocated.get(disk.key, 0)) for disk in disks)
+    machine_disks = read_disks(devices, allocated)
     capacity = sum(disk.capacity_bytes for disk in machine_disks)
     committed = sum(allocated.values()) if known else values.get("summary.storage.committed") or capacity
     addresses = _addresses(values.get("guest.net") or ())
@@ -143,6 +152,17 @@ def read_hardware(
         independent_disks=_labels(disks, _is_independent),
         physical_rdms=_labels(disks, _is_physical_rdm),
         shared_disks=_labels(disks, _is_shared),
+        delta_disks=_labels(disks, _is_delta),
+        tools_running=values.get("guest.toolsRunningStatus") == "guestToolsRunning",
+    )
+
+
+def read_disks(devices: Sequence[Any], allocated: Mapping[int, int]) -> tuple[MachineDisk, ...]:
+    """The disks among the devices of a machine or a snapshot; `allocated` has bytes by disk key."""
+    return tuple(
+        _disk(device, devices, allocated.get(device.key, 0))
+        for device in devices
+        if isinstance(device, vim.vm.device.VirtualDisk)
     )
 
 
@@ -167,7 +187,11 @@ def _is_shared(disk: Any) -> bool:
     return getattr(disk.backing, "sharing", None) == "sharingMultiWriter"
 
 
-def _disk(disk: Any, devices: list[Any], allocated_bytes: int) -> MachineDisk:
+def _is_delta(disk: Any) -> bool:
+    return getattr(disk.backing, "parent", None) is not None
+
+
+def _disk(disk: Any, devices: Sequence[Any], allocated_bytes: int) -> MachineDisk:
     controller = next((device for device in devices if device.key == disk.controllerKey), None)
     capacity = disk.capacityInBytes or disk.capacityInKB << 10
     return MachineDisk(

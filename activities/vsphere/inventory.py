@@ -82,7 +82,7 @@ def read_machine(session: Session, moref: str) -> SourceMachine:
     """A virtual machine by its reference. Raises `HyperctlError` (`vm_not_found`) when it is gone."""
     reference = session.managed(vim.VirtualMachine, moref)
     try:
-        (found,) = retrieve(session, [_objects([reference], vim.VirtualMachine, MACHINE_PATHS)])
+        (found,) = read_objects(session, [reference], vim.VirtualMachine, MACHINE_PATHS)
         neighbours = [found.get("runtime.host"), *(found.get("network") or ())]
         names = _names(session, [neighbour for neighbour in neighbours if neighbour is not None])
         place = place_of(session, reference)
@@ -132,6 +132,13 @@ def _retrieve(session: Session, specs: Sequence[Any]) -> list[Properties]:
         found.extend(_properties(item) for item in page.objects or ())
         page = collector.ContinueRetrievePropertiesEx(page.token) if page.token else None
     return found
+
+
+def read_objects(
+    session: Session, references: Iterable[Any], kind: Any, paths: Iterable[str]
+) -> list[Properties]:
+    """Read properties of some objects of one kind in one call."""
+    return retrieve(session, [_objects(references, kind, paths)])
 
 
 def place_of(session: Session, reference: Any) -> Place:

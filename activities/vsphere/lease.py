@@ -1,7 +1,8 @@
 """The lease under which a vCenter hands out a virtual machine's disks.
 
-vSphere API reference: VirtualMachine.ExportVm, HttpNfcLease. A lease dies when it hears no progress call
-for its timeout, keeps the machine from being powered on, and must be completed or aborted.
+vSphere API reference: VirtualMachine.ExportVm, VirtualMachineSnapshot.ExportSnapshot, HttpNfcLease. A lease
+dies when it hears no progress call for its timeout, keeps the machine from being powered on (or its snapshot
+from being removed), and must be completed or aborted.
 """
 
 import http.client
@@ -18,16 +19,14 @@ from pyVmomi import vim, vmodl
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.activities.vsphere.session import CLEAN_UP_SECONDS, Session, fault_text
+from hyperctl.activities.vsphere.task import BUSY_WAIT_SECONDS, pause, when_free
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import MachineDisk
 
-BUSY_WAIT_SECONDS = 360.0
-"""A worker that was killed leaves its lease behind, which the vCenter drops after five minutes."""
 READY_WAIT_SECONDS = 600.0
 POLL_SECONDS = 0.5
 LONGEST_SILENCE_SECONDS = 20.0
 
-_BUSY = (vim.fault.InvalidState, vim.fault.TaskInProgress, vim.fault.ResourceInUse, vim.fault.FileLocked)
 _GONE = (
     vim.fault.NotAuthenticated,
     vim.fault.InvalidState,
@@ -159,7 +158,9 @@ class Lease:
 def export_lease(
     session: Session, source: SourceMachine, attempt: Attempt, busy_wait_seconds: float = BUSY_WAIT_SECONDS
 ) -> Iterator[Lease]:
-    """Export a powered-off machine under a lease: completed when the block ends well, aborted when not.
+    """Export a machine that is off, or the snapshot that its disks are read from, under a lease.
+
+    It is completed when the block ends well, aborted when not.
 
     A machine that another lease holds is waited for. Raises `HyperctlError`: `vm_busy`, `vm_powered_on`,
     `vcenter_fault`.
@@ -217,28 +218,18 @@ def match_urls(urls: Sequence[DeviceUrl], disks: Sequence[MachineDisk]) -> dict[
 
 
 def _request(session: Session, source: SourceMachine, attempt: Attempt, busy_wait_seconds: float) -> Any:
-    deadline = time.monotonic() + busy_wait_seconds
-    told = False
-    name = source.machine.name
-    while True:
-        try:
-            return source.reference.ExportVm()
-        except vim.fault.InvalidPowerState as error:
-            raise HyperctlError(
-                ErrorCode.VM_POWERED_ON, f"{name} is powered on", "Shut it down in the guest, then try again."
-            ) from error
-        except _BUSY as error:
-            if time.monotonic() >= deadline:
-                raise HyperctlError(
-                    ErrorCode.VM_BUSY,
-                    f"{name} is busy in {session.endpoint}: {fault_text(error)}",
-                    "Another export or task holds it; it is tried again once that has ended.",
-                ) from error
-            if not told:
-                attempt.log.info("%s is busy, waiting: %s", name, fault_text(error))
-                told = True
-            attempt.report(message=f"waiting for {name}: {fault_text(error)}")
-            _pause(attempt, POLL_SECONDS * 2)
+    exported = source.reference
+    method = "ExportVm"
+    if source.snapshot is not None:
+        exported, method = session.managed(vim.vm.Snapshot, source.snapshot.moref), "ExportSnapshot"
+    try:
+        return when_free(session, source, attempt, getattr(exported, method), busy_wait_seconds)
+    except vim.fault.InvalidPowerState as error:
+        raise HyperctlError(
+            ErrorCode.VM_POWERED_ON,
+            f"{source.machine.name} is powered on",
+            "Shut it down in the guest, then try again.",
+        ) from error
 
 
 def _ready(managed: Any, source: SourceMachine, attempt: Attempt) -> Any:
@@ -259,9 +250,4 @@ def _ready(managed: Any, source: SourceMachine, attempt: Attempt) -> Any:
                 ErrorCode.VM_BUSY,
                 f"the export lease on {source.machine.name} was not ready after {READY_WAIT_SECONDS:.0f} s",
             )
-        _pause(attempt, POLL_SECONDS / 2)
-
-
-def _pause(attempt: Attempt, seconds: float) -> None:
-    attempt.checkpoint()
-    time.sleep(seconds)
+        pause(attempt, POLL_SECONDS / 2)

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from hyperctl.client.cli.options import NetworkMap, parse_bandwidth, parse_network_map
+from hyperctl.client.cli.options import NetworkMap, parse_bandwidth, parse_length, parse_network_map
 from hyperctl.client.cli.session import refuse
 from hyperctl.client.config import Configuration
-from hyperctl.workflows.request import MigrationRequest
+from hyperctl.workflows.request import MigrationRequest, WhenRunning
 
 _FLAGS = {
     "vm_name": "--vm",
@@ -27,6 +27,7 @@ _FLAGS = {
     "verify": "--verify",
     "prove": "--prove",
     "host": "--host",
+    "running.shutdown_timeout_seconds": "--shutdown-timeout",
     "tags": "--tags",
 }
 
@@ -64,6 +65,22 @@ class Asked:
     format: Annotated[
         str, typer.Option(metavar="raw|qcow2", help="The format of the images that are left.")
     ] = "raw"
+    shutdown: Annotated[
+        bool, typer.Option("--shutdown", help="Have a running VM's guest shut down first; it stays off.")
+    ] = False
+    force_off: Annotated[
+        bool, typer.Option("--force-off", help="With --shutdown: power it off when it does not in time.")
+    ] = False
+    shutdown_timeout: Annotated[
+        str | None,
+        typer.Option(help="With --shutdown: what its guest is given, 10m when missing.", show_default=False),
+    ] = None
+    snapshot: Annotated[
+        bool, typer.Option("--snapshot", help="Copy a snapshot of a running VM, which goes on running.")
+    ] = False
+    quiesce: Annotated[
+        bool, typer.Option("--quiesce", help="With --snapshot: its tools quiesce the filesystems first.")
+    ] = False
     to_libvirt: Annotated[
         bool, typer.Option("--to-libvirt", help="Define the guest as a libvirt domain.")
     ] = False
@@ -104,6 +121,7 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
         problems.append("--vcenter is missing, and vsphere.server is not in the configuration either")
     if asked.start and not asked.to_libvirt:
         problems.append("--start needs --to-libvirt: only a defined domain can be started")
+    running = _running(asked, problems)
     network_map = parse_network_map(asked.network_map or [], problems)
     bandwidth = parse_bandwidth(asked.bandwidth, problems) if asked.bandwidth is not None else None
     same_server = asked.vcenter in (None, vsphere.server)
@@ -120,6 +138,7 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
         "transport": asked.transport,
         "connections": asked.connections,
         "format": asked.format,
+        "running": running,
         "to_libvirt": asked.to_libvirt,
         "start": asked.start,
         "priority": asked.priority,
@@ -148,6 +167,28 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
     if problems:
         refuse(problems)
     return request
+
+
+def _running(asked: Asked, problems: list[str]) -> dict[str, object]:
+    """What may be done to a source that runs."""
+    if asked.shutdown and asked.snapshot:
+        problems.append("--shutdown and --snapshot exclude each other: choose what is done to a running VM")
+    if asked.force_off and not asked.shutdown:
+        problems.append("--force-off needs --shutdown")
+    if asked.shutdown_timeout and not asked.shutdown:
+        problems.append("--shutdown-timeout needs --shutdown")
+    if asked.quiesce and not asked.snapshot:
+        problems.append("--quiesce needs --snapshot")
+    found: dict[str, object] = {}
+    if asked.shutdown:
+        found = {"action": WhenRunning.SHUTDOWN, "force_off": asked.force_off}
+    elif asked.snapshot:
+        found = {"action": WhenRunning.SNAPSHOT, "quiesce": asked.quiesce}
+    if asked.shutdown and asked.shutdown_timeout:
+        seconds = parse_length("--shutdown-timeout", asked.shutdown_timeout, problems)
+        if seconds is not None:
+            found["shutdown_timeout_seconds"] = seconds
+    return found
 
 
 def _first(given: bool | None, default: bool) -> bool:

@@ -31,6 +31,7 @@ NetworkMap = Annotated[
 ]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the migration has ended.")]
 
+_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
 _AGE = re.compile(r"(\d+)\s*([smhdw])")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*?)(?:/s)?")
 _FACTORS = {"": 1, "b": 1} | {
@@ -115,6 +116,15 @@ def parse_bandwidth(text: str, problems: list[str], what: str = "--bandwidth") -
     if size < LOWEST_BYTES_PER_SECOND:
         problems.append(f"{what} {text!r} is too little: {LOWEST_BYTES_PER_SECOND} bytes a second at least")
     return size
+
+
+def parse_length(flag: str, text: str, problems: list[str]) -> float | None:
+    """`90`, `90s`, `10m`, `1h` in seconds; what cannot be read is added to the problems."""
+    length = _LENGTH.fullmatch(text.strip())
+    if length is None:
+        problems.append(f"{flag} {text!r} is no length of time (90s, 10m, 1h)")
+        return None
+    return float(length[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[length[2]]
 
 
 def parse_network_map(pairs: list[str], problems: list[str]) -> dict[str, str]:

@@ -131,7 +131,8 @@ def failure(status: MigrationStatus) -> Ending:
     if status.host or any(item.code is ErrorCode.INTERNAL_ERROR for item in status.failures):
         steps.append(NextStep("View logs", (f"hyperctl logs --job {status.job_id}",)))
     title = "Migration Cancelled" if cancelled else "Migration Failed"
-    return Ending(title, False, tuple(rows), problems, _leftovers(status), tuple(steps))
+    remarks = (*_leftovers(status), *status.warnings)
+    return Ending(title, False, tuple(rows), problems, remarks, tuple(steps))
 
 
 def _leftovers(status: MigrationStatus) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ def story(status: MigrationStatus) -> Iterator[Told]:
     yield from _connecting(status)
     if _begun(status, Phase.EXPORT):
         yield "stage2", StageBegun(Stage.EXPORT)
+        yield from _preparing(status)
         yield from _exporting(status)
         yield from _verifying(status)
     if _begun(status, Phase.CONVERT):
@@ -56,6 +57,8 @@ def story(status: MigrationStatus) -> Iterator[Told]:
         elif not status.status.is_final:
             where = f" on {status.host}" if status.host else ""
             yield "queued", Line(Mark.WAITING, f"Waiting in the conversion queue{where}")
+    for text in status.warnings:
+        yield f"warning:{text}", Line(Mark.WARNING, text)
     if _begun(status, Phase.CLEANUP):
         yield "stage5", StageBegun(Stage.CLEANUP)
         yield "sweeping", Line(Mark.BROOM, "Keeping the evidence, removing the working files")
@@ -84,6 +87,19 @@ def _connecting(status: MigrationStatus) -> Iterator[Told]:
     yield "transport", Line(Mark.INFO, f"Copied by {plan.transport}{why}", detail=True)
     for text in plan.warnings:
         yield f"warning:{text}", Line(Mark.WARNING, text)
+
+
+def _preparing(status: MigrationStatus) -> Iterator[Told]:
+    source = status.source
+    if source is None:
+        return
+    if source.switched_off:
+        how = "Powered off" if source.forced else "Shut down"
+        yield "switched off", Line(Mark.OK, f"{how}: {status.vm_name}")
+    if source.snapshot and not source.copied:
+        how = "quiesced" if source.snapshot.quiesced else "crash-consistent"
+        text = f"Snapshot of {clock(source.snapshot.taken_at)}, {how}: {source.snapshot.name}"
+        yield "snapshot", Line(Mark.OK, text)
 
 
 def _exporting(status: MigrationStatus) -> Iterator[Told]:
