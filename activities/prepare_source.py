@@ -250,8 +250,8 @@ def remove_job_snapshot(
         return PutBackResult()
     name = source.machine.name
     text = (
-        f"the disks of {name} need consolidation: in vSphere, Snapshots, Consolidate. Until then it writes to "
-        "deltas that grow."
+        f"the disks of {name} need consolidation: in vSphere, Snapshots, Consolidate. Until then it writes "
+        "to deltas that grow."
     )
     running.log.warning("%s", text)
     return PutBackResult(warnings=(text,))

@@ -19,7 +19,7 @@ PREPARES_SOURCE = "prepare the source"
 
 
 class SourcePreparation:
-    """Has a running source shut down or a snapshot made of it; registers what takes it back before it acts."""
+    """Has a running source shut down, or a snapshot made; registers what takes it back before it acts."""
 
     def __init__(
         self,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from temporalio.exceptions import ActivityError
 
+from hyperctl.workflows.steps import failures_of
+
 
 @dataclass(frozen=True, slots=True)
 class Undo:
@@ -49,6 +51,7 @@ class UndoStack:
             try:
                 await undo.action()
             except ActivityError as error:
-                left.append(f"{undo.name}: {error.cause or error}")
+                reasons = (f"{failure.message} {failure.hint}".strip() for failure in failures_of(error))
+                left.append(f"{undo.name}: {'; '.join(reasons)}")
                 failed.add(undo.name)
         return tuple(left)
