@@ -3,13 +3,11 @@
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.machine import PowerState
-from hyperctl.workflows.request import MigrationRequest, RunningSource, TransportChoice, WhenRunning
+from hyperctl.workflows.request import MigrationRequest, RunningSource, WhenRunning
 
 
-def running_problems(
-    source: SourceMachine, asked: RunningSource, transport: TransportChoice = TransportChoice.AUTO
-) -> tuple[Failure, ...]:
-    """Everything that the machine's power state and its snapshots have against the migration, all at once."""
+def running_problems(source: SourceMachine, asked: RunningSource) -> tuple[Failure, ...]:
+    """Everything that the machine's power state has against the migration, all at once."""
     machine = source.machine
     name = machine.name
     found: list[Failure] = []
@@ -51,18 +49,10 @@ def running_problems(
                 f"a snapshot of {name} leaves out independent disks: {', '.join(source.independent_disks)}",
                 "Make them dependent in the VM's settings while it is off, and start again.",
             )
-    reason = why_not_flat(source, asked) if transport is TransportChoice.DATASTORE else ""
-    if reason:
-        problem(
-            ErrorCode.VM_UNSUPPORTED,
-            f"{name} cannot be copied by the transport datastore: {reason}",
-            "Use --transport nfc, which reads what the machine sees; or delete the snapshots, or take "
-            "--shutdown in place of --snapshot.",
-        )
     return tuple(found)
 
 
-def why_not_flat(source: SourceMachine, asked: RunningSource) -> str:
+def why_not_flat(source: SourceMachine, action: WhenRunning) -> str:
     """Why the `-flat.vmdk` files are not what the machine will have on its disks; empty where they are.
 
     A machine with a snapshot writes to a delta beside them: they can be read, and are of the past.
@@ -71,7 +61,7 @@ def why_not_flat(source: SourceMachine, asked: RunningSource) -> str:
         return "it has snapshots, so that its flat files are older than the machine"
     if source.delta_disks:
         return f"the files of {', '.join(source.delta_disks)} hold only what differs from another disk"
-    if source.machine.power_state is PowerState.ON and asked.action is WhenRunning.SNAPSHOT:
+    if source.machine.power_state is PowerState.ON and action is WhenRunning.SNAPSHOT:
         return "it reads the files of a machine that is off, not a snapshot"
     return ""
 

@@ -23,6 +23,7 @@ from hyperctl.activities.export.landing import Landing
 from hyperctl.activities.export.ranges import Extent, copy_ranges, persistently
 from hyperctl.activities.export.transport import Received, Terms
 from hyperctl.activities.export.vsphere import VSphereMachine, opened_machine
+from hyperctl.activities.plan_running import why_not_flat
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.vsphere.datastore_path import DatastorePath
 from hyperctl.activities.vsphere.hardware import SourceMachine
@@ -55,6 +56,12 @@ def datastore_transport(
     argument: ExportInput, settings: HostSettings, terms: Terms
 ) -> Iterator["_DatastoreMachine"]:
     """The machine in its vCenter. Opening it for copying finds every disk's flat file."""
+    if argument.snapshot:
+        raise HyperctlError(
+            ErrorCode.VM_POWERED_ON,
+            f"{argument.machine.name} has been powered on since it was planned: its files are locked",
+            "Start the migration again: it is planned for a machine that runs.",
+        )
     with opened_machine(argument, settings, terms.attempt) as (session, source):
         yield _DatastoreMachine(session, source, terms, argument.connections)
 
@@ -67,13 +74,12 @@ def probe_datastore(
     Raises the `HyperctlError` that says why not.
     """
     is_off = source.machine.power_state is PowerState.OFF
-    if not is_off and when_running is WhenRunning.SNAPSHOT:
-        raise HyperctlError(ErrorCode.VM_POWERED_ON, "the files of a machine that runs are locked")
-    if source.has_snapshots:
+    reason = why_not_flat(source, when_running)
+    if reason:
         raise HyperctlError(
             ErrorCode.VM_UNSUPPORTED,
-            "the machine has snapshots, so that its disks are no flat files",
-            "Delete the snapshots, or copy with --transport nfc.",
+            reason,
+            "Copy with --transport nfc; or delete the snapshots, or take --shutdown in place of --snapshot.",
         )
     try:
         check_kinds(read_datastores(session, source.reference))

@@ -141,5 +141,5 @@ def _unfinished(session: Session, source: SourceMachine) -> Sequence[Properties]
 def _failed(session: Session, fault: Any, what: str) -> HyperctlError:
     if fault is None:
         return HyperctlError(ErrorCode.VCENTER_FAULT, f"{what} failed; {session.endpoint} does not say why")
-    known = meaning(fault, session.endpoint).failure
+    known = meaning(fault, session.endpoint, session.username).failure
     return HyperctlError(known.code, f"{what} failed: {fault_text(fault)}", known.hint)

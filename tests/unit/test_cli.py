@@ -14,7 +14,7 @@ from hyperctl.client.cli.main import CommandGroup, app
 from hyperctl.client.cli.options import parse_bandwidth, parse_since
 from hyperctl.client.config import Configuration
 from hyperctl.client.plugins import COMMANDS, DOCTOR, plugged
-from hyperctl.workflows.request import MigrationRequest
+from hyperctl.workflows.request import MigrationRequest, RunningSource, WhenRunning
 
 CONVERT = ("convert", "--vm", "db-1", "--vcenter", "vc.example.com")
 
@@ -204,3 +204,30 @@ def test_a_bandwidth_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     request = _requested(monkeypatch, *CONVERT, "--bandwidth", "200MiB", "--verify", "sample")
     assert request.bandwidth_bytes_per_second == 200 << 20
     assert request.verify == "sample"
+
+
+def test_what_is_done_to_a_running_source_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _requested(monkeypatch, *CONVERT).running == RunningSource()
+    shutdown = _requested(monkeypatch, *CONVERT, "--shutdown", "--force-off", "--shutdown-timeout", "2m")
+    assert shutdown.running == RunningSource(
+        action=WhenRunning.SHUTDOWN, force_off=True, shutdown_timeout_seconds=120
+    )
+    snapshot = _requested(monkeypatch, *CONVERT, "--snapshot", "--quiesce")
+    assert snapshot.running == RunningSource(action=WhenRunning.SNAPSHOT, quiesce=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--shutdown", "--snapshot"), ["--shutdown and --snapshot exclude each other"]),
+        (("--force-off", "--quiesce"), ["--force-off needs --shutdown", "--quiesce needs --snapshot"]),
+        (("--shutdown-timeout", "5m"), ["--shutdown-timeout needs --shutdown"]),
+        (("--shutdown", "--shutdown-timeout", "soon"), ["'soon' is no length of time"]),
+        (("--shutdown", "--shutdown-timeout", "0"), ["--shutdown-timeout: ", "greater than 0"]),
+    ],
+)
+def test_what_does_not_fit_a_running_source_is_refused(given: tuple[str, ...], words: list[str]) -> None:
+    done = _hyperctl(*CONVERT, *given)
+    assert done.exit_code == 2
+    for text in words:
+        assert text in " ".join(done.output.split())

@@ -21,6 +21,7 @@ from hyperctl.workflows.disk import VerifiedDisk
 from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.guest import MountReport, NicReport, Step
 from hyperctl.workflows.request import Priority
+from hyperctl.workflows.source import PreparedSource, Snapshot
 from hyperctl.workflows.status import (
     JobStatus,
     MigrationStatus,
@@ -421,3 +422,20 @@ def test_an_ending_without_rows_can_be_shown() -> None:
     out = io.StringIO()
     PlainScreen(out).end(Ending("Done", True, ()))
     assert out.getvalue() == "\nDone\n"
+
+
+def test_what_is_done_to_a_running_source_is_told() -> None:
+    taken = Snapshot(moref="snapshot-1", name="hyperctl-job-1", taken_at=statuses.BEGAN)
+    for source, words in (
+        (PreparedSource(switched_off=True), ["Shut down: web-server-01"]),
+        (PreparedSource(switched_off=True, forced=True), ["Powered off: web-server-01"]),
+        (PreparedSource(snapshot=taken), ["Snapshot of", "crash-consistent: hyperctl-job-1"]),
+        (PreparedSource(snapshot=taken, copied=True), []),
+    ):
+        status = statuses.at(Phase.EXPORT).model_copy(
+            update={"source": source, "warnings": ("mind the gap",)}
+        )
+        told = "\n".join(_texts(Teller(), status))
+        for text in (*words, "mind the gap"):
+            assert text in told
+        assert words or "Snapshot" not in told

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from hyperctl.workflows.identity import derive_job_id
-from hyperctl.workflows.request import MigrationRequest, Priority, ProveMode
+from hyperctl.workflows.request import MigrationRequest, Priority, ProveMode, RunningSource
 
 
 def test_two_fields_are_enough() -> None:
@@ -49,3 +49,17 @@ def test_every_problem_of_a_request_is_named_at_once() -> None:
 def test_an_output_folder_must_be_absolute_and_stay_where_it_says(path: str) -> None:
     with pytest.raises(ValidationError):
         MigrationRequest.model_validate({"vm_name": "a", "vcenter": {"server": "b"}, "output_dir": path})
+
+
+@pytest.mark.parametrize(
+    "running",
+    [
+        {"force_off": True},
+        {"action": "snapshot", "force_off": True},
+        {"action": "shutdown", "quiesce": True},
+        {"action": "shutdown", "shutdown_timeout_seconds": 0},
+    ],
+)
+def test_what_does_not_go_together_about_a_running_source_is_refused(running: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        RunningSource.model_validate(running)
