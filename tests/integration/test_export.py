@@ -19,7 +19,7 @@ from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.activities.verify.activity import verify_disks
-from hyperctl.activities.vsphere import lease as lease_module
+from hyperctl.activities.vsphere import task as task_module
 from hyperctl.activities.vsphere.inventory import find_machine
 from hyperctl.activities.vsphere.lease import export_lease
 from hyperctl.activities.vsphere.session import open_session
@@ -346,7 +346,7 @@ def test_a_lease_that_stays_makes_the_machine_busy(
         with export_lease(session, source, running), pytest.raises(HyperctlError) as caught, again:
             raise AssertionError("two leases on one machine")
     assert caught.value.code is ErrorCode.VM_BUSY
-    assert lease_module.BUSY_WAIT_SECONDS > 300, "longer than a vCenter's usual lease timeout"
+    assert task_module.BUSY_WAIT_SECONDS > 300, "longer than a vCenter's usual lease timeout"
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,8 @@ class Site:
         )
 
     async def status(self, handle: WorkflowHandle[Any, Any]) -> MigrationStatus:
-        return await handle.query("status", result_type=MigrationStatus)
+        status: MigrationStatus = await handle.query("status", result_type=MigrationStatus)
+        return status
 
     async def ended(self, handle: WorkflowHandle[Any, Any]) -> MigrationStatus:
         """Wait for its bad end, see that its history replays, and return its last word."""
