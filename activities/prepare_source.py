@@ -117,7 +117,11 @@ class _Preparation:
         earlier = self._staging.finished(PREPARE_SOURCE.name, PreparedSource)
         final = commit_begun(self._staging) is not None
         snapshot = earlier.snapshot if earlier else None
-        if snapshot and (final or not self._is_off) and holds_all_of(self._staging, snapshot):
+        if (
+            snapshot
+            and (final or not self._is_off)
+            and holds_all_of(self._staging, snapshot, self._argument.format)
+        ):
             # A failed conversion must not cost a second copy, as one of a new snapshot would be.
             text = f"going on from the copy of {self._name} as it was at {_moment(snapshot)}"
             self._running.log.info("%s", text)

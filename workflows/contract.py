@@ -65,6 +65,7 @@ class PrepareSourceInput(_Frozen):
     machine: Machine
     output_dir: str
     running: RunningSource
+    format: DiskFormat = DiskFormat.RAW
 
 
 class RemoveSnapshotInput(_Frozen):

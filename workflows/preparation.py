@@ -55,6 +55,7 @@ class SourcePreparation:
                 machine=plan.machine,
                 output_dir=plan.output_dir,
                 running=self._request.running,
+                format=self._request.format,
             ),
             host=plan.host,
             summary=f"prepare the source {plan.machine.name}: {action}",

@@ -25,6 +25,7 @@ from hyperctl.activities.vsphere.credentials import resolve
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.activities.vsphere.inventory import read_machine
 from hyperctl.activities.vsphere.session import Session
+from hyperctl.activities.vsphere.snapshots import as_of
 from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import MachineDisk, PowerState
@@ -44,8 +45,15 @@ def vddk_transport(argument: ExportInput, settings: HostSettings, terms: Terms) 
     with opened_machine(argument, settings, terms.attempt) as (session, source):
 
         def serve(disk: MachineDisk) -> AbstractContextManager[NbdServer]:
-            moref = source.machine.moref
-            return opened_vddk(session, credentials, settings, moref, disk.file_name, terms.attempt)
+            return opened_vddk(
+                session,
+                credentials,
+                settings,
+                source.machine.moref,
+                disk.file_name,
+                terms.attempt,
+                argument.snapshot,
+            )
 
         yield VddkMachine(session, source, terms, argument.connections, serve)
 
@@ -136,9 +144,15 @@ class _VddkSource:
         """What an NBD server says of a broken read is all that is known of it."""
 
     def _look(self) -> None:
-        """Raise where the machine runs, has run or was changed: its disks are not what has been copied."""
+        """Raise where the disks are no longer what has been copied.
+
+        The machine runs, has run or was changed; or its snapshot is gone, where that is copied.
+        """
         self._looked = time.monotonic()
         now = read_machine(self._session, self._source.machine.moref)
+        if self._source.snapshot is not None:
+            as_of(self._session, now, self._source.snapshot.moref)
+            return
         if now.machine.power_state is not PowerState.OFF or now.state != self._source.state:
             raise HyperctlError(
                 ErrorCode.VM_POWERED_ON,
