@@ -569,7 +569,6 @@ def test_final_images_that_are_older_than_the_machine_are_refused(source: Source
         ({}, RunningSource(), "auto", [ErrorCode.VM_POWERED_ON]),
         ({}, SHUTDOWN, "datastore", []),
         ({}, AS_SNAPSHOT, "auto", []),
-        ({}, AS_SNAPSHOT, "vddk", []),
         ({}, AS_SNAPSHOT, "datastore", [ErrorCode.VM_UNSUPPORTED]),
         ({"has_snapshot": True}, SHUTDOWN, "datastore", [ErrorCode.VM_UNSUPPORTED]),
         ({"has_snapshot": True}, SHUTDOWN, "nfc", []),
