@@ -12,7 +12,7 @@ from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.activities.vsphere.inventory import read_objects
 from hyperctl.activities.vsphere.session import Session
-from hyperctl.activities.vsphere.task import POLL_SECONDS, pause, wait_for_task, when_free
+from hyperctl.activities.vsphere.task import POLL_SECONDS, pause, run_task, when_free
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import PowerState
 
@@ -59,8 +59,7 @@ def power_off(session: Session, source: SourceMachine, attempt: Attempt) -> None
     """Power it off like pulling its plug; one that is off is left as it is. Raises `HyperctlError`."""
     what = f"powering {source.machine.name} off"
     try:
-        task = when_free(session, source, attempt, source.reference.PowerOffVM_Task)
-        wait_for_task(session, task, attempt, what)
+        run_task(session, source, attempt, source.reference.PowerOffVM_Task, what)
     except (HyperctlError, vim.fault.InvalidPowerState):
         if power_state(session, source) is not PowerState.OFF:
             raise
@@ -71,8 +70,7 @@ def power_on(session: Session, source: SourceMachine, attempt: Attempt) -> None:
     """Power it on; one that is on is left as it is. Raises `HyperctlError`."""
     what = f"powering {source.machine.name} on"
     try:
-        task = when_free(session, source, attempt, source.reference.PowerOnVM_Task)
-        wait_for_task(session, task, attempt, what)
+        run_task(session, source, attempt, source.reference.PowerOnVM_Task, what)
     except (HyperctlError, vim.fault.InvalidPowerState):
         if power_state(session, source) is not PowerState.ON:
             raise

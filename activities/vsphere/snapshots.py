@@ -17,7 +17,7 @@ from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.vsphere.hardware import SourceMachine, read_disks
 from hyperctl.activities.vsphere.inventory import read_objects
 from hyperctl.activities.vsphere.session import Session
-from hyperctl.activities.vsphere.task import wait_for_other_tasks, wait_for_task, when_free
+from hyperctl.activities.vsphere.task import run_task, wait_for_other_tasks
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.source import Snapshot
 
@@ -64,15 +64,15 @@ def create_snapshot(
     )
     attempt.report(message=f"making {what}")
     try:
-        task = when_free(
+        run_task(
             session,
             source,
             attempt,
             lambda: source.reference.CreateSnapshot_Task(
                 name=name, description=description, memory=False, quiesce=quiesce
             ),
+            f"making {what}",
         )
-        wait_for_task(session, task, attempt, f"making {what}")
     except HyperctlError as error:
         for left in find_snapshots(session, source, name):
             attempt.log.warning("%s is left of a creation that failed, and is removed", name)
@@ -98,13 +98,13 @@ def remove_snapshot(session: Session, source: SourceMachine, found: FoundSnapsho
     what = f"removing the snapshot {found.snapshot.name} of {source.machine.name}"
     attempt.report(message=what)
     try:
-        task = when_free(
+        run_task(
             session,
             source,
             attempt,
             lambda: found.reference.RemoveSnapshot_Task(removeChildren=False, consolidate=True),
+            what,
         )
-        wait_for_task(session, task, attempt, what)
     except vmodl.fault.ManagedObjectNotFound:
         attempt.log.info("the snapshot %s is gone already", found.snapshot.name)
         return

@@ -31,6 +31,23 @@ _PATHS = ("info.state", "info.progress", "info.error", "info.result", "info.desc
 T = TypeVar("T")
 
 
+def run_task(
+    session: Session, source: SourceMachine, attempt: Attempt, start: Callable[[], Any], what: str
+) -> Any:
+    """Start a task of a machine once that is free, and wait for its end, however long it takes.
+
+    Raises `HyperctlError` that names what was done, but pyvmomi's `InvalidPowerState` and
+    `ManagedObjectNotFound` as they are.
+    """
+    try:
+        task = when_free(session, source, attempt, start)
+    except (vim.fault.InvalidPowerState, vmodl.fault.ManagedObjectNotFound):
+        raise
+    except vmodl.MethodFault as error:
+        raise _failed(session, error, what) from error
+    return wait_for_task(session, task, attempt, what)
+
+
 def wait_for_task(session: Session, task: Any, attempt: Attempt, what: str) -> Any:
     """Wait for a task's end, however long it takes, and return its result.
 

@@ -322,6 +322,8 @@ def test_a_removal_that_may_not_be_done_says_what_to_do(source: Source) -> None:
     with pytest.raises(HyperctlError) as caught:
         source.remove()
     assert caught.value.code is ErrorCode.PERMISSION_DENIED
+    assert SNAPSHOT in caught.value.failure.message
+    assert "remove it in vSphere" in caught.value.failure.hint
     assert source.remove() == PutBackResult()
 
 

@@ -1,6 +1,6 @@
 """Migrations of sources that run: real workflow, real worker, which is killed, on a simulated vCenter.
 
-The disks hold no system, so that every migration ends in its conversion at the latest.
+The worker's libguestfs has no appliance, so that every migration ends in its conversion at the latest.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class Site:
             "HYPERCTL_DRAIN_SECONDS": "5",
             "VSPHERE_USERNAME": USERNAME,
             "VSPHERE_PASSWORD": PASSWORD,
-            "LIBGUESTFS_BACKEND": "direct",
+            "LIBGUESTFS_PATH": str(self._folder / "no-appliance"),
         }
         self.output.mkdir(mode=0o711, exist_ok=True)
         log = self._folder / "worker.log"
