@@ -21,7 +21,7 @@ from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.prepare_source import power_on_source, prepare_source, remove_job_snapshot
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
-from hyperctl.activities.verify import verify_disks
+from hyperctl.activities.verify.activity import verify_disks
 from hyperctl.activities.vsphere import task as task_module
 from hyperctl.activities.vsphere.task import insistently
 from hyperctl.workflows.contract import (
