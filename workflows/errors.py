@@ -21,6 +21,7 @@ class ErrorCode(StrEnum):
     DATACENTER_NOT_FOUND = "datacenter_not_found"
     VM_POWERED_ON = "vm_powered_on"
     VM_BUSY = "vm_busy"
+    VM_MIGRATING = "vm_migrating"
     VM_UNSUPPORTED = "vm_unsupported"
     GUEST_UNSUPPORTED = "guest_unsupported"
     TRANSFER_INTERRUPTED = "transfer_interrupted"
@@ -44,6 +45,7 @@ class ErrorCode(StrEnum):
     PREFLIGHT_FAILED = "preflight_failed"
     INVALID_REQUEST = "invalid_request"
     JOB_NOT_FOUND = "job_not_found"
+    JOB_RUNNING = "job_running"
     CANCELLED = "cancelled"
     INTERNAL_ERROR = "internal_error"
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from hyperctl.client.cli.options import NetworkMap, parse_bandwidth, parse_network_map
 from hyperctl.client.cli.session import refuse
 from hyperctl.client.config import Configuration
-from hyperctl.workflows.request import MigrationRequest
+from hyperctl.workflows.request import MigrationRequest, normal_server
 
 _FLAGS = {
     "vm_name": "--vm",
@@ -42,7 +42,7 @@ class Asked:
         None
     )
     vcenter: Annotated[
-        str | None, typer.Option("--vcenter", help="HOST or HOST:PORT.", show_default=False)
+        str | None, typer.Option("--vcenter", help="HOST, HOST:PORT or https://HOST/sdk.", show_default=False)
     ] = None
     username: Annotated[
         str | None,
@@ -106,7 +106,7 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
         problems.append("--start needs --to-libvirt: only a defined domain can be started")
     network_map = parse_network_map(asked.network_map or [], problems)
     bandwidth = parse_bandwidth(asked.bandwidth, problems) if asked.bandwidth is not None else None
-    same_server = asked.vcenter in (None, vsphere.server)
+    same_server = asked.vcenter is None or _same_server(asked.vcenter, vsphere.server)
     document = {
         "vm_name": asked.vm or "missing",
         "vcenter": {
@@ -148,6 +148,13 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
     if problems:
         refuse(problems)
     return request
+
+
+def _same_server(one: str, other: str | None) -> bool:
+    try:
+        return other is not None and normal_server(one) == normal_server(other)
+    except ValueError:
+        return False  # which is said of the request
 
 
 def _first(given: bool | None, default: bool) -> bool:
