@@ -15,8 +15,8 @@ setup: ## everything the other targets need; they call it themselves
 demo: setup ## migrate a Debian guest from a simulated vCenter into libvirt, from nothing
 	@$(PYTHON) -m deploy.dev.demo
 
-demo-down: ## stop and remove all that the demo made
-	@$(PYTHON) -m deploy.dev.demo down
+demo-down: ## stop and remove all that the demo made; with EVERYTHING=yes what else is on its stack, too
+	@$(PYTHON) -m deploy.dev.demo down $(if $(EVERYTHING),--everything)
 
 dev: setup ## Temporal, the simulated vCenter, libvirt and a worker, to try things out on
 	@$(PYTHON) -m deploy.dev up

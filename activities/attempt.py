@@ -6,6 +6,7 @@ activity only logs.
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from hyperctl.workflows.status import Phase, Progress
 
 HEARTBEAT_SECONDS = 1.0
+LOG_FILE = "job.log"
 WORKER_STOPPING = "worker_stopping"
 
 
@@ -66,17 +68,37 @@ class Attempt:
         self._stopped.set()
 
 
+class _LineHandler(logging.Handler):
+    """Appends each record in one write, so that attempts side by side never mix their lines."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            os.write(self._descriptor, f"{self.format(record)}\n".encode(errors="backslashreplace"))
+        except OSError:
+            self.handleError(record)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        super().close()
+
+
 @contextmanager
 def attempt(phase: Phase, job_id: str, log_dir: Path) -> Iterator[Attempt]:
-    """An attempt that logs to `LOG_DIR/JOB/TIME-PHASE-ATTEMPT.log` and to the worker's own log."""
+    """An attempt that logs to `LOG_DIR/JOB/job.log`, all attempts' one file, and to the worker's own log."""
     number = activity.info().attempt if activity.in_activity() else 1
     folder = log_dir / job_id
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = folder / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{phase}-{number}.log"
-    log = logging.getLogger(f"hyperctl.job.{job_id}.{phase}")
-    log.setLevel(logging.INFO)
-    handler = logging.FileHandler(file, encoding="utf-8")
-    formatter = logging.Formatter(f"%(asctime)s {phase} %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    file = folder / LOG_FILE
+    log = logging.Logger(f"hyperctl.job.{job_id}.{phase}", logging.INFO)
+    log.parent = logging.getLogger("hyperctl.job")
+    handler = _LineHandler(file)
+    formatter = logging.Formatter(
+        f"%(asctime)s {phase} {number} %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"
+    )
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     log.addHandler(handler)

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from temporalio import activity
 
 from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.commit import commit_begun
 from hyperctl.activities.output import RESULT_FILE, safe_folder_name
+from hyperctl.activities.places import JobPlaces
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging, sync_folder, write_atomically
 from hyperctl.activities.switched_off import SwitchedOffRecord
@@ -54,6 +56,7 @@ class CleanUpActivities:
         with attempt(Phase.CLEANUP, argument.job_id, self._settings.log_dir) as running:
             clean_up(argument, running)
             SwitchedOffRecord(self._settings, argument.job_id).forget()  # it is to stay off
+            _forget_places(argument, self._settings, running)
             return Nothing()
 
     @activity.defn(name=RECORD_FAILURE.name, no_thread_cancel_exception=True)
@@ -116,6 +119,20 @@ def record_failure(argument: RecordFailureInput) -> Path:
     except OSError as error:
         raise HyperctlError(ErrorCode.STORAGE_FAILED, f"{file} could not be written: {error}") from error
     return file
+
+
+def _forget_places(argument: CleanUpInput, settings: HostSettings, running: Attempt) -> None:
+    """An earlier copy below another output folder is of no use any more."""
+    places = JobPlaces(settings, argument.job_id)
+    for staging in places.staged():
+        if commit_begun(staging) is None:
+            try:
+                staging.remove()
+            except OSError as error:
+                running.log.warning("an earlier copy in %s stays: %s", staging.folder, error)
+                continue
+            places.forget(str(staging.output_dir))
+    places.forget(argument.output_dir)
 
 
 def _unnamed() -> Failure:

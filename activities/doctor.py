@@ -137,6 +137,8 @@ def _space(folder: Path) -> Check:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     detail = f"{free / 2**30:.1f} GiB free for {folder}"
+    if not os.environ.get("HYPERCTL_OUTPUT_DIR"):
+        detail += ", the default: a worker that was given another HYPERCTL_OUTPUT_DIR uses that"
     if not os.access(existing, os.W_OK | os.X_OK):
         hint = f"Make {existing} writable for the worker, or set HYPERCTL_OUTPUT_DIR."
         return Check("space", CheckState.FAILED, f"{existing} cannot be written", hint)

@@ -14,10 +14,18 @@ from temporalio import activity
 from hyperctl.activities.acceleration import Acceleration, probe_acceleration
 from hyperctl.activities.attempt import Attempt, attempt
 from hyperctl.activities.commit import commit_begun
+from hyperctl.activities.export.move import earlier_copies, final_elsewhere
+from hyperctl.activities.export.space import shown
 from hyperctl.activities.output import choose_folder
+from hyperctl.activities.places import JobPlaces
 from hyperctl.activities.settings import HostSettings
-from hyperctl.activities.staging import Staging
-from hyperctl.activities.target.activity import domain_exists, domain_of_earlier_migration, firmware_for
+from hyperctl.activities.staging import Staging, used_bytes
+from hyperctl.activities.target.activity import (
+    domain_exists,
+    domain_of_earlier_migration,
+    firmware_for,
+    networks_missing,
+)
 from hyperctl.activities.target.domain import LARGEST_DISK_COUNT, domain_name
 from hyperctl.activities.target.libvirt_host import (
     QemuUser,
@@ -27,7 +35,7 @@ from hyperctl.activities.target.libvirt_host import (
     job_of,
     qemu_user,
 )
-from hyperctl.activities.target.network import HostBridge, libvirt_networks, sources_of
+from hyperctl.activities.target.network import libvirt_networks, sources_of
 from hyperctl.workflows.contract import PLAN_TARGET, PlanTargetInput
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.machine import Machine
@@ -38,7 +46,6 @@ from hyperctl.workflows.status import Phase
 FIXED_OVERHEAD_BYTES = 256 << 20
 OVERHEAD_PER_DISK_BYTES = 64 << 20
 """Overlays of the conversion and the trial boot, ledgers."""
-BRIDGES_FOLDER = Path("/sys/class/net")
 PROGRAMMES = {
     "qemu-img": "apt install qemu-utils",
     "qemu-nbd": "apt install qemu-utils",
@@ -72,16 +79,19 @@ class TargetPreflight:
         self._running = running
         self._output_dir = Path(argument.request.output_dir or settings.output_dir)
         self._staging = Staging(self._output_dir, argument.job_id)
+        self._places = JobPlaces(settings, argument.job_id)
         self._problems: list[Failure] = []
         self._warnings: list[str] = []
 
     def plan(self) -> TargetPlan:
         """Never raises for what it finds; problems come back together."""
-        free_bytes = needed_bytes = 0
+        free_bytes = needed_bytes = staged_bytes = 0
         acceleration = self._check_programmes()
         if self._check_folder():
             self._check_output()
-            free_bytes, needed_bytes = self._check_space()
+            continued = self._check_earlier_copies()
+            staged_bytes = used_bytes(continued)
+            free_bytes, needed_bytes = self._check_space(continued)
         if self._machine is not None:
             self._check_machine(self._machine)
         if self._needs_libvirt:
@@ -91,6 +101,7 @@ class TargetPreflight:
             acceleration=acceleration,
             free_bytes=free_bytes,
             needed_bytes=needed_bytes,
+            staged_bytes=staged_bytes,
             problems=tuple(self._problems),
             warnings=tuple(self._warnings),
         )
@@ -161,14 +172,32 @@ class TargetPreflight:
         except HyperctlError as error:
             self._problems += error.failures
 
-    def _check_space(self) -> tuple[int, int]:
+    def _check_earlier_copies(self) -> Staging:
+        """The working folder to go on from; what lies below another output folder is said."""
+        continued = self._staging
+        for earlier in earlier_copies(self._staging, self._places):
+            size = shown(used_bytes(earlier.staging))
+            where = f"{size} of an earlier try of this job, in {earlier.staging.folder}"
+            if earlier.is_final:
+                self._problems += final_elsewhere(earlier.staging).failures
+            elif earlier.can_move and continued is self._staging:
+                continued = earlier.staging
+                self._warnings.append(f"{where}, will be moved to {self._output_dir} and gone on from")
+            else:
+                self._warnings.append(
+                    f"{where}, cannot be gone on from here; it is deleted with this job "
+                    f"(hyperctl discard --job {self._job_id}) or when this migration has completed"
+                )
+        return continued
+
+    def _check_space(self, continued: Staging) -> tuple[int, int]:
         """Free and needed bytes; what this job has landed before is not needed again."""
         existing = _nearest(self._output_dir)
         free = shutil.disk_usage(existing).free
         if self._machine is None:
             return free, 0
         overhead = FIXED_OVERHEAD_BYTES + OVERHEAD_PER_DISK_BYTES * len(self._machine.disks)
-        landed = sum(_used_bytes(path) for path in self._staged_images())
+        landed = sum(_used_bytes(path) for path in self._staged_images(continued))
         needed = max(0, self._machine.allocated_bytes - landed) + overhead
         worst = max(0, self._machine.capacity_bytes - landed) + overhead
         if needed > free:
@@ -185,9 +214,9 @@ class TargetPreflight:
             )
         return free, needed
 
-    def _staged_images(self) -> Iterator[Path]:
+    def _staged_images(self, staging: Staging) -> Iterator[Path]:
         for index in range(1, len(self._machine.disks) + 1 if self._machine else 1):
-            yield self._staging.image(index, self._request.format)
+            yield staging.image(index, self._request.format)
 
     # --- libvirt --------------------------------------------------------------------------------------
 
@@ -219,24 +248,19 @@ class TargetPreflight:
         if self._machine is None:
             return
         sources = sources_of(self._machine, self._request.network_map)
-        hint = (
-            "Map the VM's networks to others with --network-map 'VSPHERE NETWORK=NAME' or '=bridge:DEVICE'."
-        )
+        self._problems += networks_missing(connection, sources)
         for name in libvirt_networks(sources):
             network = find_network(connection, name)
-            if network is None:
-                self._problem(ErrorCode.INVALID_REQUEST, f"libvirt has no network {name!r}", hint)
-            elif not network.isActive():
+            if network is not None and not network.isActive():
                 self._warnings.append(f"the libvirt network {name!r} is down: virsh net-start {name}")
-        for device in dict.fromkeys(source.device for source in sources if isinstance(source, HostBridge)):
-            if not (BRIDGES_FOLDER / device / "bridge").is_dir():
-                self._problem(ErrorCode.INVALID_REQUEST, f"this host has no bridge {device!r}", hint)
 
     def _check_way_for_qemu(self, user: QemuUser | None) -> None:
         """qemu runs as a user of its own, who must be able to pass through every folder above the images."""
         if user is None or user.uid == os.geteuid():
             return
         existing = _nearest(self._output_dir)
+        if not existing.is_dir():
+            return  # which has been said
         for folder in (existing, *existing.parents):
             if not _may_pass(folder, user):
                 self._problem(

@@ -22,7 +22,8 @@ class Staging:
     """`OUTPUT_DIR/.jobs/JOB`, readable by its owner only."""
 
     def __init__(self, output_dir: str | Path, job_id: str) -> None:
-        self.folder = Path(output_dir) / JOBS_FOLDER / job_id
+        self.output_dir = Path(output_dir)
+        self.folder = self.output_dir / JOBS_FOLDER / job_id
         self.job_id = job_id
 
     def create(self) -> None:
@@ -67,6 +68,14 @@ class Staging:
 
     def _record(self, step: str) -> Path:
         return self.folder / f"{step}.done.json"
+
+
+def used_bytes(staging: Staging) -> int:
+    """What the files of a working folder occupy, 0 where there is none."""
+    if not staging.folder.is_dir():
+        return 0
+    files = (path for path in staging.folder.iterdir() if path.is_file() and not path.is_symlink())
+    return sum(path.stat().st_blocks * 512 for path in files)
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -1,5 +1,7 @@
 """The connection to Temporal, and its errors as ours."""
 
+import functools
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +11,13 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 from temporalio.service import RPCError, RPCStatusCode
 
 from hyperctl.client.config import ADDRESS_VARIABLE, NAMESPACE_VARIABLE, Temporal
@@ -66,6 +75,7 @@ async def connect(settings: Temporal) -> Connection:
             namespace=settings.namespace,
             data_converter=pydantic_data_converter,
             connect_timeout=timeout,
+            runtime=_runtime(),
         )
     except (RuntimeError, TimeoutError) as error:
         raise _unreachable(settings) from error
@@ -82,6 +92,21 @@ async def connect(settings: Temporal) -> Connection:
             ) from error
         raise translate(error, settings) from error
     return Connection(client, settings)
+
+
+@functools.cache
+def _runtime() -> Runtime:
+    """One whose own words go to a logger, and nowhere unless somebody listens: never between what we draw."""
+    logger = logging.getLogger("hyperctl.client.temporal")
+    logger.addHandler(logging.NullHandler())
+    return Runtime(
+        telemetry=TelemetryConfig(
+            logging=LoggingConfig(
+                filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
+                forwarding=LogForwardingConfig(logger=logger, append_target_to_name=False),
+            )
+        )
+    )
 
 
 def translate(error: RPCError, settings: Temporal) -> ClientError:

@@ -1,11 +1,15 @@
 """Reading a job's log from the host that wrote it, through the short `LogsWorkflow`."""
 
+import asyncio
+import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowFailureError
+from temporalio.exceptions import TimeoutError
+from temporalio.service import RPCError, RPCStatusCode
 
 from hyperctl.client.errors import ClientError, NoWorker
 from hyperctl.client.observe import attribute, is_open
@@ -17,14 +21,28 @@ from hyperctl.workflows.plan import SourcePlan
 from hyperctl.workflows.queues import WORKFLOW_QUEUE, Role, task_queue
 
 WAIT_SECONDS = 10.0
+PAUSE_SECONDS = 2.0
+UNANSWERED = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 ANSWER_SECONDS = 20.0
 """What a worker may take beyond the wait before the read is given up."""
 
 
+class NoAnswer(NoWorker):
+    """A worker may be there, and has not answered in time."""
+
+
 async def follow_log(
-    client: Client, description: WorkflowExecutionDescription, *, tail: int | None, follow: bool
+    client: Client,
+    description: WorkflowExecutionDescription,
+    *,
+    tail: int | None,
+    follow: bool,
+    on_wait: Callable[[str], None],
 ) -> AsyncIterator[str]:
-    """The log in pieces of whole lines. Raises `NoWorker`, `ClientError` or `RPCError`."""
+    """The log in pieces of whole lines. Raises `NoWorker`, `ClientError` or `RPCError`.
+
+    Who follows a migration under way waits for a worker or server that is away; `on_wait` is told why.
+    """
     job_id = description.id
     handle = client.get_workflow_handle(job_id)
     host = attribute(description.typed_search_attributes, attributes.TARGET_HOST) or await _planned_host(
@@ -35,24 +53,35 @@ async def follow_log(
             f"no host has worked on {job_id} yet, so there is no log",
             "`hyperctl status` says what it waits for.",
         )
-    await _require_workers(client, host)
-    offset = -tail if tail else 0
+    offset = -tail if tail is not None else 0
+    if not follow:
+        await require_host(client, host, f"the log is on {host}, and no worker is there to read it")
     waiting = follow and is_open(description)
-    if tail == 0:
-        offset = await _end(client, job_id, host)
     while True:
-        read = await _read(client, job_id, host, offset, WAIT_SECONDS if waiting else 0.0)
+        try:
+            if tail == 0:
+                offset, tail = (await _read(client, job_id, host, -1, 0.0)).next_offset, None
+            read = await _read(client, job_id, host, offset, WAIT_SECONDS if waiting else 0.0)
+        except NoAnswer as silent:
+            if not waiting:
+                raise
+            on_wait(f"{silent.message}; waiting for it")
+            await asyncio.sleep(PAUSE_SECONDS)
+            continue
+        except RPCError as error:
+            if not waiting or error.status not in UNANSWERED:
+                raise
+            on_wait("Temporal does not answer; waiting for it")
+            await asyncio.sleep(PAUSE_SECONDS)
+            continue
         offset = read.next_offset
         if read.text:
             yield read.text
         elif not waiting:
             return
         if waiting and not read.text:
-            waiting = is_open(await handle.describe())
-
-
-async def _end(client: Client, job_id: str, host: str) -> int:
-    return (await _read(client, job_id, host, -1, 0.0)).next_offset
+            with contextlib.suppress(RPCError):  # the next read says what is wrong
+                waiting = is_open(await handle.describe())
 
 
 async def _read(client: Client, job_id: str, host: str, offset: int, wait_seconds: float) -> ReadLogResult:
@@ -66,6 +95,10 @@ async def _read(client: Client, job_id: str, host: str, offset: int, wait_second
             execution_timeout=timedelta(seconds=wait_seconds + ANSWER_SECONDS),
         )
     except WorkflowFailureError as error:
+        if isinstance(error.cause, TimeoutError):
+            raise NoAnswer(
+                f"the worker on {host} does not answer", f"Start it there: hyperctl worker (on {host})"
+            ) from error
         raise NoWorker(
             f"the log of {job_id} could not be read from {host}: {error.cause or error}",
             f"See whether the worker on {host} is well: hyperctl doctor",
@@ -73,14 +106,12 @@ async def _read(client: Client, job_id: str, host: str, offset: int, wait_second
     return result
 
 
-async def _require_workers(client: Client, host: str) -> None:
+async def require_host(client: Client, host: str, without: str) -> None:
+    """Raise `NoWorker`, with what that means, where no worker of this host is there."""
     queue = task_queue(Role.CONTROL, host)
     found = await live_pollers(client, queue, PollerKind.ACTIVITY)
     if not found or not await live_pollers(client, WORKFLOW_QUEUE, PollerKind.WORKFLOW):
-        raise NoWorker(
-            f"the log is on {host}, and no worker is there to read it",
-            f"Start one on {host}: hyperctl worker. Its files are in the worker's work folder, logs/.",
-        )
+        raise NoWorker(without, f"Start one on {host}: hyperctl worker.")
 
 
 async def _planned_host(client: Client, job_id: str) -> str:

@@ -1,7 +1,7 @@
 """A handle on one migration: watch it, tell it something, take its result."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from enum import StrEnum
 
@@ -11,7 +11,12 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowQueryFailedError,
 )
-from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
+from temporalio.exceptions import (
+    ApplicationError,
+    CancelledError,
+    TerminatedError,
+    WorkflowAlreadyStartedError,
+)
 from temporalio.service import RPCError, RPCStatusCode
 
 from hyperctl.client.connection import Connection, translate
@@ -24,8 +29,9 @@ from hyperctl.client.errors import (
     NoWorker,
     ServerUnreachable,
 )
-from hyperctl.client.joblog import follow_log
+from hyperctl.client.joblog import follow_log, require_host
 from hyperctl.client.observe import (
+    attribute,
     end_by_force,
     end_with,
     is_open,
@@ -34,11 +40,13 @@ from hyperctl.client.observe import (
     read_progress,
     status_without_worker,
 )
-from hyperctl.client.visibility import WORKFLOW_TYPE
+from hyperctl.client.visibility import WORKFLOW_TYPE, hosts_of
+from hyperctl.workflows import attributes
 from hyperctl.workflows.bandwidth import LOWEST_BYTES_PER_SECOND
 from hyperctl.workflows.contract import ImportResult
-from hyperctl.workflows.control import CancelRequest, ImportRequest
+from hyperctl.workflows.control import CancelRequest, DiscardRequest, ImportRequest, domain_name_problem
 from hyperctl.workflows.errors import ErrorCode, Failure
+from hyperctl.workflows.leftover import HostLeftovers
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.request import MigrationRequest, Priority, VCenter
 from hyperctl.workflows.status import JobStatus, MigrationResult, MigrationStatus
@@ -138,15 +146,69 @@ class Migration:
     async def cancel(self, *, discard: bool = False, reason: str = "") -> None:
         """Stop it and take back what it did; the copied disks stay unless they are to be discarded.
 
-        Returns when the request is recorded; `watch` shows the end. Raises `JobConflict` if it has ended.
+        Returns when the request is recorded; `watch` shows the end, with what is left where. Raises
+        `JobConflict` if it has ended; `discard` is for that.
         """
-        await self._signal("cancel", CancelRequest(discard=discard, reason=reason))
+        hosts = await hosts_of(self._connection, self.job_id) if discard else ()
+        await self._signal("cancel", CancelRequest(discard=discard, reason=reason, hosts=hosts))
         try:
             await self._handle.cancel(rpc_timeout=self._connection.timeout)
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise translate(error, self._connection.settings) from error
             # The signal alone has ended it in between.
+
+    async def discard(self, *, images: bool = False, look_only: bool = False) -> tuple[HostLeftovers, ...]:
+        """Delete what this migration, which has ended, has left on its hosts; what each of them says of it.
+
+        With `images` the finished images of a completed one, too; with `look_only` nothing is deleted. Raises
+        `JobConflict` while it is under way, `NoWorker`, or `MigrationFailed` with what a host could not do.
+        """
+        description = await self.describe()
+        if is_open(description) and not look_only:
+            raise JobConflict(
+                f"{self.job_id} is under way: it is {job_status(description)}",
+                f"Stop it and delete its copy: hyperctl cancel --discard --job {self.job_id}",
+            )
+        status = await self.status()
+        asked = await self._request_or_placeholder()
+        latest = attribute(description.typed_search_attributes, attributes.TARGET_HOST)
+        known = (latest, asked.host or "", *await hosts_of(self._connection, self.job_id))
+        found = []
+        for host in dict.fromkeys(name for name in known if name):
+            with self._connection.errors():
+                await require_host(
+                    self._connection.client,
+                    host,
+                    f"no worker is on {host} to look for what {self.job_id} left",
+                )
+            request = DiscardRequest(
+                job_id=self.job_id,
+                host=host,
+                output_dir=status.plan.output_dir if status.plan else asked.output_dir or "",
+                images_dir=status.output_dir if images and status.status is JobStatus.COMPLETED else "",
+                look_only=look_only,
+            )
+            found.append(await self._discard_on(request, status))
+        return tuple(found)
+
+    async def _discard_on(self, request: DiscardRequest, status: MigrationStatus) -> HostLeftovers:
+        prefix = "look" if request.look_only else "discard"
+        try:
+            with self._connection.errors():
+                answer: HostLeftovers = await self._connection.client.execute_workflow(
+                    "DiscardWorkflow",
+                    request,
+                    id=f"{prefix}-{self.job_id}",
+                    task_queue=WORKFLOW_QUEUE,
+                    result_type=HostLeftovers,
+                    static_summary=f"{prefix} what {self.job_id} has left on {request.host}",
+                )
+        except WorkflowAlreadyStartedError as error:
+            raise JobConflict(f"somebody else is at it already: {prefix}-{self.job_id}") from error
+        except WorkflowFailureError as error:
+            raise MigrationFailed(status, failures_of(error)) from error
+        return answer
 
     async def set_priority(self, priority: Priority | str) -> None:
         await self._signal("set_priority", str(Priority(priority)))
@@ -168,14 +230,23 @@ class Migration:
         """End the wait before the next try; without one nothing happens."""
         await self._signal("retry_now")
 
-    async def logs(self, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[str]:
+    async def logs(
+        self,
+        *,
+        tail: int | None = None,
+        follow: bool = False,
+        on_wait: Callable[[str], None] = lambda _: None,
+    ) -> AsyncIterator[str]:
         """The log of the host that does the work, in pieces of whole lines, from its beginning.
 
-        With `tail` from its last lines on; with `follow` until the migration has ended. Raises `NoWorker`.
+        With `tail` from its last lines on; with `follow` until the migration has ended, through restarts of
+        the worker, of which `on_wait` is told. Raises `NoWorker`.
         """
         description = await self.describe()
         with self._connection.errors():
-            async for piece in follow_log(self._connection.client, description, tail=tail, follow=follow):
+            async for piece in follow_log(
+                self._connection.client, description, tail=tail, follow=follow, on_wait=on_wait
+            ):
                 yield piece
 
     async def import_domain(
@@ -185,7 +256,13 @@ class Migration:
         network_map: dict[str, str] | None = None,
         domain_name: str | None = None,
     ) -> ImportResult:
-        """Define the libvirt domain of a completed migration that was not asked to. Needs a worker."""
+        """Define the libvirt domain of a completed migration that was not asked to. Needs a worker.
+
+        Raises `ValueError` for a name that libvirt does not take.
+        """
+        problem = domain_name_problem(domain_name) if domain_name is not None else ""
+        if problem:
+            raise ValueError(problem)
         status = await self.status()
         if status.status is not JobStatus.COMPLETED:
             raise JobConflict(
@@ -202,7 +279,7 @@ class Migration:
             job_id=self.job_id,
             host=status.host,
             machine=status.plan.machine,
-            domain_name=domain_name or status.plan.domain_name,
+            domain_name=domain_name,
             disks=status.outputs,
             guest=status.guest,
             network_map=asked.network_map if network_map is None else network_map,
@@ -216,8 +293,10 @@ class Migration:
                     id=f"import-{self.job_id}",
                     task_queue=WORKFLOW_QUEUE,
                     result_type=ImportResult,
-                    static_summary=f"define {argument.domain_name} on {argument.host}",
+                    static_summary=f"define a domain of {argument.machine.name} on {argument.host}",
                 )
+        except WorkflowAlreadyStartedError as error:
+            raise JobConflict(f"{self.job_id} is being imported already") from error
         except WorkflowFailureError as error:
             raise MigrationFailed(status, failures_of(error)) from error
         return imported

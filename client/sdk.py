@@ -21,7 +21,7 @@ from hyperctl.client.config import Configuration, Temporal
 from hyperctl.client.connection import Connection, connect, translate
 from hyperctl.client.errors import ClientError, JobConflict, JobNotFound
 from hyperctl.client.migration import Migration, Origin
-from hyperctl.client.observe import is_open, job_status
+from hyperctl.client.observe import attribute, is_open, job_status
 from hyperctl.client.visibility import WORKFLOW_TYPE, JobSummary, find_vm, list_jobs
 from hyperctl.workflows import attributes
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
@@ -140,6 +140,10 @@ class MigrationClient:
                 return Migration(self.connection, job_id, Origin.ATTACHED)
             if description.status is not WorkflowExecutionStatus.COMPLETED:
                 origin = Origin.RETRIED
+                # Its copy, if there is one, is on that host: elsewhere it would begin anew beside it.
+                before = attribute(description.typed_search_attributes, attributes.TARGET_HOST)
+                if before and request.host is None:
+                    request = request.model_copy(update={"host": before})
             elif not again:
                 return Migration(self.connection, job_id, Origin.FINISHED)
         try:

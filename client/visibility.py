@@ -12,6 +12,7 @@ from hyperctl.client.connection import Connection, translate
 from hyperctl.client.errors import JobAmbiguous, JobNotFound
 from hyperctl.client.observe import attribute, job_status
 from hyperctl.workflows import attributes
+from hyperctl.workflows.request import normal_server
 from hyperctl.workflows.status import JobStatus
 
 WORKFLOW_TYPE = "MigrationWorkflow"
@@ -69,6 +70,7 @@ async def list_jobs(
     """
     clauses = [f"WorkflowType = {_quoted(WORKFLOW_TYPE)}"]
     if vcenter:
+        vcenter = _as_recorded(vcenter)
         clauses.append(f"{attributes.VCENTER.name} = {_quoted(vcenter)}")
     if vm_name:
         clauses.append(f"{attributes.VM_NAME.name} = {_quoted(vm_name)}")
@@ -92,10 +94,15 @@ async def list_jobs(
 
 
 async def find_vm(connection: Connection, vm_name: str, vcenter: str | None) -> str:
-    """The id of the one migration of a VM. Raises `JobNotFound` with the nearest names, or `JobAmbiguous`."""
+    """The id of the one migration of a VM, or of the one that is under way.
+
+    Raises `JobNotFound` with the nearest names, or `JobAmbiguous`.
+    """
     found = await list_jobs(connection, status=None, vcenter=vcenter, vm_name=vm_name, since=None, limit=50)
-    if len(found) == 1:
-        return found[0].job_id
+    going = [job for job in found if not job.status.is_final]
+    for one in (found, going):
+        if len(one) == 1:
+            return one[0].job_id
     if found:
         known = ", ".join(f"{job.job_id} ({job.vcenter}, {job.status})" for job in found)
         raise JobAmbiguous(f"there are {len(found)} migrations of {vm_name}: {known}", "Name one with --job.")
@@ -103,6 +110,24 @@ async def find_vm(connection: Connection, vm_name: str, vcenter: str | None) -> 
     raise JobNotFound(
         f"no migration of {vm_name} is known", _nearest(vm_name, (job.vm_name for job in everything))
     )
+
+
+async def hosts_of(connection: Connection, job_id: str) -> tuple[str, ...]:
+    """The hosts that runs of a job have worked on, as far as Temporal still knows, the latest first."""
+    query = f"WorkflowType = {_quoted(WORKFLOW_TYPE)} AND WorkflowId = {_quoted(job_id)}"
+    try:
+        runs = [run async for run in connection.client.list_workflows(query, rpc_timeout=connection.timeout)]
+    except RPCError as error:
+        raise translate(error, connection.settings) from error
+    hosts = (attribute(run.typed_search_attributes, attributes.TARGET_HOST) for run in runs)
+    return tuple(dict.fromkeys(host for host in hosts if host))
+
+
+def _as_recorded(vcenter: str) -> str:
+    try:
+        return normal_server(vcenter)
+    except ValueError:
+        return vcenter  # no migration has it
 
 
 async def _newest_runs(connection: Connection, query: str) -> AsyncIterator[WorkflowExecution]:

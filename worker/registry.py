@@ -6,8 +6,10 @@ from typing import Any
 from hyperctl.activities.cleanup import CleanUpActivities
 from hyperctl.activities.commit import CommitActivities
 from hyperctl.activities.convert.activity import ConvertActivities
+from hyperctl.activities.discard import DiscardActivities
 from hyperctl.activities.export.activity import ExportActivities
 from hyperctl.activities.export.bandwidth import BandwidthActivities
+from hyperctl.activities.jobs import JobActivities
 from hyperctl.activities.logs import LogActivities
 from hyperctl.activities.plan_source import PlanSourceActivities
 from hyperctl.activities.plan_target import PlanTargetActivities
@@ -16,12 +18,13 @@ from hyperctl.activities.prove.activity import ProveActivities
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.target.activity import TargetActivities
 from hyperctl.activities.verify.activity import VerifyActivities
+from hyperctl.workflows.discard import DiscardWorkflow
 from hyperctl.workflows.import_domain import ImportWorkflow
 from hyperctl.workflows.logs import LogsWorkflow
 from hyperctl.workflows.migration import MigrationWorkflow
 from hyperctl.workflows.queues import Role
 
-WORKFLOWS: tuple[type, ...] = (MigrationWorkflow, ImportWorkflow, LogsWorkflow)
+WORKFLOWS: tuple[type, ...] = (MigrationWorkflow, ImportWorkflow, LogsWorkflow, DiscardWorkflow)
 
 
 def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
@@ -38,12 +41,13 @@ def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
     target = TargetActivities(settings)
     logs = LogActivities(settings)
     bandwidth = BandwidthActivities()
+    discard = DiscardActivities(settings)
+    jobs = JobActivities()
     return {
         Role.EXPORT: [
             plan_source.plan_source,
             prepare_source.prepare_source,
             export.export_disks,
-            export.discard_copy,
         ],
         Role.SOURCE: [prepare_source.remove_snapshot, prepare_source.power_on_source],
         Role.VERIFY: [verify.verify_disks],
@@ -56,5 +60,12 @@ def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
             clean_up.record_failure,
         ],
         Role.IMPORT: [plan_target.plan_target, target.import_domain, target.remove_domain],
-        Role.CONTROL: [logs.read_log, bandwidth.set_bandwidth],
+        Role.CONTROL: [
+            logs.read_log,
+            bandwidth.set_bandwidth,
+            discard.take_stock,
+            discard.discard_copy,
+            jobs.require_ended,
+            jobs.find_rival,
+        ],
     }

@@ -11,7 +11,6 @@ from datetime import timedelta
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
@@ -20,6 +19,7 @@ from hyperctl.worker.failures import FailureInterceptor
 from hyperctl.worker.registry import WORKFLOWS, activities
 from hyperctl.worker.settings import WorkerSettings
 from hyperctl.workflows.attributes import ALL_ATTRIBUTES
+from hyperctl.workflows.converter import data_converter
 from hyperctl.workflows.queues import WORKFLOW_QUEUE, Role, task_queue
 
 logger = logging.getLogger("hyperctl.worker")
@@ -36,7 +36,7 @@ async def connect(settings: WorkerSettings) -> Client:
             return await Client.connect(
                 settings.temporal_address,
                 namespace=settings.temporal_namespace,
-                data_converter=pydantic_data_converter,
+                data_converter=data_converter,
             )
         except RuntimeError as error:
             logger.warning("Temporal at %s is not reachable yet: %s", settings.temporal_address, error)

@@ -16,6 +16,7 @@ from temporalio.common import RetryPolicy as TemporalRetryPolicy
 from hyperctl.workflows.disk import ConvertedDisk, LandedDisk, OutputDisk, VerifiedDisk
 from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.guest import BootProof, GuestSystem, StepOutcome
+from hyperctl.workflows.leftover import Leftover
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.plan import SourcePlan, TargetPlan
 from hyperctl.workflows.queues import Role, task_queue
@@ -209,8 +210,26 @@ class DiscardInput(_Frozen):
     """For the undos: what a step may have left behind on its host."""
 
     job_id: str
-    output_dir: str
+    output_dir: str = ""
+    """A place to look in beside those that the host has on record."""
     domain_name: str = ""
+    images_dir: str = ""
+    """The folder of a completed migration's images, where these are meant too."""
+
+
+class DiscardResult(_Frozen):
+    removed: tuple[Leftover, ...] = ()
+    left: tuple[Leftover, ...] = ()
+
+
+class RequireEndedInput(_Frozen):
+    job_id: str
+
+
+class FindRivalInput(_Frozen):
+    job_id: str
+    server: str
+    machine: Machine
 
 
 class RecordFailureInput(_Frozen):
@@ -254,7 +273,7 @@ class Activity(Generic[InputT, ResultT]):
     """None for one so short that its end is its only sign of life."""
     start_to_close_timeout: timedelta = _UNLIMITED
     schedule_to_close_timeout: timedelta | None = None
-    """For one that is given up where the host's worker does not take it."""
+    """For one that is done without when nobody is there to do it."""
 
     def start(
         self, argument: InputT, *, host: str | None, summary: str, priority: Priority
@@ -269,8 +288,8 @@ class Activity(Generic[InputT, ResultT]):
             result_type=self.result_type,
             task_queue=task_queue(self.role, host),
             start_to_close_timeout=self.start_to_close_timeout,
-            schedule_to_close_timeout=self.schedule_to_close_timeout,
             heartbeat_timeout=self.heartbeat_timeout,
+            schedule_to_close_timeout=self.schedule_to_close_timeout,
             retry_policy=_INFRASTRUCTURE_RETRY,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=summary,
@@ -291,7 +310,12 @@ COMMIT_CONVERSION = Activity("commit_conversion", Role.CONVERT, CommitInput, Com
 IMPORT_DOMAIN = Activity("import_domain", Role.IMPORT, ImportInput, ImportResult)
 CLEAN_UP = Activity("clean_up", Role.CONVERT, CleanUpInput, Nothing)
 DISCARD_CONVERSION = Activity("discard_conversion", Role.CONVERT, DiscardInput, Nothing)
-DISCARD_COPY = Activity("discard_copy", Role.EXPORT, DiscardInput, Nothing)
+DISCARD_COPY = Activity("discard_copy", Role.CONTROL, DiscardInput, DiscardResult)
+TAKE_STOCK = Activity(
+    "take_stock", Role.CONTROL, DiscardInput, DiscardResult, schedule_to_close_timeout=timedelta(seconds=20)
+)
+REQUIRE_ENDED = Activity("require_ended", Role.CONTROL, RequireEndedInput, Nothing, heartbeat_timeout=None)
+FIND_RIVAL = Activity("find_rival", Role.CONTROL, FindRivalInput, Nothing, heartbeat_timeout=None)
 REMOVE_DOMAIN = Activity("remove_domain", Role.IMPORT, DiscardInput, Nothing)
 RECORD_FAILURE = Activity("record_failure", Role.CONVERT, RecordFailureInput, RecordFailureResult)
 READ_LOG = Activity("read_log", Role.CONTROL, ReadLogInput, ReadLogResult)
@@ -320,6 +344,9 @@ ALL_ACTIVITIES = (
     CLEAN_UP,
     DISCARD_CONVERSION,
     DISCARD_COPY,
+    TAKE_STOCK,
+    REQUIRE_ENDED,
+    FIND_RIVAL,
     REMOVE_DOMAIN,
     RECORD_FAILURE,
     READ_LOG,

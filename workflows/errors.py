@@ -23,6 +23,7 @@ class ErrorCode(StrEnum):
     VM_BUSY = "vm_busy"
     TOOLS_NOT_RUNNING = "tools_not_running"
     SNAPSHOT_LOST = "snapshot_lost"
+    VM_MIGRATING = "vm_migrating"
     VM_UNSUPPORTED = "vm_unsupported"
     GUEST_UNSUPPORTED = "guest_unsupported"
     TRANSFER_INTERRUPTED = "transfer_interrupted"
@@ -46,6 +47,7 @@ class ErrorCode(StrEnum):
     PREFLIGHT_FAILED = "preflight_failed"
     INVALID_REQUEST = "invalid_request"
     JOB_NOT_FOUND = "job_not_found"
+    JOB_RUNNING = "job_running"
     CANCELLED = "cancelled"
     INTERNAL_ERROR = "internal_error"
 

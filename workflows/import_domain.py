@@ -24,14 +24,14 @@ class ImportWorkflow:
                 ImportInput(
                     job_id=request.job_id,
                     machine=request.machine,
-                    domain_name=request.domain_name,
+                    domain_name=request.domain_name or request.machine.name,
                     disks=request.disks,
                     guest=request.guest,
                     network_map=request.network_map,
                     start=request.start,
                 ),
                 host=request.host,
-                summary=f"define the libvirt domain {request.domain_name}",
+                summary=f"define the libvirt domain {request.domain_name or request.machine.name}",
             )
         except StepFailed as failed:
             raise ApplicationError(

@@ -3,10 +3,12 @@
 import asyncio
 import re
 from datetime import timedelta
+from typing import TypeVar
 
 import pydantic
+from pydantic import BaseModel
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from hyperctl.workflows import contract
 from hyperctl.workflows.bandwidth import Bandwidth
@@ -15,6 +17,7 @@ from hyperctl.workflows.control import CancelRequest
 from hyperctl.workflows.disk import LandedDisk, OutputDisk
 from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.guest import BootProof
+from hyperctl.workflows.leftover import HostLeftovers
 from hyperctl.workflows.plan import MigrationPlan
 from hyperctl.workflows.preparation import SourcePreparation
 from hyperctl.workflows.request import MigrationRequest, Priority, ProveMode, VerifyMode
@@ -29,10 +32,17 @@ from hyperctl.workflows.status import (
 from hyperctl.workflows.steps import StepFailed, StepRunner
 from hyperctl.workflows.undo import Undo, UndoStack
 
+ResultT = TypeVar("ResultT", bound=BaseModel)
+
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-COPY = "delete the copied disks"
 CONVERSION = "throw the conversion's overlays away"
 DOMAIN = "remove the libvirt domain"
+ERROR_FILE = "write the error file"
+COPY = "delete the copied disks"
+ASKS_WHAT_IS_LEFT = "ask the hosts what is left"
+REFUSES_RIVALS = "refuse a second job of one machine"
+CLEANUP_DECIDES = "a cancel after the clean-up is too late"
+"""Patches: the shapes that a migration begun by an older release does not have."""
 
 
 @workflow.defn(name="MigrationWorkflow", failure_exception_types=[pydantic.ValidationError])
@@ -51,6 +61,8 @@ class MigrationWorkflow:
         self._cancel = CancelRequest()
         self._body: asyncio.Task[MigrationResult] | None = None
         self._plan: MigrationPlan | None = None
+        self._hosts: list[str] = [request.host] if request.host else []
+        """Those that may hold something of this job, as far as is known."""
         self._cancel_requested = False
 
     @workflow.run
@@ -111,6 +123,7 @@ class MigrationWorkflow:
             host=source.host,
             summary=f"look at the target host {source.host}",
         )
+        self._may_hold(source.host)
         problems = source.problems + target.problems
         if problems or source.machine is None:
             raise StepFailed(problems)
@@ -122,10 +135,20 @@ class MigrationWorkflow:
             output_dir=target.output_dir,
             acceleration=target.acceleration,
             domain_name=source.machine.name,
+            staged_bytes=target.staged_bytes,
             warnings=source.warnings + target.warnings,
         )
         self._board.status.plan = plan
         self._board.status.host = plan.host
+        if workflow.patched(REFUSES_RIVALS):
+            await self._steps.activity(
+                contract.FIND_RIVAL,
+                contract.FindRivalInput(
+                    job_id=self._job_id, server=request.vcenter.server, machine=plan.machine
+                ),
+                host=plan.host,
+                summary="see that no other job migrates this machine",
+            )
         return plan
 
     def _admit(self, plan: MigrationPlan) -> None:
@@ -340,6 +363,7 @@ class MigrationWorkflow:
             duration_seconds=(now - started_at) / timedelta(seconds=1),
             warnings=warnings + (imported.warnings if imported else ()),
         )
+        decides = workflow.patched(CLEANUP_DECIDES)
         await self._steps.retrying(
             lambda: self._steps.activity(
                 contract.CLEAN_UP,
@@ -351,6 +375,7 @@ class MigrationWorkflow:
                 ),
                 host=plan.host,
                 summary="keep the evidence, remove the working files",
+                decides=decides,
             )
         )
         return result
@@ -369,7 +394,9 @@ class MigrationWorkflow:
         """Put away what must not stay, say how it ended, let every client's last call through."""
         if status is not JobStatus.COMPLETED:
             self._publish()
-            await self._settle(asyncio.create_task(self._take_back()))
+            taking_back = asyncio.create_task(self._take_back())
+            await self._settle(taking_back)
+            taking_back.result()  # what is wrong beyond a failed activity must not pass unseen
         self._board.finish(status)
         self._publish()
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -383,27 +410,63 @@ class MigrationWorkflow:
 
     async def _take_back(self) -> None:
         """Run the undos; afterwards only the copied disks are left, for a retry, unless told otherwise."""
+        status = self._board.status
         plan = self._plan
-        if plan is not None and self._cancel_requested and self._cancel.discard:
+        asks = workflow.patched(ASKS_WHAT_IS_LEFT)
+        if not asks and plan is not None and self._discards:
             self._undos.push(Undo(COPY, lambda: self._undo(contract.DISCARD_COPY, plan)))
-        self._board.status.not_undone = await self._undos.run()
-        failures = self._board.status.failures
-        if plan is not None and failures:
-            await contract.RECORD_FAILURE.start(
-                contract.RecordFailureInput(
-                    job_id=self._job_id,
-                    output_dir=plan.output_dir,
-                    vm_name=plan.machine.name,
-                    phase=self._board.status.phase,
-                    failures=failures,
-                ),
-                host=plan.host,
-                summary="write the error file",
-                priority=self._steps.priority,
+        status.not_undone = await self._undos.run()
+        if asks:
+            await self._leave_copies()
+        if plan is not None and status.failures:
+            try:
+                await contract.RECORD_FAILURE.start(
+                    contract.RecordFailureInput(
+                        job_id=self._job_id,
+                        output_dir=plan.output_dir,
+                        vm_name=plan.machine.name,
+                        phase=status.phase,
+                        failures=status.failures,
+                    ),
+                    host=plan.host,
+                    summary="write the error file",
+                    priority=self._steps.priority,
+                )
+            except ActivityError as error:
+                status.not_undone += (f"{ERROR_FILE}: {error.cause or error}",)
+
+    async def _leave_copies(self) -> None:
+        """Have each host say what it holds of the job, and delete it where that was asked."""
+        if self._discards:
+            for host in self._cancel.hosts:
+                self._may_hold(host)
+        for host in self._hosts:
+            self._board.status.leftovers += (await self._left_on(host, discards=self._discards),)
+
+    @property
+    def _discards(self) -> bool:
+        return self._cancel_requested and self._cancel.discard
+
+    async def _left_on(self, host: str, *, discards: bool) -> HostLeftovers:
+        output_dir = self._plan.output_dir if self._plan else self._request.output_dir or ""
+        stub = contract.DISCARD_COPY if discards else contract.TAKE_STOCK
+        try:
+            found = await stub.start(
+                contract.DiscardInput(job_id=self._job_id, output_dir=output_dir),
+                host=host,
+                summary="delete what this job has left" if discards else "see what is left for a retry",
+                priority=Priority.HIGH,
             )
+        except ActivityError as error:
+            return HostLeftovers(host=host, problem=str(error.cause or error))
+        return HostLeftovers(host=host, removed=found.removed, left=found.left)
+
+    def _may_hold(self, host: str) -> None:
+        if host not in self._hosts:
+            self._hosts.append(host)
 
     async def _undo(
-        self, stub: contract.Activity[contract.DiscardInput, contract.Nothing], plan: MigrationPlan
+        self, stub: contract.Activity[contract.DiscardInput, ResultT], plan: MigrationPlan
     ) -> None:
         await stub.start(
             contract.DiscardInput(
@@ -417,8 +480,8 @@ class MigrationWorkflow:
     # --- what clients tell and ask ----------------------------------------------------------------
 
     @workflow.signal(name="cancel", description="Stop and take back what was done; keep the copy.")
-    def cancel(self, request: CancelRequest | None = None) -> None:
-        self._cancel = request or CancelRequest()
+    def cancel(self, request: object = None) -> None:
+        self._cancel = CancelRequest.read(request)
         self._request_cancel()
 
     @workflow.signal(name="set_priority", description="low, normal or high.")

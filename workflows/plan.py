@@ -31,6 +31,8 @@ class TargetPlan(BaseModel):
     acceleration: str = ""
     free_bytes: int = 0
     needed_bytes: int = 0
+    staged_bytes: int = 0
+    """What an earlier try of this job has left here to go on from."""
     problems: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -47,4 +49,6 @@ class MigrationPlan(BaseModel):
     output_dir: str
     acceleration: str
     domain_name: str
+    staged_bytes: int = 0
+    """What an earlier try of this job has left on the host to go on from."""
     warnings: tuple[str, ...] = ()

@@ -15,10 +15,27 @@ Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 
 def _absolute(path: str) -> str:
     if not PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        raise ValueError(f"must be an absolute path without '..': {path!r}")
+        raise ValueError("must be an absolute path without '..'")
     return path
 
 
+def normal_server(server: str) -> str:
+    """`HOST[:PORT]` in one spelling; `https://HOST[:PORT][/sdk]`, as other tools write it, means the same.
+
+    Raises ValueError, without repeating what it was given: it may hold a password.
+    """
+    scheme, separator, rest = server.rpartition("://")
+    if separator and scheme.lower() != "https":
+        raise ValueError("must be HOST, HOST:PORT or https://HOST[:PORT][/sdk]")
+    host, _, path = rest.strip().rstrip("/").partition("/")
+    if "@" in host:
+        raise ValueError("must hold no user and no password; the worker has the credentials")
+    if not host or path.lower() not in ("", "sdk") or any(char.isspace() or char in "?#" for char in rest):
+        raise ValueError("must be HOST, HOST:PORT or https://HOST[:PORT][/sdk]")
+    return host.lower().removesuffix(":443")
+
+
+Server = Annotated[Name, AfterValidator(normal_server)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 
 DEFAULT_OUTPUT_DIR = "/var/lib/hyper2kvm/output"
@@ -119,8 +136,8 @@ class VCenter(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    server: Name
-    """Host name or address, with `:PORT` where it is not 443."""
+    server: Server
+    """Host name or address, with `:PORT` where it is not 443; a URL of it is taken, too."""
     username: Name | None = None
     """Whose credentials the worker is to use; the worker's own default when missing."""
     datacenter: Name | None = None

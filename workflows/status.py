@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hyperctl.workflows.disk import LandedDisk, OutputDisk, VerifiedDisk
 from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.guest import BootProof, GuestSystem, Outcome, Step, StepOutcome
+from hyperctl.workflows.leftover import HostLeftovers
 from hyperctl.workflows.plan import MigrationPlan
 from hyperctl.workflows.request import Priority
 from hyperctl.workflows.source import PreparedSource
@@ -180,6 +181,8 @@ class MigrationStatus(BaseModel):
     """What a cancel or failure should have put back and could not."""
     warnings: tuple[str, ...] = ()
     """What was noticed on the way, beside what the plan and the steps say."""
+    leftovers: tuple[HostLeftovers, ...] = ()
+    """After a cancel or failure: what each host that was asked says is there, and what it has deleted."""
     notes: tuple[str, ...] = ()
     """Why nothing moves, in words: no worker, no free slot. The client fills it, as it does `progress`."""
 

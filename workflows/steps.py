@@ -75,19 +75,24 @@ class StepRunner:
         host: str | None,
         summary: str,
         interruptible: bool = False,
+        decides: bool = False,
     ) -> ResultT:
         """Run an activity to its end and return its result.
 
         Holds before it while the migration is paused; one that is `interruptible` is also stopped by a
         pause and started again on resume, which its record on disk makes cheap. A cancel is passed on
-        and its end awaited. An argument that may change in between is given as a function. Raises
-        `StepFailed`.
+        and its end awaited; where it ends well all the same and `decides`, the cancel came too late and its
+        result counts. An argument that may change in between is given as a function. Raises `StepFailed`.
         """
         while True:
             await workflow.wait_condition(lambda: not self.paused)
             asked = argument if isinstance(argument, BaseModel) else argument()
             handle = stub.start(asked, host=host, summary=summary, priority=self.priority)
-            await self._watch(handle, interruptible)
+            try:
+                await self._watch(handle, interruptible)
+            except asyncio.CancelledError:
+                if not (decides and _has_result(handle)):
+                    raise
             try:
                 return handle.result()
             except asyncio.CancelledError:
@@ -171,6 +176,10 @@ class StepRunner:
         finally:
             self.waiting = None
             self._on_change()
+
+
+def _has_result(handle: workflow.ActivityHandle[ResultT]) -> bool:
+    return handle.done() and not handle.cancelled() and handle.exception() is None
 
 
 async def _end(handle: workflow.ActivityHandle[ResultT]) -> None:

@@ -68,7 +68,7 @@ def convert_guest(argument: ConvertInput, running: Attempt) -> ConvertResult:
         raise HyperctlError(
             ErrorCode.STORAGE_FAILED,
             f"an overlay in {staging.folder} is gone while it was being merged into its image",
-            "`hyperctl cancel --discard` removes what is left; a new migration copies the disks again.",
+            f"Delete what is left: hyperctl discard --job {argument.job_id}. A retry copies the disks again.",
         )
     started = time.monotonic()
     staging.forget(STEP, PROVE_BOOT.name)

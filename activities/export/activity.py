@@ -1,4 +1,4 @@
-"""The export activities: copying a machine's disks, and deleting a copy that nobody wants any more."""
+"""The export activity: copying a machine's disks."""
 
 import time
 
@@ -6,18 +6,13 @@ from temporalio import activity
 
 from hyperctl.activities.attempt import Attempt, attempt
 from hyperctl.activities.commit import commit_begun
-from hyperctl.activities.export.disks import export_machine, only_copier
+from hyperctl.activities.export.disks import export_machine
+from hyperctl.activities.export.move import bring_earlier_copy
 from hyperctl.activities.export.space import storage_errors
+from hyperctl.activities.places import JobPlaces
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
-from hyperctl.workflows.contract import (
-    DISCARD_COPY,
-    EXPORT_DISKS,
-    DiscardInput,
-    ExportInput,
-    ExportResult,
-    Nothing,
-)
+from hyperctl.workflows.contract import EXPORT_DISKS, ExportInput, ExportResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.status import Phase
 
@@ -31,13 +26,6 @@ class ExportActivities:
         """Copy the machine's disks; what an earlier attempt finished is not copied again."""
         with attempt(Phase.EXPORT, argument.job_id, self._settings.log_dir) as running:
             return export_disks(argument, self._settings, running)
-
-    @activity.defn(name=DISCARD_COPY.name, no_thread_cancel_exception=True)
-    def discard_copy(self, argument: DiscardInput) -> Nothing:
-        """Delete everything that a job has staged on this host."""
-        with attempt(Phase.CLEANUP, argument.job_id, self._settings.log_dir) as running:
-            discard_copy(argument, running)
-        return Nothing()
 
 
 def export_disks(argument: ExportInput, settings: HostSettings, running: Attempt) -> ExportResult:
@@ -67,6 +55,9 @@ def export_disks(argument: ExportInput, settings: HostSettings, running: Attempt
         running.log.info("the snapshot is here already, whole")
         return before
     started = time.monotonic()
+    places = JobPlaces(settings, argument.job_id)
+    places.add(argument.output_dir)
+    bring_earlier_copy(staging, places, running)
     disks = export_machine(argument, settings, running)
     if before is not None and before.disks == disks:
         return before
@@ -74,12 +65,3 @@ def export_disks(argument: ExportInput, settings: HostSettings, running: Attempt
     with storage_errors(staging.folder / "record", 0):
         staging.finish(EXPORT_DISKS.name, result)
     return result
-
-
-def discard_copy(argument: DiscardInput, running: Attempt) -> None:
-    """Delete the staging folder, once nobody writes into it any more."""
-    staging = Staging(argument.output_dir, argument.job_id)
-    if staging.folder.exists():
-        with only_copier(staging, running):
-            staging.remove()
-    running.log.info("%s is deleted", staging.folder)

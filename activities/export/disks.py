@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.bandwidth import BandwidthOrders, run_id
@@ -79,18 +80,35 @@ def export_machine(argument: ExportInput, settings: HostSettings, running: Attem
 def only_copier(staging: Staging, running: Attempt) -> Iterator[None]:
     """Hold the job's copy alone: an attempt that Temporal has given up may still be ending on this host."""
     path = staging.folder / "export.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = -1
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                running.report(message="waiting for an earlier attempt to end")
-                time.sleep(POLL_SECONDS)
+        while descriptor < 0 or not _is_open_file(descriptor, path):
+            if descriptor >= 0:
+                os.close(descriptor)  # the folder was discarded while it was waited for
+            staging.create()
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            _lock(descriptor, running)
         yield
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, running: Attempt) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            running.report(message="waiting for an earlier attempt to end")
+            time.sleep(POLL_SECONDS)
+
+
+def _is_open_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _check_space(

@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 import libvirt
 from temporalio import activity
@@ -30,10 +31,15 @@ from hyperctl.workflows.contract import (
     ImportResult,
     Nothing,
 )
-from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError, PreflightError
 from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.machine import Firmware, Machine
 from hyperctl.workflows.status import Phase
+
+BRIDGES_FOLDER = Path("/sys/class/net")
+NETWORK_HINT = (
+    "Map the VM's networks to others with --network-map 'VSPHERE NETWORK=NAME' or '=bridge:DEVICE'."
+)
 
 
 class TargetActivities:
@@ -57,9 +63,10 @@ class TargetActivities:
 def import_domain(argument: ImportInput, libvirt_uri: str, running: Attempt) -> ImportResult:
     """Define the domain, and start it if asked.
 
-    A domain of that name which this job defined over these images before is taken as it is. Raises
-    `DOMAIN_EXISTS` for any other, `LIBVIRT_UNREACHABLE`, `LIBVIRT_REFUSED` and `HOST_INCAPABLE` (no
-    firmware).
+    A domain of that name which this job defined over these images before is taken as it is. All is checked
+    before anything is defined, and what was defined goes again when it cannot be started. Raises
+    `DOMAIN_EXISTS` for any other of that name and for another one over the same images, `INVALID_REQUEST` for
+    networks that are not there, `LIBVIRT_UNREACHABLE`, `LIBVIRT_REFUSED` and `HOST_INCAPABLE` (no firmware).
     """
     running.report(message=f"defining the domain {argument.domain_name}")
     name = domain_name(argument.domain_name)
@@ -71,15 +78,24 @@ def import_domain(argument: ImportInput, libvirt_uri: str, running: Attempt) -> 
             raise domain_exists(name)
         if domain is not None and not disk_files(domain) & {disk.path for disk in argument.disks}:
             raise domain_of_earlier_migration(name)
+        _refuse_second_domain(connection, name, argument)
+        _refuse_missing_networks(connection, sources)
+        is_new = domain is None
         if domain is None:
-            identity = _free_uuid(connection, argument)
+            identity = _free_uuid(connection, argument, name)
             xml = domain_xml(_specification(argument, name, sources, identity, acceleration))
             running.log.info("domain:\n%s", xml)
+            running.checkpoint()
             domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
-        warnings = _prepare_networks(connection, libvirt_networks(sources), start=argument.start)
-        running.checkpoint()
-        if argument.start and not domain.isActive():
-            domain.create()
+        try:
+            warnings = _prepare_networks(connection, libvirt_networks(sources), start=argument.start)
+            running.checkpoint()
+            if argument.start and not domain.isActive():
+                domain.create()
+        except BaseException:
+            if is_new:
+                _take_back(domain, running)
+            raise
         return ImportResult(
             domain=name,
             domain_uuid=domain.UUIDString(),
@@ -102,11 +118,23 @@ def remove_domain(job_id: str, name: str, libvirt_uri: str, running: Attempt) ->
             return
         if domain.isActive():
             domain.destroy()
-        domain.undefineFlags(
-            libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-            | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-        )
+        _undefine(domain)
+
+
+def _take_back(domain: libvirt.virDomain, running: Attempt) -> None:
+    """After a failure, which is what counts: one that cannot be undefined is only noted."""
+    try:
+        _undefine(domain)
+    except libvirt.libvirtError as error:
+        running.log.warning("the domain stays defined: %s", error.get_error_message())
+
+
+def _undefine(domain: libvirt.virDomain) -> None:
+    domain.undefineFlags(
+        libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+        | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    )
 
 
 def domain_exists(name: str) -> HyperctlError:
@@ -162,14 +190,51 @@ def _specification(
     )
 
 
-def _free_uuid(connection: libvirt.virConnect, argument: ImportInput) -> uuid.UUID:
+def _refuse_second_domain(connection: libvirt.virConnect, name: str, argument: ImportInput) -> None:
+    """Two domains over one image would destroy it as soon as both run."""
+    paths = {disk.path for disk in argument.disks}
+    for other in connection.listAllDomains():
+        if other.name() != name and disk_files(other) & paths:
+            raise HyperctlError(
+                ErrorCode.DOMAIN_EXISTS,
+                f"the libvirt domain {other.name()!r} has these images as its disks already; "
+                f"{name!r} over them, too, would destroy them",
+                f"Rename that one (virsh domrename {other.name()!r} {name!r}), undefine it "
+                f"(virsh undefine --nvram {other.name()!r}), or import a copy of the images.",
+            )
+
+
+def _refuse_missing_networks(
+    connection: libvirt.virConnect, sources: tuple[LibvirtNetwork | HostBridge, ...]
+) -> None:
+    """Every network at once."""
+    problems = networks_missing(connection, sources)
+    if problems:
+        raise PreflightError(problems)
+
+
+def networks_missing(
+    connection: libvirt.virConnect, sources: tuple[LibvirtNetwork | HostBridge, ...]
+) -> tuple[Failure, ...]:
+    """The networks and bridges that this host does not have."""
+    names = [name for name in libvirt_networks(sources) if find_network(connection, name) is None]
+    devices = dict.fromkeys(source.device for source in sources if isinstance(source, HostBridge))
+    missing = [device for device in devices if not (BRIDGES_FOLDER / device / "bridge").is_dir()]
+    messages = [f"libvirt has no network {name!r}" for name in names]
+    messages += [f"this host has no bridge {device!r}" for device in missing]
+    return tuple(
+        Failure(code=ErrorCode.INVALID_REQUEST, message=message, hint=NETWORK_HINT) for message in messages
+    )
+
+
+def _free_uuid(connection: libvirt.virConnect, argument: ImportInput, name: str) -> uuid.UUID:
     """The source's own, which its guest has seen as its hardware's, unless a clone has it already."""
     original = source_uuid(argument.machine)
     if original is not None and str(original) not in {
         domain.UUIDString() for domain in connection.listAllDomains()
     }:
         return original
-    return domain_uuid(argument.job_id)
+    return domain_uuid(argument.job_id, name)
 
 
 def _prepare_networks(
@@ -180,8 +245,8 @@ def _prepare_networks(
     for name in names:
         network = find_network(connection, name)
         if network is None:
-            warnings.append(f"libvirt has no network {name!r}: define it before starting the domain")
-        elif not network.isActive() and start:
+            continue  # it went after it had been looked for; libvirt says so when the domain starts
+        if not network.isActive() and start:
             network.create()
             warnings.append(f"the libvirt network {name!r} was down and has been started")
         elif not network.isActive():

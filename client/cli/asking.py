@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from hyperctl.client.cli.options import NetworkMap, parse_bandwidth, parse_length, parse_network_map
 from hyperctl.client.cli.session import refuse
 from hyperctl.client.config import Configuration
-from hyperctl.workflows.request import MigrationRequest, WhenRunning
+from hyperctl.workflows.request import MigrationRequest, WhenRunning, normal_server
 
 _FLAGS = {
     "vm_name": "--vm",
@@ -43,7 +43,7 @@ class Asked:
         None
     )
     vcenter: Annotated[
-        str | None, typer.Option("--vcenter", help="HOST or HOST:PORT.", show_default=False)
+        str | None, typer.Option("--vcenter", help="HOST, HOST:PORT or https://HOST/sdk.", show_default=False)
     ] = None
     username: Annotated[
         str | None,
@@ -124,7 +124,7 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
     running = _running(asked, problems)
     network_map = parse_network_map(asked.network_map or [], problems)
     bandwidth = parse_bandwidth(asked.bandwidth, problems) if asked.bandwidth is not None else None
-    same_server = asked.vcenter in (None, vsphere.server)
+    same_server = asked.vcenter is None or _same_server(asked.vcenter, vsphere.server)
     document = {
         "vm_name": asked.vm or "missing",
         "vcenter": {
@@ -189,6 +189,13 @@ def _running(asked: Asked, problems: list[str]) -> dict[str, object]:
         if seconds is not None:
             found["shutdown_timeout_seconds"] = seconds
     return found
+
+
+def _same_server(one: str, other: str | None) -> bool:
+    try:
+        return other is not None and normal_server(one) == normal_server(other)
+    except ValueError:
+        return False  # which is said of the request
 
 
 def _first(given: bool | None, default: bool) -> bool:

@@ -5,20 +5,26 @@ from typing import Annotated
 
 import typer
 
+from hyperctl.client.cli.discard import discard_left
 from hyperctl.client.cli.options import Job, VCenterOfJob, VmOfJob, find, parse_bandwidth
 from hyperctl.client.cli.session import ExitCode, load_configuration, refuse, run
+from hyperctl.client.errors import JobConflict
 from hyperctl.client.migration import Migration
+from hyperctl.client.observe import is_open, job_status
+from hyperctl.client.render.ending import remains
 from hyperctl.client.render.text import safe, size
 from hyperctl.client.sdk import MigrationClient
 from hyperctl.workflows.request import Priority
-from hyperctl.workflows.status import JobStatus
+from hyperctl.workflows.status import JobStatus, MigrationStatus
 
 
 def cancel(
     job: Job = None,
     vm: VmOfJob = None,
     vcenter: VCenterOfJob = None,
-    discard: Annotated[bool, typer.Option("--discard", help="Also delete the copied disks.")] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Also delete the copied disks, of an ended migration too.")
+    ] = False,
     reason: Annotated[str, typer.Option(help="For the record.", show_default=False)] = "",
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
 ) -> None:
@@ -27,29 +33,37 @@ def cancel(
 
     async def act(client: MigrationClient) -> ExitCode:
         migration = await which(client)
+        if discard and not is_open(description := await migration.describe()):
+            state = job_status(description)
+            if state is JobStatus.COMPLETED:
+                raise JobConflict(
+                    f"{migration.job_id} is completed; a cancel does not delete finished images",
+                    f"If that is meant: hyperctl discard --images --job {migration.job_id}",
+                )
+            print(f"{migration.job_id} has ended before: it is {state}.", flush=True)
+            return await discard_left(migration)
         await migration.cancel(discard=discard, reason=reason)
         print(f"Asked {migration.job_id} to stop.", flush=True)
-        return ExitCode.OK if detach else await _until_ended(migration, discard)
+        return ExitCode.OK if detach else await _until_ended(migration)
 
     raise typer.Exit(run(load_configuration(), act))
 
 
-async def _until_ended(migration: Migration, discard: bool) -> ExitCode:
+async def _until_ended(migration: Migration) -> ExitCode:
     told: set[str] = set()
-    last: JobStatus | None = None
+    last: MigrationStatus | None = None
     async for status in migration.watch():
-        last = status.status
+        last = status
         for note in status.notes:
             if note not in told:
                 told.add(note)
                 print(safe(note), flush=True)
-        for text in status.not_undone:
-            print(f"Could not be undone: {safe(text)}")
-    if last is not JobStatus.CANCELLED:
-        print(f"It had already ended: it is {last}.")
+    if last is None or last.status is not JobStatus.CANCELLED:
+        print(f"It had already ended: it is {last.status if last else 'gone'}.")
         return ExitCode.FAILED
-    kept = "The copied disks are deleted." if discard else "What was copied stays for `hyperctl retry`."
-    print(f"Cancelled. {kept}")
+    print("Cancelled.")
+    for text in remains(last):
+        print(safe(text))
     return ExitCode.OK
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from hyperctl.client.cli import control, doctor, migrate, read
+from hyperctl.client.cli import control, discard, doctor, migrate, read
 from hyperctl.client.plugins import COMMANDS, plugged
 
 _HELP = """Moves virtual machines from vSphere to KVM and proves that they arrived."""
@@ -69,6 +69,7 @@ app.command("query")(read.query)
 app.command("list")(read.list_migrations)
 app.command("logs")(read.logs)
 app.command("cancel")(control.cancel)
+app.command("discard")(discard.discard)
 app.command("pause")(control.pause)
 app.command("resume")(control.resume)
 app.command("retry-now")(control.retry_now)

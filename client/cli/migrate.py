@@ -1,5 +1,6 @@
 """`convert`, `start`, `retry` and `import`: what makes something happen."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -18,10 +19,12 @@ from hyperctl.client.cli.options import (
 )
 from hyperctl.client.cli.session import ExitCode, load_configuration, print_document, refuse, run
 from hyperctl.client.config import Configuration
+from hyperctl.client.errors import JobConflict
 from hyperctl.client.migration import Migration, Origin
 from hyperctl.client.render.screen import Screen, choose_screen
 from hyperctl.client.render.text import clock, safe
 from hyperctl.client.sdk import MigrationClient
+from hyperctl.workflows.control import domain_name_problem
 from hyperctl.workflows.request import MigrationRequest
 
 Again = Annotated[
@@ -40,7 +43,7 @@ def convert(asked: Asked, *, again: Again = False, detach: Detach = False, as_js
 
 @takes(Asked)
 def start(asked: Asked, *, again: Again = False, as_json: Json = False) -> None:
-    """Start a migration and print its job id: `convert --detach`."""
+    """Start a migration and print its job id, and nothing else, on stdout: `convert --detach`."""
     configuration = load_configuration()
     request = make_request(asked, configuration)
     _go(configuration, request, again=again, detach=True, as_json=as_json)
@@ -71,6 +74,8 @@ def import_domain(
 ) -> None:
     """Define the libvirt domain of a job that ended after its conversion."""
     problems: list[str] = []
+    if name is not None and domain_name_problem(name):
+        problems.append(f"--name {name!r}: {domain_name_problem(name)}")
     mapped = parse_network_map(network_map, problems) if network_map else None
     if problems:
         refuse(problems)
@@ -94,6 +99,7 @@ def _go(
 ) -> None:
     async def act(client: MigrationClient) -> ExitCode:
         migration = await client.start(request, again=again)
+        await _refuse_other_options(migration, request)
         return await _present(migration, configuration, detach=detach, as_json=as_json, request=request)
 
     raise typer.Exit(run(configuration, act))
@@ -111,32 +117,56 @@ async def _present(
     if detach and as_json:
         print_document({"job_id": migration.job_id, "origin": migration.origin})
         return ExitCode.OK
-    with choose_screen(configuration.ui, silent=as_json) as screen:
+    # Detached, stdout is for the job's id alone: `JOB=$(hyperctl start ...)`.
+    with choose_screen(configuration.ui, silent=as_json, stream=sys.stderr if detach else None) as screen:
         await _introduce(migration, screen, request)
         if not detach:
             return await follow(migration, screen, as_json=as_json)
         screen.say(f"Follow it: hyperctl status --job {migration.job_id} --follow")
+    print(migration.job_id, flush=True)
     return ExitCode.OK
 
 
 async def _introduce(migration: Migration, screen: Screen, request: MigrationRequest | None) -> None:
     began = clock((await migration.describe()).start_time)
-    again = "to do it once more: --again"
     screen.say(
         {
             Origin.STARTED: "🚀 Starting VM conversion",
-            Origin.RETRIED: "🚀 Trying again: going on from what the last attempt left",
-            Origin.ATTACHED: f"Attached to the migration under way since {began}",
-            Origin.FINISHED: f"This VM has been migrated already, started {began}; {again}",
+            Origin.RETRIED: "🚀 Trying again",
+            Origin.ATTACHED: f"Attached to the migration under way since {began}; none was started",
+            Origin.FINISHED: "Nothing was done now: this VM was migrated already, by a migration started "
+            f"{began}. What follows is the result of then; to migrate it once more: --again",
         }[migration.origin or Origin.ATTACHED]
     )
     screen.say(f"Job ID: {migration.job_id}")
-    if request and migration.origin in (Origin.ATTACHED, Origin.FINISHED):
-        first = await migration.request()
-        fields = [
-            name
-            for name in MigrationRequest.model_fields
-            if name not in ("requested_by", "tags") and getattr(first, name) != getattr(request, name)
-        ]
+    if request and migration.origin is Origin.ATTACHED:
+        fields = await _differing(migration, request)
         if fields:
-            screen.say(f"It was asked for with other options, and these hold: {', '.join(fields)}")
+            screen.say(f"It was asked for with other options than now, and those hold: {', '.join(fields)}")
+
+
+async def _refuse_other_options(migration: Migration, request: MigrationRequest) -> None:
+    """A result of other options must not pass for the one that was asked for now."""
+    if migration.origin is not Origin.FINISHED:
+        return
+    fields = await _differing(migration, request)
+    if fields:
+        began = clock((await migration.describe()).start_time)
+        raise JobConflict(
+            f"nothing was done: {request.vm_name} was migrated already ({migration.job_id}, started "
+            f"{began}), with other options than now: {', '.join(fields)}",
+            "To migrate it once more with today's options: --again. "
+            f"The result of then: hyperctl status --job {migration.job_id}",
+        )
+
+
+async def _differing(migration: Migration, request: MigrationRequest) -> list[str]:
+    """The fields in which a migration was asked for otherwise. A host that nobody asks for now is none."""
+    first = await migration.request()
+    return [
+        name
+        for name in MigrationRequest.model_fields
+        if name not in ("requested_by", "tags")
+        and getattr(first, name) != getattr(request, name)
+        and not (name == "host" and request.host is None)
+    ]

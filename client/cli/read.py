@@ -10,7 +10,7 @@ from hyperctl.client.cli.follow import follow
 from hyperctl.client.cli.options import Follow, Job, Json, VCenterOfJob, VmOfJob, find, parse_since
 from hyperctl.client.cli.session import ExitCode, load_configuration, print_document, run
 from hyperctl.client.render.ending import failure
-from hyperctl.client.render.events import DisksMoved
+from hyperctl.client.render.events import DisksMoved, Working
 from hyperctl.client.render.plain import PlainScreen, describe_disk
 from hyperctl.client.render.screen import choose_screen
 from hyperctl.client.render.teller import Teller
@@ -47,6 +47,9 @@ def status(
                 for disk in event.disks:
                     percent = min(100, disk.done_bytes * 100 // max(1, disk.total_bytes))
                     plain.say(f"  {describe_disk(disk, len(event.disks), percent)}")
+            elif isinstance(event, Working):
+                if found.progress and found.progress.message:
+                    plain.say(f"  now: {found.progress.message}")
             else:
                 plain.show(event)
         if found.status in (JobStatus.FAILED, JobStatus.CANCELLED):
@@ -112,7 +115,15 @@ def logs(
 
     async def act(client: MigrationClient) -> None:
         migration = await which(client)
-        async for piece in migration.logs(tail=tail, follow=follow_it):
+        waits: set[str] = set()
+
+        def note(text: str) -> None:
+            if text not in waits:
+                waits.add(text)
+                print(f"hyperctl: {safe(text)}", file=sys.stderr, flush=True)
+
+        async for piece in migration.logs(tail=tail, follow=follow_it, on_wait=note):
+            waits.clear()
             for line in safe_lines(piece.removesuffix("\n")):
                 print(line)
             sys.stdout.flush()

@@ -4,13 +4,13 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hyperctl.client.render.leftovers import leftover_lines
 from hyperctl.client.render.story import verified_text
 from hyperctl.client.render.text import duration, size
 from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.machine import MachineNic
 from hyperctl.workflows.status import JobStatus, MigrationResult, MigrationStatus, Phase, PhaseState
 
-_FIRST_WITH_A_COPY = Phase.EXPORT
 _IN_WORDS = {
     Phase.PLAN: "looking at the VM and the target host",
     Phase.ADMIT: "waiting to be admitted",
@@ -76,11 +76,15 @@ def success(result: MigrationResult, status: MigrationStatus, network_map: Mappi
     steps = []
     if result.domain:
         steps.append(NextStep("Start it", (f"virsh start {shlex.quote(result.domain)}",)))
-        manually = "Or define it elsewhere, under another name"
+        manually = "Or define it by hand in place of that domain, never beside it: the disks are the same"
     else:
         steps.append(NextStep("Import to libvirt", (f"hyperctl import --job {result.job_id}",)))
         manually = "Or manually"
-    steps.append(NextStep(manually, virt_install(result, status, network_map)))
+    by_hand = virt_install(result, status, network_map)
+    if result.domain:
+        first, *rest = by_hand
+        by_hand = (f"virsh undefine --nvram {shlex.quote(result.domain)} && {first}", *rest)
+    steps.append(NextStep(manually, by_hand))
     steps.append(NextStep("View logs", (f"hyperctl logs --job {result.job_id}",)))
     return Ending(
         "Conversion Successful",
@@ -131,20 +135,21 @@ def failure(status: MigrationStatus) -> Ending:
     if status.host or any(item.code is ErrorCode.INTERNAL_ERROR for item in status.failures):
         steps.append(NextStep("View logs", (f"hyperctl logs --job {status.job_id}",)))
     title = "Migration Cancelled" if cancelled else "Migration Failed"
-    remarks = (*_leftovers(status), *status.warnings)
+    remarks = (*remains(status), *status.warnings)
     return Ending(title, False, tuple(rows), problems, remarks, tuple(steps))
 
 
-def _leftovers(status: MigrationStatus) -> tuple[str, ...]:
-    if status.not_undone:
-        return tuple(f"Could not be undone: {text}" for text in status.not_undone)
-    copied = any(
-        record.phase is _FIRST_WITH_A_COPY and record.state is not PhaseState.WAITING
-        for record in status.phases
-    )
-    if not copied:
-        return ("Nothing was copied and nothing was left behind.",)
-    return (
-        "Everything but the copy was undone. The copied disks stay for a retry, which goes on from them, "
-        "unless they were discarded.",
-    )
+def remains(status: MigrationStatus) -> tuple[str, ...]:
+    """What could not be undone, and what the hosts say is left; nothing is concluded from the phases."""
+    lines = [f"Could not be undone: {text}" for text in status.not_undone]
+    lines += leftover_lines(status.leftovers)
+    if not status.leftovers and not status.host:
+        lines.append("This run had not begun to copy, and no host is known to hold anything of the job.")
+    elif not status.leftovers:
+        look = f"hyperctl discard --dry-run --job {status.job_id}"
+        lines.append(f"What is left on {status.host} is not known here; it says so itself: {look}")
+    if any(answer.left for answer in status.leftovers):
+        lines.append(
+            f"A retry goes on from it; to delete it: hyperctl discard --job {status.job_id}",
+        )
+    return tuple(lines)

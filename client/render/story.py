@@ -85,6 +85,9 @@ def _connecting(status: MigrationStatus) -> Iterator[Told]:
     yield "host", Line(Mark.INFO, f"Target host {plan.host}, images in {plan.output_dir}", detail=True)
     why = f": {plan.transport_reason}" if plan.transport_reason else ""
     yield "transport", Line(Mark.INFO, f"Copied by {plan.transport}{why}", detail=True)
+    if plan.staged_bytes:
+        kept = f"An earlier try has left {size(plan.staged_bytes)} there to go on from"
+        yield "staged", Line(Mark.INFO, kept, detail=True)
     for text in plan.warnings:
         yield f"warning:{text}", Line(Mark.WARNING, text)
 

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
 
 from deploy.dev.__main__ import developers_stack
 from deploy.dev.detached import DidNotStart
@@ -13,6 +15,19 @@ from deploy.dev.prepare import NotSetUp
 from deploy.dev.stack import Stack
 
 VM = "web-server-01"
+
+
+class NotTheDemos(Exception):
+    """There is more on the stack than the demo has made; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain with disks in the stack's output folder."""
+
+    name: str
+    is_ours: bool
+    """hyperctl has made it, and all of its disks are there."""
 
 
 def demonstrate(stack: Stack) -> int:
@@ -35,45 +50,76 @@ def demonstrate(stack: Stack) -> int:
     return code
 
 
-def clear(stack: Stack) -> None:
-    """Stop the stack and remove all that an earlier demo made, the domain among it."""
-    remove_domain(stack)
+def clear(stack: Stack, *, everything: bool = False) -> None:
+    """Stop the stack and remove all that an earlier demo made, the domain among it.
+
+    Raises `NotTheDemos`, with nothing touched, where somebody has made more on it by `make dev`, unless
+    `everything` is to go; domains that hyperctl did not make never go.
+    """
+    domains = domains_over(stack)
+    foreign = [domain.name for domain in domains if not domain.is_ours]
+    if foreign:
+        raise NotTheDemos(
+            f"Domains that hyperctl did not make have their disks in {stack.output_dir}: "
+            f"{', '.join(foreign)}. Undefine them or move their disks away first."
+        )
+    more = [domain.name for domain in domains if domain.name != VM]
+    more += [str(folder) for folder in other_images(stack)]
+    if more and not everything:
+        raise NotTheDemos(
+            f"This stack holds more than the demo has made: {', '.join(more)}.\n"
+            "Move away what is to stay. To delete it all: make demo-down EVERYTHING=yes"
+        )
+    for domain in domains:
+        remove_domain(domain.name)
     stopped = stack.down()
     stack.wipe()
     if stopped:
         print("Stopped:", ", ".join(stopped), flush=True)
 
 
-def remove_domain(stack: Stack) -> None:
-    """Undefine the demo's domain, if there is one that hyperctl made from this stack's images."""
+def other_images(stack: Stack) -> list[Path]:
+    """Folders of finished images, `DATE/VM`, of other machines than the demo's."""
+    found = sorted(stack.output_dir.glob("[0-9]*-[0-9]*-[0-9]*/*"))
+    return [folder for folder in found if folder.is_dir() and folder.name.partition("~")[0] != VM]
+
+
+def domains_over(stack: Stack) -> list[Domain]:
+    """Every domain with a disk in the stack's output folder."""
     if not stack.output_dir.exists():
-        return
+        return []
     ensure_libvirt(stack.folder)
-    described = virsh("dumpxml", "--inactive", VM)
-    if described.returncode != 0 or not _is_ours(described.stdout, stack):
-        return
-    if virsh("domstate", VM).stdout.strip() == "running":
-        virsh("destroy", VM)
-    done = virsh("undefine", "--nvram", VM)
-    print(f"Undefined the domain {VM}." if done.returncode == 0 else done.stderr.strip(), flush=True)
+    names = virsh("list", "--all", "--name").stdout.splitlines()
+    described = [(name, virsh("dumpxml", "--inactive", name)) for name in names if name]
+    found = (_domain_over(name, answer.stdout, stack) for name, answer in described if not answer.returncode)
+    return [domain for domain in found if domain is not None]
 
 
-def _is_ours(xml: str, stack: Stack) -> bool:
+def remove_domain(name: str) -> None:
+    """Stop and undefine a domain; its disks are not touched."""
+    if virsh("domstate", name).stdout.strip() == "running":
+        virsh("destroy", name)
+    done = virsh("undefine", "--nvram", name)
+    print(f"Undefined the domain {name}." if done.returncode == 0 else done.stderr.strip(), flush=True)
+
+
+def _domain_over(name: str, xml: str, stack: Stack) -> Domain | None:
     domain = ElementTree.fromstring(xml)
     made_here = any(re.match(r"\{[^}]*hyperctl[^}]*\}", child.tag) for child in domain.iterfind("metadata/*"))
     sources = [source.get("file", "") for source in domain.iterfind("devices/disk/source")]
-    return made_here and all(path.startswith(f"{stack.output_dir}/") for path in sources)
+    inside = [path.startswith(f"{stack.output_dir}/") for path in sources]
+    return Domain(name, made_here and all(inside)) if any(inside) else None
 
 
 def main(arguments: list[str]) -> int:
     stack = developers_stack()
     try:
-        if arguments == ["down"]:
-            clear(stack)
+        if arguments[:1] == ["down"]:
+            clear(stack, everything="--everything" in arguments)
             print("Nothing of the demo is left.")
             return 0
         return demonstrate(stack)
-    except (DidNotStart, LibvirtUnreachable, NotSetUp) as error:
+    except (NotTheDemos, DidNotStart, LibvirtUnreachable, NotSetUp) as error:
         print(error, file=sys.stderr)
         return 1
 

@@ -13,7 +13,8 @@ from temporalio.exceptions import CancelledError
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.commit import MARKER
-from hyperctl.activities.export.activity import discard_copy, export_disks
+from hyperctl.activities.discard import discard
+from hyperctl.activities.export.activity import export_disks
 from hyperctl.activities.export.ledger import read_ledger
 from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
@@ -440,10 +441,10 @@ def test_a_discarded_copy_is_gone(
     settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
 ) -> None:
     export_disks(argument, settings, running)
-    discard = DiscardInput(job_id=argument.job_id, output_dir=argument.output_dir)
-    discard_copy(discard, running)
+    asked = DiscardInput(job_id=argument.job_id, output_dir=argument.output_dir)
+    assert [one.path for one in discard(asked, settings, running).removed] == [str(staging.folder)]
     assert not staging.folder.exists()
-    discard_copy(discard, running)
+    assert discard(asked, settings, running).removed == ()
 
 
 def test_images_in_commit_are_left_alone(

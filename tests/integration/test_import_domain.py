@@ -20,7 +20,7 @@ from hyperctl.workflows.disk import OutputDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import Firmware
 from hyperctl.workflows.status import Phase
-from tests.unit.machines import guest, machine
+from tests.unit.machines import guest, machine, nic
 
 GOLDEN = sorted((Path(__file__).parents[1] / "unit" / "golden").glob("*.xml"))
 RUNNING = Attempt(Phase.IMPORT, logging.getLogger("test"))
@@ -152,10 +152,60 @@ def test_a_uuid_that_a_clone_has_is_not_taken_again(host: Host) -> None:
     import_domain(first, host.uri, RUNNING)
     second = f"{host.name}-clone"
     try:
-        result = import_domain(host.argument(domain_name=second, job_id="job-2"), host.uri, RUNNING)
+        copy = host.folder / "copy.raw"
+        copy.write_bytes(bytes(1 << 20))
+        disks = (OutputDisk(index=1, path=str(copy), format="raw", capacity_bytes=1 << 20),)
+        other = host.argument(domain_name=second, job_id="job-2", disks=disks)
+        result = import_domain(other, host.uri, RUNNING)
         assert result.domain_uuid != first.machine.uuid
     finally:
         remove_domain("job-2", second, host.uri, RUNNING)
+
+
+def test_two_domains_over_one_image_are_refused(host: Host) -> None:
+    import_domain(host.argument(), host.uri, RUNNING)
+    second = f"{host.name}-again"
+    with pytest.raises(HyperctlError) as refused:
+        import_domain(host.argument(domain_name=second), host.uri, RUNNING)
+    assert refused.value.code is ErrorCode.DOMAIN_EXISTS
+    assert host.name in str(refused.value)
+    with connect(host.uri) as connection:
+        assert find_domain(connection, second) is None
+
+
+def test_domains_of_one_job_under_several_names_have_uuids_of_their_own(host: Host) -> None:
+    """The source's own uuid is taken by the first; the others must not meet in one."""
+    names = [host.name, f"{host.name}-2", f"{host.name}-3"]
+    found = set()
+    try:
+        for number, name in enumerate(names):
+            image = host.folder / f"of-{number}.raw"
+            image.write_bytes(bytes(1 << 20))
+            disks = (OutputDisk(index=1, path=str(image), format="raw", capacity_bytes=1 << 20),)
+            argument = host.argument(domain_name=name, disks=disks)
+            found.add(import_domain(argument, host.uri, RUNNING).domain_uuid)
+    finally:
+        for name in names:
+            remove_domain("job-1", name, host.uri, RUNNING)
+    assert len(found) == 3
+
+
+def test_networks_are_looked_for_before_anything_is_defined(host: Host) -> None:
+    about = host.argument().machine.model_copy(update={"nics": (nic(1, network="A"), nic(2, network="B"))})
+    mapped = {"A": "no-such-network", "B": "bridge:no-such-bridge"}
+    with pytest.raises(HyperctlError) as refused:
+        import_domain(host.argument(machine=about, network_map=mapped), host.uri, RUNNING)
+    assert [failure.code for failure in refused.value.failures] == [ErrorCode.INVALID_REQUEST] * 2
+    assert not host.exists()
+
+
+def test_a_domain_that_cannot_be_started_is_not_left_behind(host: Host) -> None:
+    argument = host.argument(start=True)
+    Path(argument.disks[0].path).unlink()
+    with pytest.raises(HyperctlError) as refused:
+        import_domain(argument, host.uri, RUNNING)
+    assert refused.value.code is ErrorCode.LIBVIRT_REFUSED
+    assert not host.exists()
 
 
 def test_what_libvirt_refuses_is_said_in_its_words(host: Host) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 
+from hyperctl.workflows.request import MigrationRequest, VCenter
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -52,3 +54,51 @@ async def test_the_worker_is_one_of_the_commands() -> None:
     refused = _hyperctl("127.0.0.1:1", "worker", "--role", "export,paint")
     assert refused.returncode == 2
     assert "paint" in refused.stderr
+
+
+async def test_start_prints_the_jobs_id_alone(client: Client) -> None:
+    address = client.service_client.config.target_host
+    started = _hyperctl(address, "start", "--vm", "alone", "--vcenter", "https://vc.example.com/sdk")
+    assert started.returncode == 0, started.stderr
+    assert (
+        started.stdout
+        == MigrationRequest(vm_name="alone", vcenter=VCenter(server="vc.example.com")).job_id + "\n"
+    )
+    assert "Starting VM conversion" in started.stderr
+
+
+async def test_a_server_that_goes_away_does_not_write_between_what_is_drawn(temporal: Path) -> None:
+    programme = """
+import asyncio, os, sys
+from temporalio.testing import WorkflowEnvironment
+from hyperctl.client.config import Temporal
+from hyperctl.client.connection import connect
+
+async def main():
+    server = await WorkflowEnvironment.start_local(
+        dev_server_existing_path=sys.argv[1], dev_server_log_level="never"
+    )
+    address = server.client.service_client.config.target_host
+    connection = await connect(Temporal(address=address, timeout=2))
+    await server.shutdown()
+    print("away", file=sys.stderr, flush=True)
+    handle = connection.client.get_workflow_handle("job-1")
+    for _ in range(3):
+        try:
+            await handle.describe(rpc_timeout=connection.timeout)
+        except Exception:
+            pass
+
+asyncio.run(main())
+sys.stdout.flush()
+os._exit(0)  # as `hyperctl` leaves: the client's threads do not survive the interpreter's own end
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", programme, str(temporal)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr.partition("away\n")[2] == ""
+    assert "WARN" not in done.stdout

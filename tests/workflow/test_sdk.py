@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from hyperctl.client.errors import JobNotFound, ServerUnreachable
+from hyperctl.client.errors import JobAmbiguous, JobNotFound, ServerUnreachable
 from hyperctl.client.sdk import Migration, MigrationClient
 from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.worker.service import ensure_search_attributes
 from hyperctl.workflows.attributes import ALL_ATTRIBUTES
+from hyperctl.workflows.converter import data_converter
+from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.request import MigrationRequest, Priority, VCenter
 from hyperctl.workflows.status import JobStatus
@@ -95,3 +98,69 @@ async def test_an_unknown_job_is_said_to_be_unknown(served: Client) -> None:
 async def test_a_server_that_is_not_there_is_named() -> None:
     with pytest.raises(ServerUnreachable, match=r"127\.0\.0\.1:1 "):
         await MigrationClient.connect("127.0.0.1:1")
+
+
+@pytest.mark.parametrize("payload", [True, {"discard": "maybe"}, [1], "now", {"hosts": 3, "reason": "why"}])
+async def test_a_cancel_that_cannot_be_read_is_a_cancel_all_the_same(served: Client, payload: object) -> None:
+    migration = await MigrationClient(served).start(_request(f"odd-{payload}"))
+    await served.get_workflow_handle(migration.job_id).signal("cancel", payload)
+    await _until(migration, JobStatus.CANCELLED)
+
+
+async def test_what_is_wrong_with_a_request_is_told_by_code_and_without_what_was_refused(
+    served: Client,
+) -> None:
+    config = served.config()
+    config["data_converter"] = data_converter
+    client = Client(**config)
+    document = {
+        "vm_name": "",
+        "vcenter": {"server": "https://root:hunter2@vc", "password": "hunter2"},
+        "output_dir": "hunter2",
+        "colour": "red",
+    }
+    async with Worker(client, task_queue="strict", workflows=WORKFLOWS):
+        handle = await client.start_workflow(
+            "MigrationWorkflow", document, id="job-wrong", task_queue="strict"
+        )
+        with pytest.raises(WorkflowFailureError) as failed:
+            await handle.result()
+    cause = failed.value.cause
+    assert isinstance(cause, ApplicationError)
+    assert cause.type == ErrorCode.INVALID_REQUEST
+    failures = [Failure.model_validate(detail) for detail in cause.details]
+    assert {failure.message.partition(":")[0] for failure in failures} == {
+        "vm_name",
+        "vcenter.server",
+        "vcenter.password",
+        "output_dir",
+        "colour",
+    }
+    assert all(failure.hint for failure in failures)
+    history = (await handle.fetch_history()).to_json()
+    closing = history[history.index("workflowExecutionFailedEventAttributes") :]
+    assert "hunter2" not in closing
+    assert "pydantic" not in closing
+    status = await (await MigrationClient(served).get("job-wrong")).status()
+    assert status.failures == tuple(failures)
+
+
+async def test_of_several_jobs_of_a_vm_the_one_under_way_is_meant(served: Client) -> None:
+    client = MigrationClient(served)
+    request = _request("meant")
+    for number in range(2):
+        ended = await client.start(request, job_id=f"job-meant-{number}")
+        await ended.cancel()
+        await _until(ended, JobStatus.CANCELLED)
+    going = await client.start(request, job_id="job-meant-going")
+    async with asyncio.timeout(20):
+        while len([job for job in await client.list() if job.vm_name == "meant"]) < 3:
+            await asyncio.sleep(0.2)
+    assert (await client.find_by_vm("meant")).job_id == going.job_id
+    await going.cancel()
+    await _until(going, JobStatus.CANCELLED)
+    async with asyncio.timeout(20):
+        while [job for job in await client.list() if job.vm_name == "meant" and not job.status.is_final]:
+            await asyncio.sleep(0.2)
+    with pytest.raises(JobAmbiguous):
+        await client.find_by_vm("meant")

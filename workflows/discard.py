@@ -1,0 +1,49 @@
+"""`DiscardWorkflow`: delete what a job that has ended has left on a host, or only say what that is."""
+
+import pydantic
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+from hyperctl.workflows.contract import (
+    DISCARD_COPY,
+    REQUIRE_ENDED,
+    TAKE_STOCK,
+    DiscardInput,
+    RequireEndedInput,
+)
+from hyperctl.workflows.control import DiscardRequest
+from hyperctl.workflows.leftover import HostLeftovers
+from hyperctl.workflows.request import Priority
+from hyperctl.workflows.retry import RetryPolicy
+from hyperctl.workflows.steps import StepFailed, StepRunner
+
+
+@workflow.defn(name="DiscardWorkflow", failure_exception_types=[pydantic.ValidationError])
+class DiscardWorkflow:
+    """Its workflow id is `discard-JOB`."""
+
+    @workflow.run
+    async def run(self, request: DiscardRequest) -> HostLeftovers:
+        runner = StepRunner(RetryPolicy(max_retries=0), Priority.HIGH, lambda: None)
+        what = DiscardInput(
+            job_id=request.job_id, output_dir=request.output_dir, images_dir=request.images_dir
+        )
+        try:
+            if not request.look_only:
+                await runner.activity(
+                    REQUIRE_ENDED,
+                    RequireEndedInput(job_id=request.job_id),
+                    host=request.host,
+                    summary=f"see that {request.job_id} has ended",
+                )
+            found = await runner.activity(
+                TAKE_STOCK if request.look_only else DISCARD_COPY,
+                what,
+                host=request.host,
+                summary=f"{'look at' if request.look_only else 'delete'} what {request.job_id} has left",
+            )
+        except StepFailed as failed:
+            raise ApplicationError(
+                str(failed), *failed.failures, type=failed.failures[0].code, non_retryable=True
+            ) from failed
+        return HostLeftovers(host=request.host, removed=found.removed, left=found.left)
