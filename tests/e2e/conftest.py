@@ -58,7 +58,7 @@ class Running:
     def worker_log(self) -> str:
         return self._stack.log("worker").read_text()
 
-    def hyperctl(self, *arguments: str, timeout_seconds: float = 600) -> subprocess.CompletedProcess[str]:
+    def hyperctl(self, *arguments: str, timeout_seconds: float = 1500) -> subprocess.CompletedProcess[str]:
         """The command, to its end."""
         return subprocess.run(
             ["hyperctl", *arguments],
@@ -86,7 +86,7 @@ class Running:
 
     async def until_activity(self, handle: WorkflowHandle[Any, Any], name: str) -> None:
         """Wait until a worker has begun this activity."""
-        async with asyncio.timeout(300):
+        async with asyncio.timeout(900):
             while True:
                 description = await handle.describe()
                 assert description.status is WorkflowExecutionStatus.RUNNING, f"it never came to {name}"

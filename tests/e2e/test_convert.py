@@ -9,6 +9,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import pytest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
@@ -20,6 +21,9 @@ from tests.e2e.conftest import Running
 from tests.processes import is_worked_on
 
 VM = "web-server-01"
+
+pytestmark = pytest.mark.timeout(1800)
+"""Guests in software emulation on a busy machine take ten times what they take on their own."""
 
 
 def _result(stack: Running, output: str) -> MigrationResult:
@@ -165,7 +169,7 @@ def test_a_worker_killed_in_the_copy_and_in_the_conversion_costs_nothing(stack: 
         stack.kill_worker()
         await _until_worked_on(elsewhere, False, timeout_seconds=10)
         stack.start_worker()
-        async with asyncio.timeout(300):
+        async with asyncio.timeout(900):
             result: MigrationResult = await handle.result()
             return result
 

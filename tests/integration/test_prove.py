@@ -33,6 +33,10 @@ from tests.unit.machines import landed
 MAC = "00:50:56:aa:bb:01"
 
 
+pytestmark = pytest.mark.timeout(1800)
+"""Guests in software emulation on a busy machine take ten times what they take on their own."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A guest's disk in a job's staging folder, with an overlay over it."""
