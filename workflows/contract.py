@@ -19,7 +19,15 @@ from hyperctl.workflows.guest import BootProof, GuestSystem, StepOutcome
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.plan import SourcePlan, TargetPlan
 from hyperctl.workflows.queues import Role, task_queue
-from hyperctl.workflows.request import DiskFormat, Fixers, MigrationRequest, Priority, VCenter, VerifyMode
+from hyperctl.workflows.request import (
+    DiskFormat,
+    FileSource,
+    Fixers,
+    MigrationRequest,
+    Priority,
+    VCenter,
+    VerifyMode,
+)
 from hyperctl.workflows.status import MigrationResult
 
 InputT = TypeVar("InputT", bound=BaseModel)
@@ -52,7 +60,9 @@ class PlanTargetInput(_Frozen):
 
 class ExportInput(_Frozen):
     job_id: str
-    vcenter: VCenter
+    vcenter: VCenter | None = None
+    file: FileSource | None = None
+    """In place of a vCenter."""
     machine: Machine
     transport: str
     output_dir: str

@@ -99,7 +99,7 @@ class MigrationWorkflow:
             contract.PLAN_SOURCE,
             contract.PlanSourceInput(job_id=self._job_id, request=request),
             host=request.host,
-            summary=f"look at {request.vm_name} in {request.vcenter.server}",
+            summary=f"look at {request.name} in {request.origin}",
         )
         target = await self._steps.activity(
             contract.PLAN_TARGET,
@@ -122,6 +122,8 @@ class MigrationWorkflow:
         )
         self._board.status.plan = plan
         self._board.status.host = plan.host
+        if request.file is not None:
+            self._board.status.vm_name = plan.machine.name
         return plan
 
     def _admit(self, plan: MigrationPlan) -> None:
@@ -173,6 +175,7 @@ class MigrationWorkflow:
                 lambda: contract.ExportInput(
                     job_id=self._job_id,
                     vcenter=self._request.vcenter,
+                    file=self._request.file,
                     machine=plan.machine,
                     transport=plan.transport,
                     output_dir=plan.output_dir,

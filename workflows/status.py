@@ -142,6 +142,9 @@ class MigrationStatus(BaseModel):
     job_id: str
     vm_name: str
     vcenter: str
+    """Empty where the source is a file."""
+    source_file: str = ""
+    """Its path on the target host; empty where the source is a vCenter."""
     status: JobStatus = JobStatus.PENDING
     phase: Phase = Phase.PLAN
     priority: Priority = Priority.NORMAL
@@ -177,6 +180,11 @@ class MigrationStatus(BaseModel):
     """What a cancel or failure should have put back and could not."""
     notes: tuple[str, ...] = ()
     """Why nothing moves, in words: no worker, no free slot. The client fills it, as it does `progress`."""
+
+    @property
+    def origin(self) -> str:
+        """Where the machine comes from, for people: a server or a path."""
+        return self.source_file or self.vcenter
 
     def record(self, phase: Phase) -> PhaseRecord:
         return next(record for record in self.phases if record.phase is phase)
