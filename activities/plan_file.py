@@ -20,6 +20,8 @@ _NO_LINUX = re.compile(
     re.IGNORECASE,
 )
 """vSphere's guest ids (VirtualMachineGuestOsIdentifier) of systems that are no Linux."""
+_WINDOWS_NAME = re.compile(r"(microsoft )?windows.*", re.IGNORECASE)
+"""What makers of packages other than VMware write, who give no such id."""
 
 
 def plan_file(file: FileSource, vm_name: str | None, settings: HostSettings, running: Attempt) -> SourcePlan:
@@ -77,7 +79,7 @@ def _way(is_stream: bool, image_format: ImageFormat) -> str:
 
 def guest_problems(machine: Machine) -> tuple[Failure, ...]:
     """Only what is surely no Linux is refused: who makes a file often says nothing of the guest."""
-    if not _NO_LINUX.fullmatch(machine.guest_id):
+    if not (_NO_LINUX.fullmatch(machine.guest_id) or _WINDOWS_NAME.fullmatch(machine.guest_full_name)):
         return ()
     guest = machine.guest_full_name or machine.guest_id
     return (
