@@ -122,21 +122,21 @@ class Watcher:
         """Note first what is to be carried away: half of a machine would be taken for another one."""
         processed = self._folder / PROCESSED_FOLDER
         processed.mkdir(mode=0o700, exist_ok=True)
+        taken = any(os.path.lexists(processed / name) for name in parcel.names)
+        target = processed / parcel.job_id if taken else processed
         marker = processed / f"{parcel.job_id}{_MARKER}"
-        write_atomically(marker, json.dumps(parcel.names).encode())
+        write_atomically(marker, json.dumps([str(target), *parcel.names]).encode())
         self._carry_away(marker)
         self._error_file(parcel).unlink(missing_ok=True)
         logger.info("%s: migrated, and %s", parcel.path, "deleted" if self._deletes else "put away")
 
     def _carry_away(self, marker: Path) -> None:
-        names = json.loads(marker.read_bytes())
-        target = marker.parent
-        if any((target / name).exists() for name in names):
-            target /= marker.name.removesuffix(_MARKER)
-            target.mkdir(mode=0o700, exist_ok=True)
+        place, *names = json.loads(marker.read_bytes())
+        target = Path(place)
+        target.mkdir(mode=0o700, exist_ok=True)
         for name in names:
             source = self._folder / name
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):  # gone there already
                 if not self._deletes:
                     os.rename(source, target / name)
                 elif source.is_dir() and not source.is_symlink():

@@ -81,6 +81,12 @@ class SetBandwidthInput(_Frozen):
     revision: int
     """Counts the changes of a run; an older one does not undo a newer."""
 
+    @property
+    def source_vcenter(self) -> VCenter:
+        """For the transports that read from one."""
+        assert self.vcenter is not None, f"the transport {self.transport} was planned without a vCenter"
+        return self.vcenter
+
 
 class ExportResult(_Frozen):
     disks: tuple[LandedDisk, ...]

@@ -35,6 +35,8 @@ from hyperctl.workflows.request import FileSource
 
 LOOK_SECONDS = 5.0
 """So often is looked whether the source is still the same."""
+SERVER_END_SECONDS = 1.0
+"""qemu-nbd may not end while a client that has left had answers to come; of a reader nothing is lost."""
 CHUNK_BYTES = 1 << 20
 
 Took = Callable[[int], None]
@@ -191,7 +193,11 @@ class _OpenFiles:
                 yield RawFileReader(image, opened, self._connections, stop)
             return
         try:
-            server = NbdServer(lambda place: image.nbd_argv(place.socket, place.pid_file), running)
+            server = NbdServer(
+                lambda place: image.nbd_argv(place.socket, place.pid_file),
+                running,
+                end_seconds=SERVER_END_SECONDS,
+            )
         except NbdServerError as error:
             raise HyperctlError(
                 ErrorCode.SOURCE_INVALID, f"{image.path} cannot be opened by qemu: {error}"

@@ -19,8 +19,7 @@ def opened_machine(
     argument: ExportInput, settings: HostSettings, attempt: Attempt
 ) -> Iterator[tuple[Session, SourceMachine]]:
     """Log in and look at the machine. Raises `HyperctlError`, also where it is not as it was planned."""
-    assert argument.vcenter is not None, "a transport that reads from a vCenter was planned without one"
-    with open_session(argument.vcenter, settings, attempt) as session:
+    with open_session(argument.source_vcenter, settings, attempt) as session:
         source = read_machine(session, argument.machine.moref)
         _check_unchanged(argument.machine, source)
         yield session, source
