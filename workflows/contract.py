@@ -72,6 +72,12 @@ class ExportInput(_Frozen):
     bandwidth_revision: int = 0
     """How often the workflow's run had changed the cap by then."""
 
+    @property
+    def source_vcenter(self) -> VCenter:
+        """For the transports that read from one."""
+        assert self.vcenter is not None, f"the transport {self.transport} was planned without a vCenter"
+        return self.vcenter
+
 
 class SetBandwidthInput(_Frozen):
     job_id: str
@@ -80,12 +86,6 @@ class SetBandwidthInput(_Frozen):
     """None lifts the cap."""
     revision: int
     """Counts the changes of a run; an older one does not undo a newer."""
-
-    @property
-    def source_vcenter(self) -> VCenter:
-        """For the transports that read from one."""
-        assert self.vcenter is not None, f"the transport {self.transport} was planned without a vCenter"
-        return self.vcenter
 
 
 class ExportResult(_Frozen):

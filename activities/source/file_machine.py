@@ -51,11 +51,19 @@ class FileDigest:
         found = hashlib.new(self.digest.algorithm.value)
         at, end = self.offset_bytes, self.offset_bytes + self.size_bytes
         with open_regular(self.path) as opened:
-            while at < end and (data := opened.read_at(at, min(_HASH_BYTES, end - at))):
+            while at < end and (data := self._read(opened, at, min(_HASH_BYTES, end - at))):
                 found.update(data)
                 at += len(data)
                 took(len(data))
         self.compare(found.hexdigest())
+
+    def _read(self, opened: Opened, offset: int, size: int) -> bytes:
+        try:
+            return opened.read_at(offset, size)
+        except OSError as error:
+            raise HyperctlError(
+                ErrorCode.STORAGE_FAILED, f"{self.path} cannot be read at {offset}: {error.strerror}"
+            ) from error
 
     def compare(self, hexadecimal: str) -> None:
         """Raise `HyperctlError` (`source_invalid`) where the bytes have another digest than this."""

@@ -19,7 +19,7 @@ from hyperctl.activities.export.ledger import read_ledger
 from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
-from hyperctl.activities.verify import verify_disks
+from hyperctl.activities.verify.activity import verify_disks
 from hyperctl.workflows.contract import ExportInput, ExportResult, VerifyInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import Firmware
@@ -102,7 +102,7 @@ def test_every_format_arrives_byte_for_byte(name: str, tmp_path: Path, copy: Cop
         ),
         running,
     )
-    assert result.disks[0].root_digest in verified.proved[0]
+    assert result.disks[0].root_digest in verified.disks[0].statement
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "sha512"])
