@@ -6,6 +6,7 @@ from temporalio import activity
 
 from hyperctl.activities.attempt import Attempt, attempt
 from hyperctl.activities.export.offers import choose_transport
+from hyperctl.activities.plan_file import SUPPORTED_GUESTS, plan_file
 from hyperctl.activities.plan_running import running_problems, running_warnings
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.vsphere.hardware import SourceMachine
@@ -19,7 +20,6 @@ from hyperctl.workflows.request import MigrationRequest, RunningSource, WhenRunn
 from hyperctl.workflows.status import Phase
 
 AS_IT_IS = RunningSource()
-SUPPORTED = "Debian and Ubuntu"
 _SUPPORTED_GUEST = re.compile(r"(debian|ubuntu)\w*", re.IGNORECASE)
 _OTHER_LINUX = re.compile(r"other\w*linux\w*", re.IGNORECASE)
 
@@ -37,9 +37,13 @@ class PlanSourceActivities:
 
 def plan_source(request: MigrationRequest, settings: HostSettings, running: Attempt) -> SourcePlan:
     """Read the machine and judge it."""
+    if request.file is not None:
+        return plan_file(request.file, request.vm_name, settings, running)
+    vcenter = request.vcenter
+    assert vcenter is not None, "a request has a file or a vCenter"
     try:
-        with open_session(request.vcenter, settings, running) as session:
-            source = find_machine(session, request.vm_name, request.vcenter.datacenter)
+        with open_session(vcenter, settings, running) as session:
+            source = find_machine(session, request.name, vcenter.datacenter)
             choice = choose_transport(session, source, request, settings, running)
     except HyperctlError as error:
         running.log.error("%s", error)
@@ -117,7 +121,7 @@ def problems_of(
         problem(
             ErrorCode.GUEST_UNSUPPORTED,
             f"{name} runs {_guest(machine)}, which cannot be converted yet",
-            f"Supported now: {SUPPORTED}.",
+            f"Supported now: {SUPPORTED_GUESTS}.",
         )
     return tuple(found)
 
@@ -127,7 +131,7 @@ def warnings_of(source: SourceMachine) -> tuple[str, ...]:
     machine = source.machine
     found: list[str] = []
     if _OTHER_LINUX.fullmatch(machine.guest_id):
-        found.append(f"vSphere knows the guest only as {_guest(machine)}; supported are {SUPPORTED}")
+        found.append(f"vSphere knows the guest only as {_guest(machine)}; supported are {SUPPORTED_GUESTS}")
     if source.has_snapshots:
         found.append("the machine has snapshots: its current state is moved, the snapshots are not")
     if source.has_tpm:

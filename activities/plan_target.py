@@ -232,7 +232,7 @@ class TargetPreflight:
 
     @property
     def _machine_name(self) -> str:
-        return self._machine.name if self._machine else self._request.vm_name
+        return self._machine.name if self._machine else self._request.name
 
     def _check_domain(self, connection: libvirt.virConnect) -> None:
         name = domain_name(self._machine_name)

@@ -205,11 +205,11 @@ class Service:
             self._reader.join(POLL_SECONDS)
         return self._lines[-1] if self._lines else f"exit code {self._process.poll()}"
 
-    def close(self) -> None:
+    def close(self, end_seconds: float = END_SECONDS) -> None:
         """End it in good order, or by force where that takes too long."""
         self._process.terminate()
         try:
-            self._process.wait(END_SECONDS)
+            self._process.wait(end_seconds)
         except subprocess.TimeoutExpired:
             self._attempt.log.warning("%s does not end, and is killed", self._name)
         _kill_group(self._process)

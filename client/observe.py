@@ -73,8 +73,9 @@ def status_without_worker(
     phase = Phase.CLEANUP if result else _enum(Phase, attribute(found, attributes.PHASE)) or Phase.PLAN
     status = MigrationStatus(
         job_id=execution.id,
-        vm_name=request.vm_name,
-        vcenter=request.vcenter.server,
+        vm_name=(result.vm_name if result else "") or request.name,
+        vcenter=request.vcenter.server if request.vcenter else "",
+        source_file=request.file.path if request.file else "",
         status=state,
         phase=phase,
         priority=_enum(Priority, attribute(found, attributes.PRIORITY)) or request.priority,

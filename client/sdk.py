@@ -165,7 +165,7 @@ class MigrationClient:
                 result_type=MigrationResult,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else reuse,
                 search_attributes=known,
-                static_summary=f"{request.vm_name} from {request.vcenter.server}"[:200],
+                static_summary=f"{request.name} from {request.origin}"[:200],
                 priority=TemporalPriority(priority_key=request.priority.temporal_key),
                 rpc_timeout=self.connection.timeout,
             )
@@ -185,8 +185,8 @@ def _attributes(request: MigrationRequest) -> TypedSearchAttributes:
     values = {
         attributes.STATUS: str(JobStatus.PENDING),
         attributes.PRIORITY: str(request.priority),
-        attributes.VM_NAME: request.vm_name,
-        attributes.VCENTER: request.vcenter.server,
+        attributes.VM_NAME: request.name,
+        attributes.VCENTER: request.vcenter.server if request.vcenter else attributes.NO_VCENTER,
         attributes.REQUESTED_BY: request.requested_by,
     }
     return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in values.items() if value])

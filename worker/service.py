@@ -18,6 +18,7 @@ from hyperctl.activities.settings import HostSettings
 from hyperctl.worker.failures import FailureInterceptor
 from hyperctl.worker.registry import WORKFLOWS, activities
 from hyperctl.worker.settings import WorkerSettings
+from hyperctl.worker.watch import watching
 from hyperctl.workflows.attributes import ALL_ATTRIBUTES
 from hyperctl.workflows.converter import data_converter
 from hyperctl.workflows.queues import WORKFLOW_QUEUE, Role, task_queue
@@ -115,6 +116,8 @@ async def serve(host: HostSettings, settings: WorkerSettings, roles: Sequence[Ro
     async with AsyncExitStack() as running:
         for worker in workers:
             await running.enter_async_context(worker)
+        if Role.EXPORT in roles:
+            await running.enter_async_context(watching(client, host, settings))
         logger.info(
             "worker ready: host %s, roles %s, Temporal %s (%s)",
             host.host,

@@ -1,11 +1,20 @@
 """What one worker process is told: where Temporal is and what it may do at a time."""
 
-from pydantic import Field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hyperctl.workflows.queues import Role
 
 WORK_ROLES = (Role.EXPORT, Role.VERIFY, Role.CONVERT, Role.IMPORT)
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"must be an absolute path: {path}")
+    return path
 
 
 class WorkerSettings(BaseSettings):
@@ -21,6 +30,12 @@ class WorkerSettings(BaseSettings):
     verifies_at_once: int = Field(default=2, ge=1)
     conversions_at_once: int = Field(default=3, ge=1)
     imports_at_once: int = Field(default=4, ge=1)
+    watch_dir: Annotated[Path, AfterValidator(_absolute)] | None = None
+    """A folder whose OVAs, OVFs and VMDKs become migrations; a worker with the role export watches it."""
+    file_stable_timeout: float = Field(default=30.0, ge=0)
+    """How many seconds nothing must have been written to what was dropped."""
+    cleanup_source: bool = False
+    """Delete what was migrated from the watched folder, in place of putting it into `.processed`."""
     log_level: str = "INFO"
 
     def slots(self, role: Role) -> int:

@@ -10,10 +10,13 @@ PHASE = SearchAttributeKey.for_keyword("Phase")
 PRIORITY = SearchAttributeKey.for_keyword("Priority")
 VM_NAME = SearchAttributeKey.for_keyword("VmName")
 VCENTER = SearchAttributeKey.for_keyword("VCenter")
+"""`NO_VCENTER` where the source is a file."""
 ESXI_HOST = SearchAttributeKey.for_keyword("EsxiHost")
 TARGET_HOST = SearchAttributeKey.for_keyword("TargetHost")
 BATCH_ID = SearchAttributeKey.for_keyword("BatchId")
 REQUESTED_BY = SearchAttributeKey.for_keyword("RequestedBy")
+
+NO_VCENTER = "file"
 
 ALL_ATTRIBUTES = (
     STATUS,

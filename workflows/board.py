@@ -26,8 +26,9 @@ class ProgressBoard:
         self._shown: dict[str, str] = {}
         self.status = MigrationStatus(
             job_id=job_id,
-            vm_name=request.vm_name,
-            vcenter=request.vcenter.server,
+            vm_name=request.name,
+            vcenter=request.vcenter.server if request.vcenter else "",
+            source_file=request.file.path if request.file else "",
             priority=request.priority,
             to_libvirt=request.to_libvirt,
             requested_by=request.requested_by,
@@ -91,7 +92,7 @@ class ProgressBoard:
             attributes.PHASE: str(status.phase),
             attributes.PRIORITY: str(status.priority),
             attributes.VM_NAME: status.vm_name,
-            attributes.VCENTER: status.vcenter,
+            attributes.VCENTER: status.vcenter or attributes.NO_VCENTER,
             attributes.REQUESTED_BY: status.requested_by,
             attributes.TARGET_HOST: status.host,
             attributes.ESXI_HOST: status.plan.machine.esxi_host if status.plan else "",
@@ -106,7 +107,7 @@ class ProgressBoard:
     def _details(self) -> str:
         """Markdown for the Web UI: an operator's view in a few lines."""
         status = self.status
-        head = f"**{status.vm_name}** from {status.vcenter}: **{status.status}**"
+        head = f"**{status.vm_name}** from {status.origin}: **{status.status}**"
         lines = [f"{head} (priority {status.priority})", ""]
         for record in status.phases:
             span = ""

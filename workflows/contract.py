@@ -22,6 +22,7 @@ from hyperctl.workflows.plan import SourcePlan, TargetPlan
 from hyperctl.workflows.queues import Role, task_queue
 from hyperctl.workflows.request import (
     DiskFormat,
+    FileSource,
     Fixers,
     MigrationRequest,
     Priority,
@@ -96,7 +97,9 @@ class PutBackResult(_Frozen):
 
 class ExportInput(_Frozen):
     job_id: str
-    vcenter: VCenter
+    vcenter: VCenter | None = None
+    file: FileSource | None = None
+    """In place of a vCenter."""
     machine: Machine
     transport: str
     output_dir: str
@@ -109,6 +112,12 @@ class ExportInput(_Frozen):
     """The reference of the snapshot to copy, `snapshot-123`; empty: the machine as it is, which is off."""
     copied: bool = False
     """All of the snapshot is here by an earlier attempt; it may be gone in the vCenter."""
+
+    @property
+    def source_vcenter(self) -> VCenter:
+        """For the transports that read from one."""
+        assert self.vcenter is not None, f"the transport {self.transport} was planned without a vCenter"
+        return self.vcenter
 
 
 class SetBandwidthInput(_Frozen):

@@ -1,6 +1,7 @@
 """The job id: derived from what is migrated, so that the same command twice is one migration."""
 
 import hashlib
+from pathlib import PurePosixPath
 
 JOB_PREFIX = "job-"
 
@@ -12,5 +13,16 @@ def derive_job_id(server: str, datacenter: str | None, vm_name: str) -> str:
     given counts as the empty one.
     """
     host = server.strip().lower().removesuffix(":443").rstrip("/")
-    identity = "\x00".join((host, datacenter or "", vm_name))
-    return JOB_PREFIX + hashlib.sha256(identity.encode()).hexdigest()[:10]
+    return _job_id(host, datacenter or "", vm_name)
+
+
+def derive_file_job_id(host: str | None, path: str, vm_name: str | None) -> str:
+    """The id of the migration of a machine that is a file on a target host.
+
+    A host that was not given counts as one of its own, for nobody knows yet which it will be.
+    """
+    return _job_id("file", host or "", str(PurePosixPath(path)), vm_name or "")
+
+
+def _job_id(*identity: str) -> str:
+    return JOB_PREFIX + hashlib.sha256("\x00".join(identity).encode()).hexdigest()[:10]

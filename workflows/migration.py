@@ -115,7 +115,7 @@ class MigrationWorkflow:
             contract.PLAN_SOURCE,
             contract.PlanSourceInput(job_id=self._job_id, request=request),
             host=request.host,
-            summary=f"look at {request.vm_name} in {request.vcenter.server}",
+            summary=f"look at {request.name} in {request.origin}",
         )
         target = await self._steps.activity(
             contract.PLAN_TARGET,
@@ -140,12 +140,12 @@ class MigrationWorkflow:
         )
         self._board.status.plan = plan
         self._board.status.host = plan.host
+        if request.file is not None:
+            self._board.status.vm_name = plan.machine.name
         if workflow.patched(REFUSES_RIVALS):
             await self._steps.activity(
                 contract.FIND_RIVAL,
-                contract.FindRivalInput(
-                    job_id=self._job_id, server=request.vcenter.server, machine=plan.machine
-                ),
+                contract.FindRivalInput(job_id=self._job_id, server=request.origin, machine=plan.machine),
                 host=plan.host,
                 summary="see that no other job migrates this machine",
             )
@@ -202,6 +202,7 @@ class MigrationWorkflow:
                 lambda: contract.ExportInput(
                     job_id=self._job_id,
                     vcenter=self._request.vcenter,
+                    file=self._request.file,
                     machine=plan.machine,
                     transport=plan.transport,
                     output_dir=plan.output_dir,

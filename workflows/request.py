@@ -2,12 +2,21 @@
 
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from hyperctl.workflows.bandwidth import LOWEST_BYTES_PER_SECOND
-from hyperctl.workflows.identity import derive_job_id
+from hyperctl.workflows.identity import derive_file_job_id, derive_job_id
 from hyperctl.workflows.retry import RetryPolicy
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
@@ -146,6 +155,36 @@ class VCenter(BaseModel):
     """The exact certificate to trust, as its SHA-256 fingerprint; otherwise the worker's trust decides."""
 
 
+class FirmwareChoice(StrEnum):
+    """What a machine that comes as a file boots with."""
+
+    AUTO = "auto"
+    """What its descriptor says; of a bare disk image, whether it has an EFI system partition."""
+    BIOS = "bios"
+    EFI = "efi"
+
+
+class FileSource(BaseModel):
+    """A machine that is a file on the target host: an OVA, an OVF with its files, or one disk image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    path: AbsolutePath
+    """Of the archive, the descriptor or its folder, or the image. What it is, its content says."""
+    source_format: Literal["raw"] | None = None
+    """Take the whole file for a raw disk, even where it begins like something else."""
+    firmware: FirmwareChoice = FirmwareChoice.AUTO
+    memory_mib: Annotated[int, Field(ge=64, le=64 << 20)] | None = None
+    """In place of what the descriptor says; a bare disk image gets 2048 otherwise."""
+    vcpus: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """In place of what the descriptor says; a bare disk image gets 2 otherwise."""
+
+    @property
+    def name(self) -> str:
+        """What the machine is called as long as its descriptor has not been read."""
+        return PurePosixPath(self.path).stem[:255] or "machine"
+
+
 class Fixers(BaseModel):
     """Which parts of the guest a conversion may change. All on by default."""
 
@@ -159,15 +198,17 @@ class Fixers(BaseModel):
 
 
 class MigrationRequest(BaseModel):
-    """One VM to migrate. Only `vm_name` and `vcenter.server` are needed.
+    """One VM to migrate: `vm_name` and `vcenter.server` are needed, or `file.path` alone.
 
     What is refused is not repeated in the error: somebody may have put a password there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    vm_name: Name
-    vcenter: VCenter
+    vm_name: Name | None = None
+    """In its vCenter. Of a file: what the machine is to be called, its own name when missing."""
+    vcenter: VCenter | None = None
+    file: Annotated[FileSource | None, Field(validate_default=True)] = None
     output_dir: AbsolutePath | None = None
     """On the target host; None is that host's own setting, `/var/lib/hyper2kvm/output` unless changed."""
     format: DiskFormat = DiskFormat.RAW
@@ -193,6 +234,53 @@ class MigrationRequest(BaseModel):
     retry_policy: RetryPolicy = RetryPolicy()
     requested_by: str = ""
 
+    @field_validator("vcenter")
+    @classmethod
+    def _has_a_name(cls, vcenter: VCenter | None, info: ValidationInfo) -> VCenter | None:
+        if vcenter is not None and "vm_name" in info.data and info.data["vm_name"] is None:
+            raise ValueError("needs vm_name, the name of the VM in it")
+        return vcenter
+
+    @field_validator("file")
+    @classmethod
+    def _is_one_source(cls, file: FileSource | None, info: ValidationInfo) -> FileSource | None:
+        if "vcenter" in info.data and (file is None) == (info.data["vcenter"] is None):
+            both = "not both" if file is not None else "none is there"
+            raise ValueError(f"exactly one of vcenter and file is needed, {both}")
+        return file
+
+    @field_validator("transport")
+    @classmethod
+    def _fits_the_source(cls, transport: TransportChoice, info: ValidationInfo) -> TransportChoice:
+        file = info.data.get("file")
+        if file is not None and transport not in (TransportChoice.AUTO, TransportChoice.FILE):
+            raise ValueError(f"{transport} reads from a vCenter; a file is copied by the transport file")
+        if transport is TransportChoice.FILE and "file" in info.data and file is None:
+            raise ValueError("the transport file needs a file")
+        return transport
+
+    @field_validator("running")
+    @classmethod
+    def _can_run(cls, running: RunningSource, info: ValidationInfo) -> RunningSource:
+        if running.action is not WhenRunning.REFUSE and info.data.get("file") is not None:
+            raise ValueError(f"a file does not run: there is nothing to {running.action}")
+        return running
+
+    @property
+    def name(self) -> str:
+        """What the VM is called, as far as it is known before anybody has looked."""
+        return self.vm_name or (self.file.name if self.file else "")
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for people: a server or a path."""
+        if self.file is not None:
+            return self.file.path
+        return self.vcenter.server if self.vcenter else ""
+
     @property
     def job_id(self) -> str:
-        return derive_job_id(self.vcenter.server, self.vcenter.datacenter, self.vm_name)
+        if self.file is not None:
+            return derive_file_job_id(self.host, self.file.path, self.vm_name)
+        assert self.vcenter is not None, "a request has a file or a vCenter"
+        return derive_job_id(self.vcenter.server, self.vcenter.datacenter, self.name)

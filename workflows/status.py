@@ -144,6 +144,9 @@ class MigrationStatus(BaseModel):
     job_id: str
     vm_name: str
     vcenter: str
+    """Empty where the source is a file."""
+    source_file: str = ""
+    """Its path on the target host; empty where the source is a vCenter."""
     status: JobStatus = JobStatus.PENDING
     phase: Phase = Phase.PLAN
     priority: Priority = Priority.NORMAL
@@ -185,6 +188,11 @@ class MigrationStatus(BaseModel):
     """After a cancel or failure: what each host that was asked says is there, and what it has deleted."""
     notes: tuple[str, ...] = ()
     """Why nothing moves, in words: no worker, no free slot. The client fills it, as it does `progress`."""
+
+    @property
+    def origin(self) -> str:
+        """Where the machine comes from, for people: a server or a path."""
+        return self.source_file or self.vcenter
 
     def record(self, phase: Phase) -> PhaseRecord:
         return next(record for record in self.phases if record.phase is phase)

@@ -12,6 +12,7 @@ from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.bandwidth import BandwidthOrders, run_id
 from hyperctl.activities.export.datastore import datastore_transport
 from hyperctl.activities.export.disk_copy import DiskCopy
+from hyperctl.activities.export.file import file_transport
 from hyperctl.activities.export.nfc import nfc_transport
 from hyperctl.activities.export.rate import RateMeter, overall
 from hyperctl.activities.export.space import check_space, free_bytes, shown, storage_errors
@@ -36,6 +37,7 @@ TRANSPORTS: dict[str, Transport] = {
     TransportChoice.NFC: nfc_transport,
     TransportChoice.DATASTORE: datastore_transport,
     TransportChoice.VDDK: vddk_transport,
+    TransportChoice.FILE: file_transport,
 }
 
 

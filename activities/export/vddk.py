@@ -41,7 +41,7 @@ OpenServer = Callable[[MachineDisk], AbstractContextManager[NbdServer]]
 @contextmanager
 def vddk_transport(argument: ExportInput, settings: HostSettings, terms: Terms) -> Iterator["VddkMachine"]:
     """The machine in its vCenter, each of its disks served by VMware's library while it is copied."""
-    credentials = resolve(argument.vcenter, settings)
+    credentials = resolve(argument.source_vcenter, settings)
     with opened_machine(argument, settings, terms.attempt) as (session, source):
 
         def serve(disk: MachineDisk) -> AbstractContextManager[NbdServer]:

@@ -23,7 +23,7 @@ def opened_machine(
 
     Raises `HyperctlError`, also where it is not as it was planned.
     """
-    with open_session(argument.vcenter, settings, attempt) as session:
+    with open_session(argument.source_vcenter, settings, attempt) as session:
         source = read_machine(session, argument.machine.moref)
         if argument.snapshot:
             source = as_of(session, source, argument.snapshot)

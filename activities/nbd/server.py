@@ -18,7 +18,7 @@ from types import TracebackType
 from urllib.parse import quote
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.process import Service
+from hyperctl.activities.process import END_SECONDS, Service
 
 FOLDER_PREFIX = "hyperctl-nbd-"
 START_SECONDS = 60.0
@@ -45,14 +45,22 @@ class NbdServerError(Exception):
 class NbdServer:
     """A running server. Safe to use from several threads."""
 
-    def __init__(self, command: Command, attempt: Attempt, descriptors: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        command: Command,
+        attempt: Attempt,
+        descriptors: Sequence[int] = (),
+        end_seconds: float = END_SECONDS,
+    ) -> None:
         """Start it and return when it listens; it inherits the `descriptors` under their own numbers.
 
+        At its end it is given so many seconds before it is killed.
         Raises `NbdServerError`, and what `Attempt.checkpoint` does.
         """
         self._command = command
         self._attempt = attempt
         self._descriptors = tuple(descriptors)
+        self._end_seconds = end_seconds
         self._lock = threading.Lock()
         self._service: Service | None = None
         self._folder, self._held = _private_folder()
@@ -115,7 +123,7 @@ class NbdServer:
         with self._lock:
             if self.complaint and self._service is not None:
                 self._attempt.log.warning("%s has ended: %s", self._command(self._place)[0], self.complaint)
-                self._service.close()
+                self._service.close(self._end_seconds)
                 self._start()
 
     def close(self) -> None:
@@ -123,7 +131,7 @@ class NbdServer:
         with self._lock:
             service, self._service = self._service, None
         if service is not None:
-            service.close()
+            service.close(self._end_seconds)
         if self._held >= 0:
             shutil.rmtree(self._folder, ignore_errors=True)
             os.close(self._held)

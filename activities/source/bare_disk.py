@@ -2,7 +2,6 @@
 
 import re
 import uuid
-from enum import StrEnum
 from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
@@ -11,19 +10,12 @@ from hyperctl.activities.source.ovf import made_mac
 from hyperctl.activities.source.partitions import has_efi_system_partition
 from hyperctl.activities.source.structure import read_beginning
 from hyperctl.workflows.machine import Firmware, Machine, MachineDisk, MachineNic, PowerState
+from hyperctl.workflows.request import FirmwareChoice
 
 _MIB = 1 << 20
 _BARE_MEMORY_BYTES = 2 << 30
 _BARE_VCPUS = 2
 _BARE_NETWORK = "default"
-
-
-class FirmwareChoice(StrEnum):
-    """What a bare disk boots with; `auto` looks for an EFI system partition."""
-
-    BIOS = "bios"
-    EFI = "efi"
-    AUTO = "auto"
 
 
 def bare_machine(

@@ -4,12 +4,13 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.source.bare_disk import FirmwareChoice, bare_machine
+from hyperctl.activities.source.bare_disk import bare_machine
 from hyperctl.activities.source.images import ImageFile, ImageFormat, probe_image
 from hyperctl.activities.source.manifest import MOST_BYTES as MOST_MANIFEST_BYTES
 from hyperctl.activities.source.manifest import Digest, Manifest, read_manifest
@@ -21,6 +22,7 @@ from hyperctl.activities.source.problems import Problems, shown
 from hyperctl.activities.source.tar import TarMember, TarTruncated, is_tar
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import Machine, MachineDisk
+from hyperctl.workflows.request import FirmwareChoice
 
 _HASH_BYTES = 4 << 20
 
@@ -40,23 +42,36 @@ class FileDigest:
     size_bytes: int
     digest: Digest
 
-    def check(self, running: Attempt) -> None:
+    def check(self, took: Callable[[int], None]) -> None:
         """Read the bytes and compare; for those who do not hash them while they copy.
 
-        Raises `HyperctlError` (`source_invalid`).
+        `took` is told how many bytes each piece had, and may raise. Raises `HyperctlError`
+        (`source_invalid`).
         """
         found = hashlib.new(self.digest.algorithm.value)
         at, end = self.offset_bytes, self.offset_bytes + self.size_bytes
         with open_regular(self.path) as opened:
-            while at < end and (data := opened.read_at(at, min(_HASH_BYTES, end - at))):
-                running.checkpoint()
+            while at < end and (data := self._read(opened, at, min(_HASH_BYTES, end - at))):
                 found.update(data)
                 at += len(data)
-        if found.hexdigest() != self.digest.hexadecimal:
+                took(len(data))
+        self.compare(found.hexdigest())
+
+    def _read(self, opened: Opened, offset: int, size: int) -> bytes:
+        try:
+            return opened.read_at(offset, size)
+        except OSError as error:
+            raise HyperctlError(
+                ErrorCode.STORAGE_FAILED, f"{self.path} cannot be read at {offset}: {error.strerror}"
+            ) from error
+
+    def compare(self, hexadecimal: str) -> None:
+        """Raise `HyperctlError` (`source_invalid`) where the bytes have another digest than this."""
+        if hexadecimal != self.digest.hexadecimal:
             raise HyperctlError(
                 ErrorCode.SOURCE_INVALID,
                 f"{self.path}, {self.size_bytes} bytes from {self.offset_bytes} on, has the digest "
-                f"{self.digest.algorithm}:{found.hexdigest()}, where the manifest says {self.digest}",
+                f"{self.digest.algorithm}:{hexadecimal}, where the manifest says {self.digest}",
                 "The file was damaged or changed after the manifest was made: fetch it again.",
             )
 
@@ -277,7 +292,8 @@ def _file_disk(
     landed = machine_disk.model_copy(
         update={
             "capacity_bytes": image.virtual_size_bytes,
-            "allocated_bytes": machine_disk.allocated_bytes or image.allocated_bytes,
+            # The descriptor gives the file's size, as a rule, and that of a compressed one says little.
+            "allocated_bytes": image.allocated_bytes or machine_disk.allocated_bytes,
         }
     )
     digests: tuple[FileDigest, ...] = ()

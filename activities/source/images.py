@@ -57,7 +57,7 @@ class ImageFile:
     virtual_size_bytes: int
     """What qemu shows: whole sectors."""
     allocated_bytes: int
-    """An estimate of what it holds; compressed data count as they lie there."""
+    """An estimate of what it holds; compressed data count as they lie there, but for a VMDK's grains."""
     files: tuple[FileIdentity, ...]
     """Every file that is read, the extents of a VMDK too."""
     offset_bytes: int = 0
@@ -92,9 +92,13 @@ class ImageFile:
         """What stands for a file name on the command line of any qemu tool; give no `-f` beside it."""
         return "json:" + json.dumps(self.blockdev)
 
-    def nbd_argv(self, socket: Path) -> tuple[str, ...]:
-        """A read-only export over a Unix socket, for any number of clients until it is ended."""
-        return ("qemu-nbd", "--read-only", "--persistent", "--shared=0", f"--socket={socket}", self.qemu_name)
+    def nbd_argv(self, socket: Path, pid_file: Path) -> tuple[str, ...]:
+        """A read-only export over a Unix socket, for any number of clients until it is ended.
+
+        The file with its number is written once it listens.
+        """
+        where = (f"--socket={socket}", f"--pid-file={pid_file}")
+        return ("qemu-nbd", "--read-only", "--persistent", "--shared=0", *where, self.qemu_name)
 
     def check_argv(self) -> tuple[str, ...] | None:
         """Has qemu look for tables and clusters that lie beyond the end; None where that was done here."""
@@ -189,7 +193,8 @@ def _raw(window: _Window, problems: Problems, is_stated: bool) -> ImageFile | No
         if name.lower().endswith(".vmdk") and window.offset == 0:
             problems.invalid(
                 "it has neither a VMDK's header nor a descriptor; it may be the data of one (-flat, -f001)",
-                "Name the descriptor, the small .vmdk beside it; or say --format raw if it is a whole disk.",
+                "Name the descriptor, the small .vmdk beside it; or say --source-format raw "
+                "if it is a whole disk.",
             )
     if window.size % SECTOR_BYTES:
         problems.invalid(
@@ -230,7 +235,13 @@ def _vmdk(window: _Window, problems: Problems, _: bool) -> ImageFile | None:
         )
         return None
     kept = _Window(window.opened, window.offset, extent.size_bytes)
-    return _image(kept, ImageFormat.VMDK, extent.capacity_bytes, is_stream=extent.is_stream)
+    return _image(
+        kept,
+        ImageFormat.VMDK,
+        extent.capacity_bytes,
+        is_stream=extent.is_stream,
+        allocated_bytes=extent.allocated_bytes,
+    )
 
 
 def _with_extents(window: _Window, descriptor: VmdkDescriptor, problems: Problems) -> ImageFile | None:
@@ -318,6 +329,7 @@ def _image(
     virtual_size: int,
     *,
     is_stream: bool = False,
+    allocated_bytes: int | None = None,
     remarks: Sequence[str] = (),
 ) -> ImageFile:
     identity = window.opened.identity
@@ -326,7 +338,9 @@ def _image(
         path=identity.path,
         format=format_,
         virtual_size_bytes=rounded,
-        allocated_bytes=min(identity.allocated_bytes, window.size, rounded),
+        allocated_bytes=min(identity.allocated_bytes, window.size, rounded)
+        if allocated_bytes is None
+        else min(allocated_bytes, rounded),
         files=(identity,),
         offset_bytes=window.offset,
         size_bytes=window.size,

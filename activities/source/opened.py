@@ -87,8 +87,9 @@ def open_regular(path: Path) -> Iterator[Opened]:
         os.close(descriptor)
 
 
-def check_unchanged(identity: FileIdentity) -> None:
-    """Raise `HyperctlError` (`source_invalid`) where the file is another one by now, or was written to."""
+@contextmanager
+def open_same(identity: FileIdentity) -> Iterator[Opened]:
+    """Open a file again. Raises `HyperctlError` (`source_invalid`) where it was exchanged or changed."""
     with open_regular(identity.path) as opened:
         if opened.identity != identity:
             raise HyperctlError(
@@ -96,6 +97,13 @@ def check_unchanged(identity: FileIdentity) -> None:
                 f"{identity.path} was changed while it was being read",
                 "Leave the source alone until the migration has ended, then try again.",
             )
+        yield opened
+
+
+def check_unchanged(identity: FileIdentity) -> None:
+    """Raise `HyperctlError` (`source_invalid`) where the file is another one by now, or was written to."""
+    with open_same(identity):
+        pass
 
 
 def _identity(path: Path, status: os.stat_result) -> FileIdentity:

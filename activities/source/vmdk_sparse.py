@@ -38,6 +38,8 @@ class SparseExtent:
 
     qemu writes the tables in front, and no end that a cut could be told from.
     """
+    allocated_bytes: int
+    """Of its grains, decompressed."""
     size_bytes: int
     """Of the file without padding; qemu looks for a stream's footer from there."""
 
@@ -84,7 +86,7 @@ def read_sparse_extent(read_at: ReadAt, size_bytes: int, problems: Problems) -> 
             return None
         directory_at, size_bytes = footer
     tables = _Tables(read_at, size_bytes, grain, entries, bool(flags & _ZEROED_GRAIN), compressed)
-    tables.check(directory_at, capacity, problems)
+    grains = tables.check(directory_at, capacity, problems)
     if problems.count > before:
         return None
     text = read_at(descriptor_at * SECTOR_BYTES, _QEMU_DESCRIPTOR_BYTES) if descriptor_at else b""
@@ -93,7 +95,8 @@ def read_sparse_extent(read_at: ReadAt, size_bytes: int, problems: Problems) -> 
         problems.invalid("its descriptor is longer than its header says")
         return None
     text = read_at(descriptor_at * SECTOR_BYTES, descriptor_sectors * SECTOR_BYTES)
-    return SparseExtent(capacity * SECTOR_BYTES, text, is_stream, size_bytes)
+    allocated = min(grains * grain, capacity) * SECTOR_BYTES
+    return SparseExtent(capacity * SECTOR_BYTES, text, is_stream, allocated, size_bytes)
 
 
 def _footer(read_at: ReadAt, size_bytes: int) -> tuple[int, int] | None:
@@ -121,12 +124,13 @@ class _Tables:
     has_zeroed_grains: bool
     is_compressed: bool
 
-    def check(self, directory_at: int, capacity_sectors: int, problems: Problems) -> None:
-        """Directory, tables and grains must lie within the file."""
+    def check(self, directory_at: int, capacity_sectors: int, problems: Problems) -> int:
+        """Directory, tables and grains must lie within the file; how many grains there are."""
         tables = -(-capacity_sectors // (self.grain_sectors * self.entries))
         if directory_at < 1 or directory_at * SECTOR_BYTES + tables * 4 > self.size_bytes:
             problems.invalid("its grain directory lies outside of it", _CUT)
-            return
+            return 0
+        grains = 0
         table_bytes = self.entries * 4
         for block in self._numbers(directory_at * SECTOR_BYTES, tables):
             for table_at in block:
@@ -134,11 +138,14 @@ class _Tables:
                     continue
                 if table_at * SECTOR_BYTES + table_bytes > self.size_bytes:
                     problems.invalid("a grain table lies outside of it", _CUT)
-                    return
+                    return 0
                 (table,) = self._numbers(table_at * SECTOR_BYTES, self.entries)
                 if not self._holds(max(table)):
                     problems.invalid("a grain lies beyond its end", _CUT)
-                    return
+                    return 0
+                empty = table.count(0) + (table.count(1) if self.has_zeroed_grains else 0)
+                grains += len(table) - empty
+        return grains
 
     def _holds(self, grain_at: int) -> bool:
         if grain_at == 0 or (grain_at == 1 and self.has_zeroed_grains):

@@ -3,7 +3,7 @@
 import getpass
 import os
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from hyperctl.client.cli.options import NetworkMap, parse_bandwidth, parse_length, parse_network_map
 from hyperctl.client.cli.session import refuse
 from hyperctl.client.config import Configuration
-from hyperctl.workflows.request import MigrationRequest, WhenRunning, normal_server
+from hyperctl.workflows.request import FirmwareChoice, MigrationRequest, WhenRunning, normal_server
 
 _FLAGS = {
     "vm_name": "--vm",
@@ -19,6 +19,12 @@ _FLAGS = {
     "vcenter.username": "--username",
     "vcenter.datacenter": "--datacenter",
     "vcenter.certificate_sha256": "--certificate-sha256",
+    "file": "--file",
+    "file.path": "--file",
+    "file.source_format": "--source-format",
+    "file.firmware": "--firmware",
+    "file.memory_mib": "--memory-mib",
+    "file.vcpus": "--vcpus",
     "output_dir": "--output-dir",
     "transport": "--transport",
     "connections": "--connections",
@@ -31,6 +37,9 @@ _FLAGS = {
     "tags": "--tags",
 }
 
+_OF_VCENTERS = ("vcenter", "username", "datacenter", "certificate_sha256")
+_OF_FILES = ("source_format", "firmware", "memory_mib", "vcpus")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -39,9 +48,34 @@ class Asked:
     None where the user's configuration decides.
     """
 
-    vm: Annotated[str | None, typer.Option("--vm", help="The VM's name in vSphere.", show_default=False)] = (
-        None
-    )
+    vm: Annotated[
+        str | None,
+        typer.Option(
+            "--vm", help="The VM's name in vSphere; with --file, what to call it.", show_default=False
+        ),
+    ] = None
+    file: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of a vCenter: an OVA, OVF or disk image on the target host.", show_default=False
+        ),
+    ] = None
+    source_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="raw", help="With --file: it is a raw disk, whatever it looks like.", show_default=False
+        ),
+    ] = None
+    firmware: Annotated[
+        str | None,
+        typer.Option(metavar="auto|bios|efi", help="With --file: what it boots with.", show_default=False),
+    ] = None
+    memory_mib: Annotated[
+        int | None, typer.Option(help="With --file: in place of what it says.", show_default=False)
+    ] = None
+    vcpus: Annotated[
+        int | None, typer.Option(help="With --file: in place of what it says.", show_default=False)
+    ] = None
     vcenter: Annotated[
         str | None, typer.Option("--vcenter", help="HOST, HOST:PORT or https://HOST/sdk.", show_default=False)
     ] = None
@@ -112,28 +146,16 @@ class Asked:
 
 def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest:
     """The request, or every problem on the screen and the end."""
-    vsphere, conversion = configuration.vsphere, configuration.conversion
+    conversion = configuration.conversion
     problems: list[str] = []
-    server = asked.vcenter or vsphere.server
-    if not asked.vm:
-        problems.append("--vm is missing: the name of the VM in vSphere")
-    if not server:
-        problems.append("--vcenter is missing, and vsphere.server is not in the configuration either")
+    source = _vcenter(asked, configuration, problems) if asked.file is None else _file(asked, problems)
     if asked.start and not asked.to_libvirt:
         problems.append("--start needs --to-libvirt: only a defined domain can be started")
     running = _running(asked, problems)
     network_map = parse_network_map(asked.network_map or [], problems)
     bandwidth = parse_bandwidth(asked.bandwidth, problems) if asked.bandwidth is not None else None
-    same_server = asked.vcenter is None or _same_server(asked.vcenter, vsphere.server)
     document = {
-        "vm_name": asked.vm or "missing",
-        "vcenter": {
-            "server": server or "missing",
-            "username": asked.username or (vsphere.username if same_server else None),
-            "datacenter": asked.datacenter or (vsphere.datacenter if same_server else None),
-            "certificate_sha256": asked.certificate_sha256
-            or (vsphere.certificate_sha256 if same_server else None),
-        },
+        **source,
         "output_dir": asked.output_dir or conversion.output_dir,
         "transport": asked.transport,
         "connections": asked.connections,
@@ -196,6 +218,49 @@ def _same_server(one: str, other: str | None) -> bool:
         return other is not None and normal_server(one) == normal_server(other)
     except ValueError:
         return False  # which is said of the request
+
+
+def _vcenter(asked: Asked, configuration: Configuration, problems: list[str]) -> dict[str, Any]:
+    """The part of the request that says which VM of which vCenter."""
+    vsphere = configuration.vsphere
+    server = asked.vcenter or vsphere.server
+    if not asked.vm:
+        problems.append(
+            "--vm is missing: the name of the VM in vSphere; or --file: an OVA, OVF or disk image"
+        )
+    if not server:
+        problems.append("--vcenter is missing, and vsphere.server is not in the configuration either")
+    problems += [f"{flag} goes with --file only" for flag in _given(asked, _OF_FILES)]
+    same_server = asked.vcenter is None or _same_server(asked.vcenter, vsphere.server)
+    return {
+        "vm_name": asked.vm or "missing",
+        "vcenter": {
+            "server": server or "missing",
+            "username": asked.username or (vsphere.username if same_server else None),
+            "datacenter": asked.datacenter or (vsphere.datacenter if same_server else None),
+            "certificate_sha256": asked.certificate_sha256
+            or (vsphere.certificate_sha256 if same_server else None),
+        },
+    }
+
+
+def _file(asked: Asked, problems: list[str]) -> dict[str, Any]:
+    """The part of the request that says which file. A path that is not absolute is one of where we are."""
+    foreign = _given(asked, _OF_VCENTERS)
+    problems += [f"{flag} does not go with --file: a file has no vCenter" for flag in foreign]
+    file = {
+        "path": os.path.abspath(asked.file) if asked.file else "",
+        "source_format": asked.source_format,
+        "firmware": asked.firmware or FirmwareChoice.AUTO,
+        "memory_mib": asked.memory_mib,
+        "vcpus": asked.vcpus,
+    }
+    return {"vm_name": asked.vm, "file": file}
+
+
+def _given(asked: Asked, names: tuple[str, ...]) -> list[str]:
+    """Those of the options that were typed."""
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(asked, name) is not None]
 
 
 def _first(given: bool | None, default: bool) -> bool:

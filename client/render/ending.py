@@ -14,7 +14,7 @@ from hyperctl.workflows.status import JobStatus, MigrationResult, MigrationStatu
 _IN_WORDS = {
     Phase.PLAN: "looking at the VM and the target host",
     Phase.ADMIT: "waiting to be admitted",
-    Phase.EXPORT: "exporting from vSphere",
+    Phase.EXPORT: "copying the disks",
     Phase.VERIFY: "verifying the copy",
     Phase.CONVERT: "converting the guest",
     Phase.PROVE: "proving that it boots",
@@ -56,7 +56,7 @@ def success(result: MigrationResult, status: MigrationStatus, network_map: Mappi
     """The summary of a completed migration."""
     rows = [
         ("Job ID", result.job_id),
-        ("Source VM", f"{result.vm_name} (vSphere, {status.vcenter})"),
+        ("Source VM", _source(result.vm_name, status)),
         ("Total Size", f"{size(result.source_capacity_bytes)}, {size(result.received_bytes)} received"),
         ("Total Time", duration(result.duration_seconds)),
         ("Output", f"{result.output_dir}/"),
@@ -95,6 +95,11 @@ def success(result: MigrationResult, status: MigrationStatus, network_map: Mappi
     )
 
 
+def _source(vm_name: str, status: MigrationStatus) -> str:
+    where = status.source_file or f"vSphere, {status.vcenter}"
+    return f"{vm_name} ({where})"
+
+
 def virt_install(
     result: MigrationResult, status: MigrationStatus, network_map: Mapping[str, str]
 ) -> tuple[str, ...]:
@@ -122,7 +127,7 @@ def _network(nic: MachineNic, network_map: Mapping[str, str]) -> str:
 def failure(status: MigrationStatus) -> Ending:
     """What a failed or cancelled migration leaves to be said."""
     cancelled = status.status is JobStatus.CANCELLED
-    rows = [("Job ID", status.job_id), ("Source VM", f"{status.vm_name} (vSphere, {status.vcenter})")]
+    rows = [("Job ID", status.job_id), ("Source VM", _source(status.vm_name, status))]
     rows.append(("Ended while", _IN_WORDS[status.phase]))
     if status.host:
         rows.append(("Host", status.host))

@@ -7,10 +7,12 @@ from hyperctl.workflows.status import DiskProgress, Phase
 
 
 class Stage(Enum):
-    """The five phases that a person sees, with their numbers."""
+    """The five phases that a person sees, with their numbers; the first two differ with the source."""
 
     CONNECT = (1, "Connecting to vSphere")
     EXPORT = (2, "Exporting from vSphere")
+    LOOK = (1, "Looking at the source file")
+    COPY = (2, "Copying the source file")
     QUEUE = (3, "Queued for conversion")
     CONVERT = (4, "Converting to KVM")
     CLEANUP = (5, "Cleanup")

@@ -39,10 +39,10 @@ _NAMES: dict[Step, str] = {
 
 def story(status: MigrationStatus) -> Iterator[Told]:
     """Everything that a status says has happened, from the beginning. Pure."""
-    yield "stage1", StageBegun(Stage.CONNECT)
+    yield "stage1", StageBegun(Stage.LOOK if status.source_file else Stage.CONNECT)
     yield from _connecting(status)
     if _begun(status, Phase.EXPORT):
-        yield "stage2", StageBegun(Stage.EXPORT)
+        yield "stage2", StageBegun(Stage.COPY if status.source_file else Stage.EXPORT)
         yield from _preparing(status)
         yield from _exporting(status)
         yield from _verifying(status)
@@ -72,11 +72,11 @@ def _connecting(status: MigrationStatus) -> Iterator[Told]:
     plan = status.plan
     if plan is None:
         if _state(status, Phase.PLAN) is PhaseState.DONE:
-            yield "connected", Line(Mark.OK, f"Connected to {status.vcenter}")
+            yield "connected", _reached(status)
         return
     machine = plan.machine
     disks = f"{plural(len(machine.disks), 'disk')}, {size(machine.capacity_bytes)} total"
-    yield "connected", Line(Mark.OK, f"Connected to {status.vcenter}")
+    yield "connected", _reached(status)
     yield "found", Line(Mark.OK, f"Found VM: {machine.name} ({disks})")
     hardware = (
         f"{plural(machine.vcpus, 'vCPU')}, {size(machine.memory_bytes)} memory, {machine.firmware} firmware"
@@ -105,32 +105,44 @@ def _preparing(status: MigrationStatus) -> Iterator[Told]:
         yield "snapshot", Line(Mark.OK, text)
 
 
+def _reached(status: MigrationStatus) -> Line:
+    if status.source_file:
+        return Line(Mark.OK, f"Source: {status.source_file}")
+    return Line(Mark.OK, f"Connected to {status.vcenter}")
+
+
 def _exporting(status: MigrationStatus) -> Iterator[Told]:
     progress = status.progress
     if status.landed:
         count = len(status.landed)
         for disk in status.landed:
-            yield f"copying{disk.index}", _downloading(disk.index, count, disk.source_name)
-            yield f"copied{disk.index}", _downloaded(disk.index, disk.allocated_bytes)
+            yield f"copying{disk.index}", _downloading(status, disk.index, count, disk.source_name)
+            yield f"copied{disk.index}", _downloaded(status, disk.index, disk.allocated_bytes)
         spent = _spent(status.record(Phase.EXPORT))
         received = sum(disk.received_bytes for disk in status.landed)
         allocated = sum(disk.allocated_bytes for disk in status.landed)
-        text = f"Export complete{spent}: {size(received)} received, {size(allocated)} of data written"
+        came = "read" if status.source_file else "received"
+        text = f"Export complete{spent}: {size(received)} {came}, {size(allocated)} of data written"
         yield "exported", Line(Mark.OK, text)
     elif progress and progress.phase is Phase.EXPORT:
         for moved in progress.disks:
             if moved.done_bytes or moved.finished:
-                yield f"copying{moved.index}", _downloading(moved.index, len(progress.disks), moved.name)
+                yield (
+                    f"copying{moved.index}",
+                    _downloading(status, moved.index, len(progress.disks), moved.name),
+                )
             if moved.finished:
-                yield f"copied{moved.index}", _downloaded(moved.index, moved.total_bytes)
+                yield f"copied{moved.index}", _downloaded(status, moved.index, moved.total_bytes)
 
 
-def _downloading(index: int, count: int, name: str) -> Line:
-    return Line(Mark.DOWNLOAD, f"Downloading disk {index}/{count}: {name}")
+def _downloading(status: MigrationStatus, index: int, count: int, name: str) -> Line:
+    verb = "Copying" if status.source_file else "Downloading"
+    return Line(Mark.DOWNLOAD, f"{verb} disk {index}/{count}: {name or 'empty'}")
 
 
-def _downloaded(index: int, size_bytes: int) -> Line:
-    return Line(Mark.OK, f"Disk {index} downloaded ({size(size_bytes)})")
+def _downloaded(status: MigrationStatus, index: int, size_bytes: int) -> Line:
+    verb = "copied" if status.source_file else "downloaded"
+    return Line(Mark.OK, f"Disk {index} {verb} ({size(size_bytes)})")
 
 
 def _verifying(status: MigrationStatus) -> Iterator[Told]:

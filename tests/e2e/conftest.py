@@ -84,6 +84,11 @@ class Running:
     def start_worker(self) -> None:
         self._stack.start_worker()
 
+    def restart_worker(self, **environment: str) -> None:
+        """Stop the worker in good order and start it with some variables more."""
+        self._stack.stop_worker()
+        self._stack.start_worker(environment=environment)
+
     async def until_activity(self, handle: WorkflowHandle[Any, Any], name: str) -> None:
         """Wait until a worker has begun this activity."""
         async with asyncio.timeout(900):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,16 +36,16 @@ def _run(stack: Running, script: str) -> str:
     return done.stdout
 
 
-def _status(stack: Running) -> dict[str, object]:
-    output = _run(stack, f"temporal workflow query --workflow-id {JOB} --type status --output json")
-    document: dict[str, object] = json.loads(output)["queryResult"][0]
+def _status(stack: Running, job: str = JOB) -> dict[str, Any]:
+    output = _run(stack, f"temporal workflow query --workflow-id {job} --type status --output json")
+    document: dict[str, Any] = json.loads(output)["queryResult"][0]
     return document
 
 
-def _wait_for(stack: Running, *statuses: str) -> dict[str, object]:
+def _wait_for(stack: Running, *statuses: str, job: str = JOB) -> dict[str, Any]:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
-        document = _status(stack)
+        document = _status(stack, job)
         if document["status"] in statuses:
             return document
         time.sleep(0.5)
@@ -53,7 +54,7 @@ def _wait_for(stack: Running, *statuses: str) -> dict[str, object]:
 
 def test_the_documented_examples_run_in_their_order(stack: Running) -> None:
     stack.fault(kind="slow", bytes_per_second=2_000_000)
-    start, query, look, tell = BLOCK.findall(DOCUMENT.read_text())
+    start, _, query, look, tell = BLOCK.findall(DOCUMENT.read_text())
     assert JOB in _run(stack, start)
     document = _wait_for(stack, "exporting")
     assert document["vm_name"] == "web-server-01"
@@ -73,6 +74,17 @@ def test_the_documented_examples_run_in_their_order(stack: Running) -> None:
     assert not document["not_undone"]
     assert not (stack.output_dir / ".jobs" / JOB).exists(), "--discard must leave no copy"
     assert stack.active_leases() == []
+
+
+def test_the_documented_start_of_a_file(stack: Running) -> None:
+    """Where there is no such file, which is said with the host that looked for it."""
+    _, start, *_ = BLOCK.findall(DOCUMENT.read_text())
+    assert "job-from-file" in _run(stack, start)
+    document = _wait_for(stack, "failed", job="job-from-file")
+    assert (document["vm_name"], document["source_file"]) == ("guest", "/srv/in/guest.ova")
+    (failure,) = document["failures"]
+    assert failure["code"] == "source_not_found"
+    assert "--host" in failure["hint"]
 
 
 def test_a_request_with_errors_fails_at_once_and_names_each(stack: Running) -> None:

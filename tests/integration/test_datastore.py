@@ -198,7 +198,7 @@ def test_a_stalled_connection_is_left_for_another(
 def test_a_call_of_the_api_in_an_ended_session_logs_in_anew(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput
 ) -> None:
-    with open_session(argument.vcenter, settings, running) as session:
+    with open_session(argument.source_vcenter, settings, running) as session:
         sim.fault("expire_sessions")
         assert read_machine(session, argument.machine.moref).machine == argument.machine
         sim.fault("expire_sessions")

@@ -125,7 +125,7 @@ def test_a_change_of_the_machine_makes_both_disks_old(
     ledger = Path(first.disks[0].ledger)
     before = read_ledger(ledger).header.source
     assert argument.machine.moref in before
-    with open_session(argument.vcenter, settings, running) as session:
+    with open_session(sim.vcenter(), settings, running) as session:
         source = find_machine(session, VM, None)
         task = source.reference.ReconfigVM_Task(type_of_config_spec()(annotation="the shop"))
         deadline = time.monotonic() + 5
@@ -294,7 +294,7 @@ def test_a_cancel_stops_a_stalled_stream_within_five_seconds(
 def test_a_lease_that_a_dead_worker_left_is_waited_for(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput
 ) -> None:
-    with open_session(argument.vcenter, settings, running) as session:
+    with open_session(sim.vcenter(), settings, running) as session:
         find_machine(session, VM, None).reference.ExportVm()
         assert_right(sim, export_disks(argument, settings, running))
     assert [lease["outcome"] for lease in sim.leases(VM)[-2:]] == ["timed_out", "completed"]
@@ -341,7 +341,7 @@ def test_a_lease_that_stays_makes_the_machine_busy(
     argument: ExportInput,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with open_session(argument.vcenter, settings, running) as session:
+    with open_session(sim.vcenter(), settings, running) as session:
         source = find_machine(session, VM, None)
         again = export_lease(session, source, running, busy_wait_seconds=LEASE_TIMEOUT_SECONDS + 1)
         with export_lease(session, source, running), pytest.raises(HyperctlError) as caught, again:

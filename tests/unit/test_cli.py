@@ -14,7 +14,7 @@ from hyperctl.client.cli.main import CommandGroup, app
 from hyperctl.client.cli.options import parse_bandwidth, parse_since
 from hyperctl.client.config import Configuration
 from hyperctl.client.plugins import COMMANDS, DOCTOR, plugged
-from hyperctl.workflows.request import MigrationRequest, RunningSource, WhenRunning
+from hyperctl.workflows.request import FirmwareChoice, MigrationRequest, RunningSource, WhenRunning
 
 CONVERT = ("convert", "--vm", "db-1", "--vcenter", "vc.example.com")
 
@@ -45,6 +45,7 @@ def _requested(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> MigrationReq
 
 def test_the_shortest_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     request = _requested(monkeypatch, *CONVERT)
+    assert request.vcenter is not None
     assert (request.vm_name, request.vcenter.server) == ("db-1", "vc.example.com")
     assert request.fix == request.fix.model_copy(update=dict.fromkeys(type(request.fix).model_fields, True))
     assert request.requested_by
@@ -60,6 +61,7 @@ def test_every_flag_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
         *("--network-map", "VM Network=lan", "--network-map", "a=b=bridge:br0"),
     )
     vcenter = request.vcenter
+    assert vcenter is not None
     assert (vcenter.username, vcenter.datacenter) == ("me@vsphere.local", "DC1")
     assert vcenter.certificate_sha256 == "AB" * 32
     assert (request.output_dir, request.host) == ("/images", "kvm-01")
@@ -83,6 +85,7 @@ def test_the_users_defaults_hold_until_a_flag_says_otherwise(
         "conversion: {fix_network: false, fix_grub: false, output_dir: /default}\n"
     )
     request = _requested(monkeypatch, "convert", "--vm", "a", "--fix-grub")
+    assert request.vcenter is not None
     assert (request.vcenter.server, request.vcenter.username, request.vcenter.datacenter) == (
         "vc-default",
         "u",
@@ -90,6 +93,7 @@ def test_the_users_defaults_hold_until_a_flag_says_otherwise(
     )
     assert (request.fix.network, request.fix.grub, request.output_dir) == (False, True, "/default")
     elsewhere = _requested(monkeypatch, "convert", "--vm", "a", "--vcenter", "other")
+    assert elsewhere.vcenter is not None
     assert (elsewhere.vcenter.username, elsewhere.vcenter.datacenter) == (None, None)
 
 
@@ -100,6 +104,31 @@ def test_all_problems_are_named_together_and_nothing_is_asked() -> None:
     assert done.exit_code == 2
     for flag in ("--vm", "--vcenter", "--start", "--network-map", "--output-dir", "--priority"):
         assert f"- {flag}" in done.output, flag
+
+
+def test_a_file_in_place_of_a_vcenter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    request = _requested(monkeypatch, "convert", "--file", "guest.ova", "--vcpus", "4", "--firmware", "efi")
+    assert (request.vcenter, request.vm_name) == (None, None)
+    assert request.file is not None
+    assert (request.file.path, request.file.vcpus) == (str(tmp_path / "guest.ova"), 4)
+    assert request.file.firmware is FirmwareChoice.EFI
+    raw = ("--source-format", "raw", "--memory-mib", "512", "--vm", "db")
+    other = _requested(monkeypatch, "convert", "--file", "/srv/disk.vmdk", *raw)
+    assert other.file is not None
+    assert (other.file.source_format, other.file.memory_mib, other.name) == ("raw", 512, "db")
+
+
+def test_what_does_not_go_together_with_a_file_is_refused_together() -> None:
+    both = ("--vcenter", "vc", "--username", "u", "--datacenter", "d", "--certificate-sha256", "AB" * 32)
+    done = _hyperctl("convert", "--file", "/a.ova", *both, "--source-format", "qcow2", "--firmware", "x")
+    assert done.exit_code == 2
+    for flag in (*both[::2], "--source-format", "--firmware"):
+        assert f"- {flag}" in done.output, flag
+    other = _hyperctl(*CONVERT, "--source-format", "raw", "--vcpus", "2", "--memory-mib", "512")
+    assert other.exit_code == 2
+    for flag in ("--source-format", "--vcpus", "--memory-mib"):
+        assert f"- {flag} goes with --file only" in other.output, flag
 
 
 @pytest.mark.parametrize("flag", ["--password", "--vsphere-password"])

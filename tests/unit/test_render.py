@@ -46,7 +46,13 @@ def _stages(teller: Teller, status: MigrationStatus) -> list[Stage]:
 
 
 def test_a_whole_migration_seen_only_at_its_end_is_told_in_the_seeds_order() -> None:
-    assert _stages(Teller(), statuses.completed()) == list(Stage)
+    assert _stages(Teller(), statuses.completed()) == [
+        Stage.CONNECT,
+        Stage.EXPORT,
+        Stage.QUEUE,
+        Stage.CONVERT,
+        Stage.CLEANUP,
+    ]
     said = _texts(Teller(), statuses.completed(domain="web-server-01"))
     wanted = [
         "Connected to vcenter.example.com",
@@ -440,3 +446,16 @@ def test_what_is_done_to_a_running_source_is_told() -> None:
         for text in (*words, "mind the gap"):
             assert text in told
         assert words or "Snapshot" not in told
+
+
+def test_a_machine_that_is_a_file_is_told_without_a_vcenter() -> None:
+    path = "/srv/in/web-server-01.ova"
+    status = statuses.completed().model_copy(update={"vcenter": "", "source_file": path})
+    assert _stages(Teller(), status)[:2] == [Stage.LOOK, Stage.COPY]
+    lines = _texts(Teller(), status)
+    assert f"Source: {path}" in lines
+    assert not any("vSphere" in line or "Connected" in line or "ownload" in line for line in lines)
+    rows = dict(success(statuses.result(), status, {}).rows)
+    assert rows["Source VM"] == f"web-server-01 ({path})"
+    failed = dict(failure(status).rows)
+    assert failed["Source VM"] == f"web-server-01 ({path})"

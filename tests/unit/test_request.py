@@ -63,3 +63,34 @@ def test_an_output_folder_must_be_absolute_and_stay_where_it_says(path: str) -> 
 def test_what_does_not_go_together_about_a_running_source_is_refused(running: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         RunningSource.model_validate(running)
+
+
+def test_a_file_alone_is_enough_and_gives_the_name() -> None:
+    request = MigrationRequest.model_validate({"file": {"path": "/srv/in/guest 1.ova"}})
+    assert (request.vm_name, request.name, request.origin) == (None, "guest 1", "/srv/in/guest 1.ova")
+    assert MigrationRequest.model_validate_json(request.model_dump_json()) == request
+    again = {"vm_name": "other", "file": {"path": "/srv/in/guest 1.ova"}, "host": "kvm-01"}
+    other = MigrationRequest.model_validate(again)
+    assert other.name == "other"
+    assert len({request.job_id, other.job_id, derive_job_id("file", None, "guest 1")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, {"file"}),
+        ({"vcenter": {"server": "vc"}}, {"vcenter"}),
+        ({"vm_name": "a", "vcenter": {"server": "vc"}, "file": {"path": "/a.ova"}}, {"file"}),
+        ({"file": {"path": "a.ova", "source_format": "qcow2", "firmware": "coreboot", "vcpus": 0}},
+         {"file.path", "file.source_format", "file.firmware", "file.vcpus"}),
+        ({"file": {"path": "/a.ova"}, "transport": "nfc", "running": {"action": "snapshot"}},
+         {"transport", "running"}),
+        ({"vm_name": "a", "vcenter": {"server": "vc"}, "transport": "file", "colour": 1},
+         {"transport", "colour"}),
+    ],
+)  # fmt: skip
+def test_a_request_has_one_source_and_what_fits_it(changes: dict[str, object], named: set[str]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        MigrationRequest.model_validate(changes)
+    found = {".".join(str(part) for part in problem["loc"]) for problem in caught.value.errors()}
+    assert found == named
