@@ -27,6 +27,8 @@ class HostSettings(BaseSettings):
     vsphere_credentials_file: Path | None = None
     """YAML, 0600: `username`, `password`, or a mapping of server to these."""
     vsphere_timeout_seconds: float = 60.0
+    disk_keys_file: Path | None = None
+    """Keys of encrypted disks: YAML, 0600; `activities/convert/disk_keys.py` documents it."""
 
     @property
     def log_dir(self) -> Path:

@@ -7,10 +7,13 @@ libguestfs' appliance only. Run as `python -m hyperctl.activities.prove.inject`.
 import contextlib
 import re
 import sys
+from pathlib import Path
 
 import guestfs
 from pydantic import BaseModel, ConfigDict
 
+from hyperctl.activities.convert.disk_keys import read_disk_keys
+from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, open_encrypted
 from hyperctl.activities.prove import reporter
 
 SELINUX_ATTRIBUTE = "security.selinux"
@@ -27,6 +30,9 @@ class Injection(BaseModel):
 
     disks: tuple[str, ...]
     """The overlays, qcow2, in the guest's order."""
+    machine_name: str = ""
+    disk_keys_file: Path | None = None
+    """Keys of encrypted disks; read by this process itself, so that they travel nowhere."""
 
 
 class Injected(BaseModel):
@@ -56,11 +62,15 @@ def with_serial_console(configuration: str) -> str:
 
 def inject(injection: Injection) -> Injected:
     """One appliance launch; every filesystem that looks like a system's root gets the reporter."""
+    keys = read_disk_keys(injection.disk_keys_file, injection.machine_name)
     guest = guestfs.GuestFS(python_return_dict=True)
     try:
         for disk in injection.disks:
             guest.add_drive_opts(disk, format="qcow2", cachemode="unsafe")
+        if keys:
+            guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
+        open_encrypted(guest, keys)
         roots: list[str] = []
         without: list[str] = []
         entries: list[str] = []
