@@ -46,20 +46,19 @@ class KnownDevices:
         """The appliance's device for a source, or None where that cannot be told."""
         tag, equals, value = source.partition("=")
         if equals:
-            return self.tags.get(
-                (tag.upper(), value.strip("\"'").lower() if "UUID" in tag.upper() else value)
-            )
+            return self._tagged(tag.upper(), value.strip("\"'"))
         folder, _, name = source.rpartition("/")
-        if folder.startswith("/dev/disk/by-"):
-            tag = folder.removeprefix("/dev/disk/by-").upper()
-            if tag in ("UUID", "LABEL", "PARTUUID", "PARTLABEL"):
-                return self.tags.get((tag, name.lower() if "UUID" in tag else name))
+        if folder.startswith("/dev/disk/by-") and (found := self._tagged(folder[13:].upper(), name)):
+            return found
         if source in self.volumes:
             return source
         if folder == "/dev/mapper":
             by_mapper = {mapper_name(volume): volume for volume in self.volumes}
             return self.mapped.get(name) or by_mapper.get(name)
         return self.arrays.get(source) or self.names.device(source)
+
+    def _tagged(self, tag: str, value: str) -> str | None:
+        return self.tags.get((tag, value.lower() if "UUID" in tag else value))
 
 
 def mapper_name(volume: str) -> str:

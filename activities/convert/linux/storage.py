@@ -6,7 +6,7 @@ NAMES_OF_DISKS = r"/dev/(?:sd|hd|nvme|disk/by-(?:path|id)/)"
 LVM = ("/etc/lvm/lvm.conf", "/etc/lvm/lvmlocal.conf")
 MDADM = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
 
-_FILTER = re.compile(r"^(\s*(?:global_)?filter\s*=\s*\[)([^\]]*)\]", re.MULTILINE)
+_FILTER = re.compile(r"""^(\s*(?:global_)?filter\s*=\s*\[)((?:"[^"]*"|'[^']*'|[^\]"'])*)\]""", re.MULTILINE)
 _ACCEPT = re.compile(r"[\"']a(?P<mark>[^\w\s])(?P<pattern>.*?)(?P=mark)[\"']", re.DOTALL)
 _NAMES_SD = re.compile(r"sd|hd|nvme|disk/by-(?:path|id)")
 _VIRTIO = '"a|^/dev/vd[a-z]+[0-9]*$|"'

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deploy.dev.artifact import keep
 from deploy.dev.guest.guest import Guest
-from deploy.dev.guest.matrix import GUESTS
+from deploy.dev.guest.matrix import ALL, FAST, GUESTS
 from deploy.dev.guest.place import SHELF, build_name
 from deploy.dev.guest.recipe import DEMO
 from deploy.dev.guest.shape import make_disks
@@ -57,15 +57,16 @@ def _make_stream(disk: Path, stream: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.dev.guest.build", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(GUESTS)}; the demo's when none is given")
+    groups = {"fast": FAST, "all": ALL, **{name: (guest,) for name, guest in GUESTS.items()}}
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(groups)}; the demo's when none is given")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--cache", action="store_true", help="build into the cache, if it is not there")
     where.add_argument("--output", type=Path, help="build into this folder, which must not exist")
     given = parser.parse_args(arguments)
-    unknown = sorted(set(given.names) - GUESTS.keys())
+    unknown = sorted(set(given.names) - groups.keys())
     if unknown:
-        parser.error(f"there is no guest {', '.join(unknown)}; there are {', '.join(GUESTS)}")
-    guests = [GUESTS[name] for name in given.names] or [DEMO]
+        parser.error(f"there is no guest {', '.join(unknown)}; there are {', '.join(groups)}")
+    guests = [guest for name in given.names for guest in groups[name]] or [DEMO]
     if given.cache:
         for guest in guests:
             print(make_guest(guest), flush=True)

@@ -6,16 +6,17 @@ from pathlib import Path
 from deploy.dev.artifact import kept
 from deploy.dev.guest.guest import Guest
 from deploy.dev.guest.recipe import DEMO
+from deploy.dev.guest.script import build_script
+from deploy.dev.guest.tree import base_key, install_script
 from deploy.dev.layout import DEV, digest
 
 SHELF = "guests"
-MAKERS = ("guest.py", "tree.py", "script.py", "shape.py")
 
 
 def build_name(guest: Guest) -> str:
-    """Changes with the guest's recipe and with what makes disks of one."""
-    makers = [DEV / "guest" / name for name in MAKERS]
-    return f"{guest.name}-{digest(makers, guest.recipe, platform.machine())}"
+    """Changes with the guest's recipe and with what makes disks of it, and not with other guests."""
+    steps = [base_key(guest.suite), install_script(guest, ""), build_script(guest, {}, guest.files)]
+    return f"{guest.name}-{digest([DEV / 'guest' / 'shape.py'], guest.recipe, *steps, platform.machine())}"
 
 
 def find_guest(guest: Guest) -> Path | None:

@@ -56,7 +56,7 @@ def make_tree(guest: Guest, root: Path) -> None:
     files = root.parent / "files"
     write_files(files, guest.files)
     hook = root.parent / "install.sh"
-    hook.write_text(_hook(guest, files))
+    hook.write_text(install_script(guest, shlex.quote(str(files))))
     hook.chmod(0o755)
     print(f"installing {guest.name}", flush=True)
     if guest.whole:
@@ -66,9 +66,7 @@ def make_tree(guest: Guest, root: Path) -> None:
         _bootstrap(guest.suite, root, guest.packages, DOCUMENTATION, hook, essential=first)
         shutil.rmtree(first)
     else:
-        base = keep(
-            f"base-{_base_key(guest.suite)}", lambda folder: _make_base(guest.suite, folder), "guests"
-        )
+        base = keep(f"base-{base_key(guest.suite)}", lambda folder: _make_base(guest.suite, folder), "guests")
         unpack = f'tar -C "$1" -xf {shlex.quote(str(base / "base.tar"))}'
         _run("mmdebstrap", "--variant=custom", "--format=directory", f"--setup-hook={unpack}",
              f"--customize-hook={hook}", "", str(root))  # fmt: skip
@@ -87,7 +85,7 @@ def write_files(root: Path, files: Mapping[str, str]) -> None:
         path.chmod(0o600 if "/system-connections/" in name or "/netplan/" in name else 0o644)
 
 
-def _base_key(suite: str) -> str:
+def base_key(suite: str) -> str:
     return f"{suite}-{digest([], suite, *BASE, *DOCUMENTATION, *DESKTOP)}"
 
 
@@ -134,16 +132,19 @@ def _sources(suite: str) -> str:
     return "".join(f"deb {archive} {suite} main\n" for archive in sorted(archives))
 
 
-def _hook(guest: Guest, files: Path) -> str:
-    """The script that mmdebstrap runs on the root folder, its argument, when /proc and /sys are there."""
+def install_script(guest: Guest, files: str) -> str:
+    """What mmdebstrap runs on the root folder, its argument, when /proc and /sys are there.
+
+    `files` is the shell's word for the folder of the guest's own files.
+    """
     lines = ["#!/bin/sh", "set -eu", "root=$1", "export DEBIAN_FRONTEND=noninteractive"]
-    lines += [f'cp -a {shlex.quote(str(files))}/. "$root"/']
+    lines += [f'cp -a {files}/. "$root"/']
     if guest.packages and not guest.whole:
         packages = shlex.join(guest.packages)
         install = f"apt-get -y --no-install-recommends install {packages}"
         lines += [f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" {install} --download-only']
         lines += [f'chroot "$root" {install} --no-download']
-        lines += [f'cp -a {shlex.quote(str(files))}/. "$root"/']
+        lines += [f'cp -a {files}/. "$root"/']
     lines += [f'chroot "$root" systemctl enable {unit}' for unit in guest.units]
     if guest.other_kernel:
         lines += [_OTHER_KERNEL.format(version=guest.other_kernel, virtio=VIRTIO_FILES)]

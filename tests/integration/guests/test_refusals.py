@@ -226,7 +226,8 @@ def test_a_system_that_was_switched_off_hard_is_told(tmp_path: Path) -> None:
     in_appliance([image], 'g.mount("/dev/sda", "/"); g.touch("/etc/new"); g.sync(); g.kill_subprocess()')
     script = [
         "import guestfs; from hyperctl.activities.convert.storage import survey",
-        f'g = guestfs.GuestFS(python_return_dict=True); g.add_drive_opts("{image}", format="raw", readonly=True)',
+        "g = guestfs.GuestFS(python_return_dict=True)",
+        f'g.add_drive_opts("{image}", format="raw", readonly=True)',
         "g.launch(); print(survey(g).warnings)",
     ]
     environment = {**os.environ, **libguestfs_environment()}
