@@ -127,7 +127,7 @@ def _incomplete_arrays(guest: guestfs.GuestFS, members: Mapping[str, list[str]])
         guest.md_detail(array).get("uuid", "").replace(":", "").lower() for array in guest.list_md_devices()
     }
     return [
-        f"the RAID array on {', '.join(devices)} lacks too many of its disks to run"
+        f"the RAID array on {', '.join(devices)} is not complete"
         for uuid, devices in members.items()
         if uuid.replace("-", "").lower() not in running
     ]

@@ -22,7 +22,10 @@ BLS_FOLDERS = ("/loader/entries", "/boot/loader/entries")
 LARGEST_CONFIGURATION_BYTES = 4 << 20
 SERIAL_CONSOLE = "console=tty0 console=ttyS0,115200"
 
-_KERNEL_LINE = re.compile(r"^([ \t]*(?:linux|linux16|linuxefi|options)[ \t]+\S[^\n]*)$", re.MULTILINE)
+_GRUB_LINE = re.compile(r"^([ \t]*(?:linux|linux16|linuxefi)[ \t]+\S[^\n]*)$", re.MULTILINE)
+_ENTRY_LINE = re.compile(r"^([ \t]*options[ \t]+\S[^\n]*)$", re.MULTILINE)
+_IS_ENTRY = re.compile(r"^[ \t]*options[ \t]", re.MULTILINE)
+"""A boot loader entry has its kernel's arguments there, and nothing but a path after `linux`."""
 
 
 class Injection(BaseModel):
@@ -57,7 +60,8 @@ def with_serial_console(configuration: str) -> str:
         line = found[1]
         return line if "console=" in line else f"{line} {SERIAL_CONSOLE}"
 
-    return _KERNEL_LINE.sub(extended, configuration)
+    line = _ENTRY_LINE if _IS_ENTRY.search(configuration) else _GRUB_LINE
+    return line.sub(extended, configuration)
 
 
 def inject(injection: Injection) -> Injected:

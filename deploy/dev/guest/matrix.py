@@ -17,7 +17,7 @@ the initramfs is made; how devices are named; what makes the network.
   two-kernels: 12, BIOS, GRUB; plain, swap; list, newest kernel without virtio; LABEL; ifupdown, bridge
   bullseye-efi: 11, UEFI with fallback, GRUB; xfs data disk; dracut; sdX; networkd, bond
   trixie-mdraid-efi: 13, UEFI, GRUB; RAID 1; dracut; UUID; NetworkManager, VLAN
-  systemd-boot-btrfs: 12, UEFI with fallback, systemd-boot; btrfs; dep, older kernel without virtio; UUID;
+  systemd-boot-btrfs: 12, UEFI with fallback, systemd-boot; btrfs; list, older kernel without virtio; UUID;
     netplan, VLAN over bond
 
 Those with a star are fast, and part of `make test`.
@@ -590,7 +590,6 @@ _SYSTEMD_BOOT_BTRFS = Guest(
     uefi=True,
     fallback=True,
     loader=Loader.SYSTEMD_BOOT,
-    initramfs=Initramfs.DEP,
     other_kernel="5.10.99-vmware",
     packages=("systemd-boot", "btrfs-progs", "netplan.io"),
     layout=Layout(
@@ -610,7 +609,7 @@ _SYSTEMD_BOOT_BTRFS = Guest(
     units=("systemd-networkd.service",),
     files={
         **_host("systemd-boot-btrfs", 15),
-        **DEP,
+        **_listed("btrfs"),
         "/etc/kernel/cmdline": "root=UUID=@/dev/sda2@ rootflags=subvol=@ ro quiet\n",
         "/etc/kernel/install.conf": "layout=bls\nBOOT_ROOT=/boot/efi\n",
         "/etc/fstab": (

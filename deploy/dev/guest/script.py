@@ -104,6 +104,10 @@ def _storage(layout: Layout) -> str:
             f"mdadm --create {mirror.device} --run --quiet --assume-clean --level=1 --metadata=1.2 "
             f"--homehost=any --uuid={mirror.uuid} --raid-devices={len(mirror.members)} {members}"
         )
+    if layout.encrypted:  # cryptsetup's hook looks up what crypttab names
+        pieces += [
+            f"[ -b {one.device} ] || ln -s {at(layout, one.device)} {one.device}" for one in layout.partitions
+        ]
     pieces += [_encrypted(one, layout) for one in layout.encrypted]
     if group := layout.group:
         physical = " ".join(at(layout, device) for device in group.physical)
