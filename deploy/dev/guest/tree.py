@@ -141,7 +141,8 @@ def install_script(guest: Guest, files: str) -> str:
     lines += [f'cp -a {files}/. "$root"/']
     if guest.packages and not guest.whole:
         packages = shlex.join(guest.packages)
-        install = f"apt-get -y --no-install-recommends install {packages}"
+        keep = "-o Dpkg::Options::=--force-confold"  # the guest's own files are there before the packages'
+        install = f"apt-get -y --no-install-recommends {keep} install {packages}"
         lines += [f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" {install} --download-only']
         lines += [f'chroot "$root" {install} --no-download']
         lines += [f'cp -a {files}/. "$root"/']

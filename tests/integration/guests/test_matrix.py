@@ -20,7 +20,7 @@ WANTED = ALL if os.environ.get("HYPERCTL_TEST_GUESTS") == "all" else FAST
 TIMEOUT_SECONDS = 2400
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def libvirt_daemon() -> Iterator[None]:
     user = Path(__file__)
     ensure_libvirt(user)
