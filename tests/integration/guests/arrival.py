@@ -14,6 +14,7 @@ from deploy.dev.libvirt import URI
 from hyperctl.activities.acceleration import probe_acceleration
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.activity import convert_guest
+from hyperctl.activities.overlay import create_overlay
 from hyperctl.activities.prove.activity import Proved, prove, prove_and_record
 from hyperctl.activities.prove.trial import Patience, TrialFiles
 from hyperctl.activities.staging import Staging
@@ -23,7 +24,7 @@ from hyperctl.workflows.guest import BootProof
 from hyperctl.workflows.machine import Firmware, Machine, MachineNic
 from hyperctl.workflows.request import Fixers, ProveMode
 from hyperctl.workflows.status import Phase
-from tests.unit.machines import disk, machine
+from tests.unit.machines import disk, landed, machine
 
 ENOUGH = Patience(boot=150, settle=60, grace=20, standstill=30)
 """For a boot that is to fail."""
@@ -47,8 +48,7 @@ class Arrival:
         disks = []
         for one in self.landed:
             overlay = self.staging.folder / f"as-it-came{one.index}.qcow2"
-            argv = ["qemu-img", "create", "-qf", "qcow2", "-F", "raw", "-b", one.path, str(overlay)]
-            subprocess.run(argv, check=True, timeout=60)
+            create_overlay(overlay, one.path, "raw", running)
             disks.append(
                 ConvertedDisk(
                     index=one.index,
@@ -103,17 +103,17 @@ def arrive(guest: Guest, output_dir: Path, only_disks: int | None = None) -> Arr
     built = make_guest(guest) / guest.name
     staging = Staging(output_dir, f"job-{guest.name}")
     staging.create()
-    landed = []
+    disks = []
     for index in range(1, (only_disks or len(guest.layout.disks_mib)) + 1):
         image = staging.image(index)
         copy = ["cp", "--reflink=auto", "--sparse=always", str(built / f"disk{index}.raw"), str(image)]
         subprocess.run(copy, check=True, timeout=300)
         image.chmod(0o600)
-        landed.append(landed_disk(index, image))
+        disks.append(landed_disk(index, image))
     return Arrival(
         guest=guest,
         machine=machine_of(json.loads((built / "guest.json").read_text())),
-        landed=tuple(landed),
+        landed=tuple(disks),
         staging=staging,
         output_dir=output_dir,
         disk_keys_file=_keys(guest, built, output_dir),
@@ -121,18 +121,7 @@ def arrive(guest: Guest, output_dir: Path, only_disks: int | None = None) -> Arr
 
 
 def landed_disk(index: int, image: Path) -> LandedDisk:
-    return LandedDisk(
-        index=index,
-        source_name=f"disk{index}.vmdk",
-        path=str(image),
-        format="raw",
-        ledger="",
-        capacity_bytes=image.stat().st_size,
-        allocated_bytes=0,
-        received_bytes=0,
-        digest_algorithm="sha256",
-        root_digest="",
-    )
+    return landed(image).model_copy(update={"index": index, "source_name": f"disk{index}.vmdk"})
 
 
 def machine_of(facts: dict[str, object]) -> Machine:
