@@ -22,6 +22,7 @@ from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.machine import Machine
 
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut")
+UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 _ARRAY = re.compile(r"^\s*ARRAY\s+(\S+)[^\n]*?\bUUID=(\S+)", re.MULTILINE | re.IGNORECASE)
 
 
@@ -180,9 +181,17 @@ def _product_name(files: GuestFiles) -> str:
 
 
 def _initramfs_tool(files: GuestFiles) -> str:
+    """The tool that makes the guest's initramfs, of several that may be there.
+
+    Debian's initramfs-tools leaves its core behind when dracut takes its place, with an `update-initramfs`
+    of its own or none.
+    """
+    updater = files.text(UPDATE_INITRAMFS)
+    if updater is not None:
+        return "dracut" if "dracut" in updater else "initramfs-tools"
     for tool, signs in (
-        ("initramfs-tools", ("/usr/sbin/mkinitramfs", "/sbin/mkinitramfs")),
         ("dracut", ("/usr/bin/dracut", "/sbin/dracut", "/usr/sbin/dracut")),
+        ("initramfs-tools", ("/usr/sbin/mkinitramfs", "/sbin/mkinitramfs")),
         ("mkinitcpio", ("/usr/bin/mkinitcpio",)),
         ("mkinitrd", ("/sbin/mkinitrd", "/usr/sbin/mkinitrd")),
     ):

@@ -52,6 +52,8 @@ from hyperctl.workflows.status import Phase
 STEP = PROVE_BOOT.name
 INJECT_TIMEOUT_SECONDS = 600.0
 SHARE_OF_FREE_MEMORY = 0.8
+SLOW_PATIENCE_SECONDS = 300
+"""systemd's own 90 s are short for a guest in software emulation on a busy host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ def prove(
             create_overlay(files.overlay(disk.index), disk.overlay, "qcow2", running)
         injection = Injection(
             disks=tuple(str(files.overlay(disk.index)) for disk in disks),
+            patience_seconds=SLOW_PATIENCE_SECONDS if acceleration is Acceleration.TCG else 0,
             machine_name=machine.name,
             disk_keys_file=disk_keys_file,
         )

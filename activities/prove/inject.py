@@ -19,6 +19,7 @@ from hyperctl.activities.prove import reporter
 SELINUX_ATTRIBUTE = "security.selinux"
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
 BLS_FOLDERS = ("/loader/entries", "/boot/loader/entries")
+MANAGER_FOLDER = "/etc/systemd/system.conf.d"
 LARGEST_CONFIGURATION_BYTES = 4 << 20
 SERIAL_CONSOLE = "console=tty0 console=ttyS0,115200"
 
@@ -33,6 +34,8 @@ class Injection(BaseModel):
 
     disks: tuple[str, ...]
     """The overlays, qcow2, in the guest's order."""
+    patience_seconds: int = 0
+    """For how long the guest's systemd waits for devices and services; 0 leaves that to the guest."""
     machine_name: str = ""
     disk_keys_file: Path | None = None
     """Keys of encrypted disks; read by this process itself, so that they travel nowhere."""
@@ -88,6 +91,7 @@ def inject(injection: Injection) -> Injected:
                     if _is_root(guest):
                         if guest.is_dir(reporter.UNIT_FOLDER):
                             _put_reporter(guest)
+                            _slow_down(guest, injection.patience_seconds)
                             roots.append(filesystem)
                         else:
                             without.append(filesystem)
@@ -127,6 +131,15 @@ def _put_reporter(guest: guestfs.GuestFS) -> None:
         label = guest.lgetxattr(reporter.UNIT_FOLDER, SELINUX_ATTRIBUTE)
         for path in made:
             guest.lsetxattr(SELINUX_ATTRIBUTE, label, len(label), path)
+
+
+def _slow_down(guest: guestfs.GuestFS, patience_seconds: int) -> None:
+    """A software-emulated machine has the time that it needs; devices time out as services do."""
+    if not patience_seconds:
+        return
+    guest.mkdir_p(MANAGER_FOLDER)
+    settings = f"[Manager]\nDefaultTimeoutStartSec={patience_seconds}s\n"
+    guest.write(f"{MANAGER_FOLDER}/hyperctl-proof.conf", settings.encode())
 
 
 def _add_serial_console(guest: guestfs.GuestFS, filesystem: str) -> list[str]:

@@ -51,6 +51,7 @@ def test_it_arrives(guest: Guest, output_dir: Path) -> None:
     # Without this driver a kernel does not see its root's disk, so it did not boot before.
     assert "virtio_blk" in steps[Step.VIRTIO].detail
     assert all(step.outcome is not Outcome.FAILED for step in converted.steps)
+    assert converted.guest.initramfs_tool == guest.initramfs.partition(",")[0]
 
     proof = arrival.prove(converted, attempt())
     assert proof.passed, proof.problems
