@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import guestfs
 
 from hyperctl.activities.convert.disk_keys import DiskKey
+from hyperctl.activities.convert.storage import blkid, block_devices
 
 LUKS = "crypto_LUKS"
 KEY_PLACE = "hyperctl-key"
@@ -35,8 +36,8 @@ def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryptio
     opened: dict[str, str] = {}
     closed: list[str] = []
     for _ in range(LAYERS):
-        kinds = guest.list_filesystems()
-        new = [device for device, kind in kinds.items() if kind == LUKS and device not in (*opened, *closed)]
+        others = [device for device in block_devices(guest) if device not in (*opened, *closed)]
+        new = [device for device in others if blkid(guest, device).get("TYPE") == LUKS]
         if not new:
             break
         for device in new:

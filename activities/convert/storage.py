@@ -13,7 +13,6 @@ HIBERNATED = "swsuspend"
 RAID_MEMBER = "linux_raid_member"
 BITLOCKER = "BitLocker"
 EXT = ("ext2", "ext3", "ext4")
-SUBVOLUME = "btrfsvol:"
 PARTIAL = "p"
 """The fourth letter of a volume group's attributes (vgs(8)) when it lacks a disk."""
 
@@ -33,20 +32,21 @@ class Storage:
 
 def survey(guest: guestfs.GuestFS) -> Storage:
     """Look at everything. Raises `Refused` with all that cannot be worked on safely, together."""
-    kinds = {
-        device: kind for device, kind in guest.list_filesystems().items() if not device.startswith(SUBVOLUME)
-    }
+    own = {*guest.list_devices(), *guest.list_partitions()}
+    kinds: dict[str, str] = {}
     disks: dict[str, BlockDevice] = {}
     tags: dict[tuple[str, str], str] = {}
     members: dict[str, list[str]] = {}
-    own = [*guest.list_devices(), *guest.list_partitions()]
-    for device in dict.fromkeys([*own, *kinds]):
-        facts = _blkid(guest, device)
+    for device in block_devices(guest):
+        facts = blkid(guest, device)
+        kind, uuid = facts.get("TYPE", ""), facts.get("UUID", "")
         if device in own:
-            disks[device] = BlockDevice(facts.get("UUID", ""), facts.get("PART_ENTRY_UUID", ""))
-        if facts.get("TYPE") == RAID_MEMBER:
-            members.setdefault(facts.get("UUID", ""), []).append(device)
+            disks[device] = BlockDevice(uuid, facts.get("PART_ENTRY_UUID", ""))
+        if kind == RAID_MEMBER:
+            members.setdefault(uuid, []).append(device)
             continue
+        if kind:
+            kinds[device] = kind
         for tag, fact in (
             ("UUID", "UUID"),
             ("LABEL", "LABEL"),
@@ -55,8 +55,6 @@ def survey(guest: guestfs.GuestFS) -> Storage:
         ):
             if value := facts.get(fact):
                 tags.setdefault((tag, value.lower() if "UUID" in tag else value), device)
-        if facts.get("TYPE") == HIBERNATED:
-            kinds[device] = HIBERNATED
     problems = [
         *_hibernated(kinds),
         *_incomplete_groups(guest),
@@ -88,10 +86,17 @@ def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> 
     return "; ".join(reasons)
 
 
-def _blkid(guest: guestfs.GuestFS, device: str) -> dict[str, str]:
+def block_devices(guest: guestfs.GuestFS) -> list[str]:
+    """Disks, partitions, arrays, volumes and what is mapped over others; also what is encrypted."""
+    found = [*guest.list_devices(), *guest.list_partitions(), *guest.list_md_devices()]
+    return list(dict.fromkeys([*found, *guest.lvs(), *guest.list_dm_devices()]))
+
+
+def blkid(guest: guestfs.GuestFS, device: str) -> dict[str, str]:
+    """What blkid(8) finds on a device; nothing where there is nothing, or the device is not active."""
     try:
         return dict(guest.blkid(device))
-    except RuntimeError:  # there is nothing on it
+    except RuntimeError:
         return {}
 
 
