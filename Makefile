@@ -1,6 +1,6 @@
 # hyperctl: `make help` says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down dev dev-down check lint test bench fuzz lock clean
+.PHONY: help setup demo demo-down dev dev-down check lint test test-guests bench fuzz lock clean
 
 PYTHON := .venv/bin/python
 SUITES := tests/unit tests/workflow tests/replay tests/integration tests/e2e
@@ -36,7 +36,12 @@ lint:
 
 test: setup ## everything: lint, types and all tests, on real parts
 	@$(MAKE) --no-print-directory lint
+	@$(PYTHON) -m deploy.dev.guest.build --cache fast
 	@$(PYTHON) -m pytest -n $(PROCESSES) $(SUITES)
+
+test-guests: setup ## convert and prove a guest of every shape; hours without KVM
+	@$(PYTHON) -m deploy.dev.guest.build --cache all
+	@HYPERCTL_TEST_GUESTS=all $(PYTHON) -m pytest tests/integration/guests
 
 bench: setup ## measure; the table is also written to build/bench/
 	@$(PYTHON) -m tests.bench

@@ -37,6 +37,8 @@ class HostSettings(BaseSettings):
     """Left free where images land, for ledgers, logs and the file system's own needs: a copy holds there."""
     space_patience_seconds: float = Field(default=600.0, ge=0)
     """How long a copy holds on a full file system before its job pauses and lets go of the source."""
+    disk_keys_file: Path | None = None
+    """Keys of encrypted disks: YAML, 0600; `activities/convert/disk_keys.py` documents it."""
 
     @property
     def log_dir(self) -> Path:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from pathlib import Path
 
 from pydantic import ValidationError
 from temporalio import activity
@@ -41,7 +42,7 @@ class ConvertActivities:
     @activity.defn(name=CONVERT_GUEST.name, no_thread_cancel_exception=True)
     def convert_guest(self, argument: ConvertInput) -> ConvertResult:
         with attempt(Phase.CONVERT, argument.job_id, self._settings.log_dir) as running:
-            return convert_guest(argument, running)
+            return convert_guest(argument, running, self._settings.disk_keys_file)
 
     @activity.defn(name=DISCARD_CONVERSION.name, no_thread_cancel_exception=True)
     def discard_conversion(self, argument: DiscardInput) -> Nothing:
@@ -53,11 +54,13 @@ class ConvertActivities:
         return Nothing()
 
 
-def convert_guest(argument: ConvertInput, running: Attempt) -> ConvertResult:
+def convert_guest(
+    argument: ConvertInput, running: Attempt, disk_keys_file: Path | None = None
+) -> ConvertResult:
     """Convert in overlays over the landed images, which stay as they were verified.
 
     A conversion that was finished before is not done again; a half-done one is begun anew. Raises
-    `GUEST_UNSUPPORTED` or `CONVERSION_FAILED`, with no overlay left.
+    `GUEST_UNSUPPORTED` or `CONVERSION_FAILED`, and what `read_disk_keys` raises, with no overlay left.
     """
     staging = Staging(argument.output_dir, argument.job_id)
     known = staging.finished(STEP, ConvertResult)
@@ -75,7 +78,10 @@ def convert_guest(argument: ConvertInput, running: Attempt) -> ConvertResult:
     disks = fresh_overlays(argument.disks, staging, running)
     try:
         order = Order(
-            machine=argument.machine, overlays=tuple(disk.overlay for disk in disks), fix=argument.fix
+            machine=argument.machine,
+            overlays=tuple(disk.overlay for disk in disks),
+            fix=argument.fix,
+            disk_keys_file=disk_keys_file,
         )
         conversation = _Conversation(running)
         _run_child(order, conversation, running)

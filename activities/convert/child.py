@@ -18,7 +18,7 @@ from hyperctl.activities.convert.linux.tools import retire_vmware_tools
 from hyperctl.activities.convert.order import Event, Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
 from hyperctl.activities.convert.work import Work
-from hyperctl.workflows.errors import ErrorCode, Failure
+from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.guest import Outcome, Step, StepOutcome
 from hyperctl.workflows.request import Fixers
 
@@ -99,6 +99,9 @@ def main() -> int:
         convert(order, say)
     except Refused as refused:
         say(Event(refused=Failure(code=refused.code, message=refused.message, hint=refused.hint)))
+        return 3
+    except HyperctlError as error:
+        say(Event(refused=error.failure))
         return 3
     return 0
 

@@ -7,17 +7,23 @@ from dataclasses import dataclass
 
 import guestfs
 
-from hyperctl.activities.convert.devices import BlockDevice, StableNames
+from hyperctl.activities.convert.devices import StableNames
+from hyperctl.activities.convert.disk_keys import VARIABLE, DiskKey, read_disk_keys
+from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, Encryption, open_encrypted
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.kernels import Kernel, find_kernels
+from hyperctl.activities.convert.linux.storage import MDADM
+from hyperctl.activities.convert.mounts import KnownDevices, mount_all, mount_root, wanted_mounts
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused
+from hyperctl.activities.convert.storage import Storage, survey, what_stands_in_the_way
 from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.machine import Machine
 
-NEEDED_MOUNTS = ("/", "/boot", "/boot/efi", "/efi", "/usr", "/etc")
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut")
+UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
+_ARRAY = re.compile(r"^\s*ARRAY\s+(\S+)[^\n]*?\bUUID=(\S+)", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +46,54 @@ def opened_guest(order: Order) -> Iterator[Inspected]:
 
     Raises `Refused` for a guest that is not supported, and `RuntimeError` as libguestfs does.
     """
+    keys = read_disk_keys(order.disk_keys_file, order.machine.name)
     guest = guestfs.GuestFS(python_return_dict=True)
     try:
         for overlay in order.overlays:
             guest.add_drive_opts(overlay, format="qcow2", cachemode="unsafe", discard="besteffort")
+        if keys:
+            guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
-        yield _inspect(guest, order.machine)
+        yield _inspect(guest, order.machine, keys)
         guest.umount_all()
         guest.shutdown()
     finally:
         guest.close()
 
 
-def _inspect(guest: guestfs.GuestFS, machine: Machine) -> Inspected:
-    root = _only_linux_root(guest)
-    mounts, warnings = _mount(guest, root)
+def _inspect(guest: guestfs.GuestFS, machine: Machine, keys: tuple[DiskKey, ...]) -> Inspected:
+    encryption = open_encrypted(guest, keys)
+    storage = survey(guest)
+    root = _only_linux_root(guest, storage, encryption, len(keys))
+    distribution = guest.inspect_get_distro(root)
+    names = StableNames(storage.disks, tuple(disk.unit for disk in machine.disks))
+    mount_root(guest, root)
     files = GuestFiles(guest)
+    known = KnownDevices(
+        names=names,
+        tags=storage.tags,
+        volumes=frozenset(guest.lvs()),
+        mapped=_mapped(files, names, storage, encryption),
+        arrays=_arrays(guest, files),
+    )
+    mounts, warnings = mount_all(guest, root, wanted_mounts(files.text("/etc/fstab") or ""), known)
     kernels = find_kernels(files)
+    product = _product_name(files) or guest.inspect_get_product_name(root)
     if not kernels:
         raise Refused(ErrorCode.GUEST_UNSUPPORTED, "no Linux kernel with its modules was found in /boot")
     tool = _initramfs_tool(files)
     if tool not in SUPPORTED_TOOLS:
         raise Refused(
             ErrorCode.GUEST_UNSUPPORTED,
-            f"{guest.inspect_get_product_name(root)} builds its initramfs with {tool or 'an unknown tool'}",
+            f"{product} builds its initramfs with {tool or 'an unknown tool'}",
             f"Guests with {' or '.join(SUPPORTED_TOOLS)} can be converted.",
         )
+    unsure = [f"{device} is encrypted, and stays closed" for device in encryption.closed]
+    if distribution == "unknown":
+        unsure.append(f"{product} is a distribution that is not known here")
     system = GuestSystem(
-        product_name=_product_name(files) or guest.inspect_get_product_name(root),
-        distribution=guest.inspect_get_distro(root),
+        product_name=product,
+        distribution=distribution,
         major_version=guest.inspect_get_major_version(root),
         minor_version=guest.inspect_get_minor_version(root),
         host_name=guest.inspect_get_hostname(root),
@@ -77,23 +102,38 @@ def _inspect(guest: guestfs.GuestFS, machine: Machine) -> Inspected:
         kernels=tuple(kernel.version for kernel in kernels),
         initramfs_tool=tool,
     )
-    units = tuple(disk.unit for disk in machine.disks)
-    names = StableNames(_block_devices(guest), units)
-    return Inspected(files, machine, system, kernels, names, mounts, warnings)
+    all_warnings = (*storage.warnings, *unsure, *warnings)
+    return Inspected(files, machine, system, kernels, names, mounts, all_warnings)
 
 
-def _only_linux_root(guest: guestfs.GuestFS) -> str:
+def _only_linux_root(
+    guest: guestfs.GuestFS, storage: Storage, encryption: Encryption, keys_tried: int
+) -> str:
     roots = guest.inspect_os()
+    if not roots and encryption.closed:
+        tried = f"none of the worker's {keys_tried} keys opens it" if keys_tried else "the worker has no key"
+        raise Refused(
+            ErrorCode.GUEST_UNSUPPORTED,
+            f"no operating system was found: {', '.join(encryption.closed)} is encrypted with LUKS, "
+            f"and {tried}",
+            f"Give the worker a passphrase or a key file for the machine, in the 0600 file that {VARIABLE} "
+            "names.",
+        )
     if not roots:
-        encrypted = [device for device in _devices(guest) if guest.vfs_type(device) == "crypto_LUKS"]
-        if encrypted:
-            raise Refused(
-                ErrorCode.GUEST_UNSUPPORTED, f"the disks are encrypted with LUKS ({', '.join(encrypted)})"
-            )
-        raise Refused(ErrorCode.GUEST_UNSUPPORTED, "no operating system was found on the disks")
+        reason = what_stands_in_the_way(guest, storage.kinds)
+        found = ", ".join(f"{device} ({kind})" for device, kind in storage.kinds.items()) or "nothing"
+        raise Refused(
+            ErrorCode.GUEST_UNSUPPORTED,
+            "no operating system was found on the disks" + (f": {reason}" if reason else ""),
+            f"On the disks is {found}.",
+        )
     if len(roots) > 1:
-        found = ", ".join(f"{guest.inspect_get_product_name(root)} on {root}" for root in roots)
-        raise Refused(ErrorCode.GUEST_UNSUPPORTED, f"there is more than one operating system: {found}")
+        systems = ", ".join(f"{guest.inspect_get_product_name(root)} on {root}" for root in roots)
+        raise Refused(
+            ErrorCode.GUEST_UNSUPPORTED,
+            f"there is more than one operating system: {systems}",
+            "Which of them is to boot cannot be told. Remove the disk or the filesystem of the others.",
+        )
     (root,) = roots
     if guest.inspect_get_type(root) != "linux":
         raise Refused(
@@ -104,24 +144,33 @@ def _only_linux_root(guest: guestfs.GuestFS) -> str:
     return str(root)
 
 
-def _mount(guest: guestfs.GuestFS, root: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Mount everything that fstab names. Raises `Refused` where one that is needed cannot be."""
-    mounts: dict[str, str] = {}
-    warnings = []
-    wanted = guest.inspect_get_mountpoints(root)
-    for place in sorted(wanted, key=len):
-        try:
-            guest.mount(wanted[place], place)
-            mounts[place] = wanted[place]
-        except RuntimeError as error:
-            if place in NEEDED_MOUNTS:
-                raise Refused(
-                    ErrorCode.CONVERSION_FAILED,
-                    f"the filesystem of {place} on {wanted[place]} cannot be mounted: {error}",
-                    "Start the VM once more in vSphere, let it check its filesystems, and shut it down.",
-                ) from error
-            warnings.append(f"{place} on {wanted[place]} cannot be mounted: {error}")
-    return mounts, tuple(warnings)
+def _mapped(
+    files: GuestFiles, names: StableNames, storage: Storage, encryption: Encryption
+) -> dict[str, str]:
+    """By the names of crypttab(5), where the encrypted volumes were opened."""
+    found = {}
+    for line in (files.text("/etc/crypttab") or "").splitlines():
+        words = line.split()
+        if len(words) < 2 or words[0].startswith("#"):
+            continue
+        tag, equals, value = words[1].partition("=")
+        device = (
+            storage.tags.get((tag.upper(), value.strip('"').lower())) if equals else names.device(words[1])
+        )
+        if device in encryption.opened:
+            found[words[0]] = encryption.opened[device]
+    return found
+
+
+def _arrays(guest: guestfs.GuestFS, files: GuestFiles) -> dict[str, str]:
+    """By the names of mdadm.conf(5), the appliance's arrays."""
+    running = {guest.md_detail(array).get("uuid", "").lower(): array for array in guest.list_md_devices()}
+    found = {array: array for array in running.values()}
+    for path in MDADM:
+        for name, uuid in _ARRAY.findall(files.text(path) or ""):
+            if uuid.lower() in running:
+                found[name] = running[uuid.lower()]
+    return found
 
 
 def _product_name(files: GuestFiles) -> str:
@@ -132,25 +181,20 @@ def _product_name(files: GuestFiles) -> str:
 
 
 def _initramfs_tool(files: GuestFiles) -> str:
+    """The tool that makes the guest's initramfs, of several that may be there.
+
+    Debian's initramfs-tools leaves its core behind when dracut takes its place, with an `update-initramfs`
+    of its own or none.
+    """
+    updater = files.text(UPDATE_INITRAMFS)
+    if updater is not None:
+        return "dracut" if "dracut" in updater else "initramfs-tools"
     for tool, signs in (
-        ("initramfs-tools", ("/usr/sbin/mkinitramfs", "/sbin/mkinitramfs")),
         ("dracut", ("/usr/bin/dracut", "/sbin/dracut", "/usr/sbin/dracut")),
+        ("initramfs-tools", ("/usr/sbin/mkinitramfs", "/sbin/mkinitramfs")),
         ("mkinitcpio", ("/usr/bin/mkinitcpio",)),
         ("mkinitrd", ("/sbin/mkinitrd", "/usr/sbin/mkinitrd")),
     ):
         if any(files.exists(sign) for sign in signs):
             return tool
     return ""
-
-
-def _devices(guest: guestfs.GuestFS) -> list[str]:
-    """Whole disks and partitions, by the appliance's names."""
-    return [*guest.list_devices(), *guest.list_partitions()]
-
-
-def _block_devices(guest: guestfs.GuestFS) -> dict[str, BlockDevice]:
-    found = {}
-    for device in _devices(guest):
-        facts = guest.blkid(device)
-        found[device] = BlockDevice(facts.get("UUID", ""), facts.get("PART_ENTRY_UUID", ""))
-    return found

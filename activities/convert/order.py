@@ -1,5 +1,7 @@
 """What passes between the activity and the process that opens the guest: an order, a line for each event."""
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict
 
 from hyperctl.workflows.errors import Failure
@@ -17,6 +19,8 @@ class Order(BaseModel):
     overlays: tuple[str, ...]
     """qcow2 images in the guest's order; all that is written to."""
     fix: Fixers
+    disk_keys_file: Path | None = None
+    """Keys of encrypted disks; read by the process that needs them, so that they travel nowhere."""
 
 
 class Event(BaseModel):

@@ -52,6 +52,8 @@ from hyperctl.workflows.status import Phase
 STEP = PROVE_BOOT.name
 INJECT_TIMEOUT_SECONDS = 600.0
 SHARE_OF_FREE_MEMORY = 0.8
+SLOW_PATIENCE_SECONDS = 300
+"""systemd's own 90 s are short for a guest in software emulation on a busy host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,14 @@ class ProveActivities:
     @activity.defn(name=PROVE_BOOT.name, no_thread_cancel_exception=True)
     def prove_boot(self, argument: ProveInput) -> ProveResult:
         with attempt(Phase.PROVE, argument.job_id, self._settings.log_dir) as running:
-            return prove_and_record(argument, self._settings.libvirt_uri, running)
+            return prove_and_record(
+                argument, self._settings.libvirt_uri, running, self._settings.disk_keys_file
+            )
 
 
-def prove_and_record(argument: ProveInput, libvirt_uri: str, running: Attempt) -> ProveResult:
+def prove_and_record(
+    argument: ProveInput, libvirt_uri: str, running: Attempt, disk_keys_file: Path | None = None
+) -> ProveResult:
     """The recorded proof of the same overlays, or a new one.
 
     Raises `PROOF_FAILED` with the problems in its message when it is not passed; the proof, the screen and
@@ -97,6 +103,7 @@ def prove_and_record(argument: ProveInput, libvirt_uri: str, running: Attempt) -
         files=TrialFiles(staging.proof()),
         libvirt_uri=libvirt_uri,
         running=running,
+        disk_keys_file=disk_keys_file,
     )
     if not proved.proof.passed:
         proof = _keep_failure(proved, errors_folder(argument.output_dir) / argument.job_id)
@@ -117,6 +124,7 @@ def prove(
     libvirt_uri: str,
     running: Attempt,
     patience: Patience | None = None,
+    disk_keys_file: Path | None = None,
 ) -> Proved:
     """Boot the guest once and judge what it says. Neither base nor conversion overlay is written.
 
@@ -133,7 +141,13 @@ def prove(
         files.create()
         for disk in disks:
             create_overlay(files.overlay(disk.index), disk.overlay, "qcow2", running)
-        _inject(disks, files, acceleration, running)
+        injection = Injection(
+            disks=tuple(str(files.overlay(disk.index)) for disk in disks),
+            patience_seconds=SLOW_PATIENCE_SECONDS if acceleration is Acceleration.TCG else 0,
+            machine_name=machine.name,
+            disk_keys_file=disk_keys_file,
+        )
+        _inject(injection, acceleration, running)
         if firmware:
             shutil.copyfile(firmware.variables_template, files.nvram)
             files.nvram.chmod(0o600)
@@ -196,12 +210,9 @@ def _chain(disk: ConvertedDisk, files: TrialFiles) -> DomainDisk:
     )
 
 
-def _inject(
-    disks: tuple[ConvertedDisk, ...], files: TrialFiles, acceleration: Acceleration, running: Attempt
-) -> None:
+def _inject(injection: Injection, acceleration: Acceleration, running: Attempt) -> None:
     """Put the reporter in. Raises `PROOF_FAILED` where there is no system to put it in."""
     running.report(message="putting the reporter into a throw-away overlay")
-    injection = Injection(disks=tuple(str(files.overlay(disk.index)) for disk in disks))
     try:
         completed = run(
             [sys.executable, "-m", "hyperctl.activities.prove.inject"],

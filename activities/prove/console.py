@@ -80,6 +80,11 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
         False,
     ),
     (
+        re.compile(r"Please (?:unlock|enter passphrase for) disk (?P<what>[^:\n]+)"),
+        "the guest asks for the passphrase of the encrypted disk {what}, which a trial boot cannot give",
+        True,
+    ),
+    (
         re.compile(r"You are in (?P<what>emergency|rescue) mode"),
         "{what} mode: a unit that the boot needs has failed",
         False,

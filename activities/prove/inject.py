@@ -7,19 +7,26 @@ libguestfs' appliance only. Run as `python -m hyperctl.activities.prove.inject`.
 import contextlib
 import re
 import sys
+from pathlib import Path
 
 import guestfs
 from pydantic import BaseModel, ConfigDict
 
+from hyperctl.activities.convert.disk_keys import read_disk_keys
+from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, open_encrypted
 from hyperctl.activities.prove import reporter
 
 SELINUX_ATTRIBUTE = "security.selinux"
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
 BLS_FOLDERS = ("/loader/entries", "/boot/loader/entries")
+MANAGER_FOLDER = "/etc/systemd/system.conf.d"
 LARGEST_CONFIGURATION_BYTES = 4 << 20
 SERIAL_CONSOLE = "console=tty0 console=ttyS0,115200"
 
-_KERNEL_LINE = re.compile(r"^([ \t]*(?:linux|linux16|linuxefi|options)[ \t]+\S[^\n]*)$", re.MULTILINE)
+_GRUB_LINE = re.compile(r"^([ \t]*(?:linux|linux16|linuxefi)[ \t]+\S[^\n]*)$", re.MULTILINE)
+_ENTRY_LINE = re.compile(r"^([ \t]*options[ \t]+\S[^\n]*)$", re.MULTILINE)
+_IS_ENTRY = re.compile(r"^[ \t]*options[ \t]", re.MULTILINE)
+"""A boot loader entry has its kernel's arguments there, and nothing but a path after `linux`."""
 
 
 class Injection(BaseModel):
@@ -27,6 +34,11 @@ class Injection(BaseModel):
 
     disks: tuple[str, ...]
     """The overlays, qcow2, in the guest's order."""
+    patience_seconds: int = 0
+    """For how long the guest's systemd waits for devices and services; 0 leaves that to the guest."""
+    machine_name: str = ""
+    disk_keys_file: Path | None = None
+    """Keys of encrypted disks; read by this process itself, so that they travel nowhere."""
 
 
 class Injected(BaseModel):
@@ -51,16 +63,21 @@ def with_serial_console(configuration: str) -> str:
         line = found[1]
         return line if "console=" in line else f"{line} {SERIAL_CONSOLE}"
 
-    return _KERNEL_LINE.sub(extended, configuration)
+    line = _ENTRY_LINE if _IS_ENTRY.search(configuration) else _GRUB_LINE
+    return line.sub(extended, configuration)
 
 
 def inject(injection: Injection) -> Injected:
     """One appliance launch; every filesystem that looks like a system's root gets the reporter."""
+    keys = read_disk_keys(injection.disk_keys_file, injection.machine_name)
     guest = guestfs.GuestFS(python_return_dict=True)
     try:
         for disk in injection.disks:
             guest.add_drive_opts(disk, format="qcow2", cachemode="unsafe")
+        if keys:
+            guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
+        open_encrypted(guest, keys)
         roots: list[str] = []
         without: list[str] = []
         entries: list[str] = []
@@ -74,6 +91,7 @@ def inject(injection: Injection) -> Injected:
                     if _is_root(guest):
                         if guest.is_dir(reporter.UNIT_FOLDER):
                             _put_reporter(guest)
+                            _slow_down(guest, injection.patience_seconds)
                             roots.append(filesystem)
                         else:
                             without.append(filesystem)
@@ -113,6 +131,15 @@ def _put_reporter(guest: guestfs.GuestFS) -> None:
         label = guest.lgetxattr(reporter.UNIT_FOLDER, SELINUX_ATTRIBUTE)
         for path in made:
             guest.lsetxattr(SELINUX_ATTRIBUTE, label, len(label), path)
+
+
+def _slow_down(guest: guestfs.GuestFS, patience_seconds: int) -> None:
+    """A software-emulated machine has the time that it needs; devices time out as services do."""
+    if not patience_seconds:
+        return
+    guest.mkdir_p(MANAGER_FOLDER)
+    settings = f"[Manager]\nDefaultTimeoutStartSec={patience_seconds}s\n"
+    guest.write(f"{MANAGER_FOLDER}/hyperctl-proof.conf", settings.encode())
 
 
 def _add_serial_console(guest: guestfs.GuestFS, filesystem: str) -> list[str]:

@@ -28,7 +28,7 @@ FILE = stat.S_IFREG | 0o644
 
 def kernel(dependencies: str = DEPENDENCIES, builtin: str = "", version: str = VERSION) -> Kernel:
     return Kernel(
-        version, f"/boot/vmlinuz-{version}", f"/boot/initrd.img-{version}", FOLDER, dependencies, builtin
+        version, f"/boot/vmlinuz-{version}", (f"/boot/initrd.img-{version}",), FOLDER, dependencies, builtin
     )
 
 

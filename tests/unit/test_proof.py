@@ -258,7 +258,8 @@ def test_a_serial_console_is_added_where_none_is_named() -> None:
     assert with_serial_console(after) == after
     kept = "\tlinux /vmlinuz console=ttyS1\n"
     assert with_serial_console(kept) == kept
-    assert with_serial_console("options root=/dev/vda2\n").endswith("console=ttyS0,115200\n")
+    entry = "linux /linux\ninitrd /initrd\noptions root=/dev/vda2\n"
+    assert with_serial_console(entry) == entry[:-1] + " console=tty0 console=ttyS0,115200\n"
     assert with_serial_console("  linux_gfx_mode=keep\n") == "  linux_gfx_mode=keep\n"
 
 

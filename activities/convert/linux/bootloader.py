@@ -4,6 +4,7 @@ import re
 
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.arguments import stable_arguments, unresolved_root
+from hyperctl.activities.convert.linux.default_kernel import ensure_default
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.machine import Firmware
@@ -20,6 +21,8 @@ ENTRIES = (
     "/boot/extlinux/extlinux.conf",
 )
 """What a boot loader reads."""
+UNIFIED_IMAGES = ("/boot/efi/EFI/Linux/*.efi", "/efi/EFI/Linux/*.efi", "/boot/EFI/Linux/*.efi")
+"""What systemd-boot needs no entry for."""
 SETTINGS = ("/etc/default/grub", "/etc/default/grub.d/*.cfg", "/etc/kernel/cmdline")
 """What the guest makes the entries from."""
 ENVIRONMENTS = ("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv")
@@ -40,7 +43,9 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
     files, names = inspected.files, inspected.names
     entries = files.matching(*ENTRIES)
     if not entries:
-        raise StepFailed("no configuration of GRUB, systemd-boot or extlinux was found in /boot")
+        unified = files.matching(*UNIFIED_IMAGES)
+        found = f"; {unified[0]} is a unified kernel image, which cannot be changed" if unified else ""
+        raise StepFailed(f"no configuration of GRUB, systemd-boot or extlinux was found in /boot{found}")
     for path in [*entries, *files.matching(*SETTINGS)]:
         text = files.text(path)
         if text is None:
@@ -62,6 +67,7 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
         text = files.text(path)
         if text is not None and files.edit(path, device_map(text), work):
             work.done.append(f"{path} for virtio")
+    ensure_default(inspected, work)
     if inspected.machine.firmware is Firmware.EFI:
         _ensure_fallback(inspected, work)
 

@@ -1,12 +1,13 @@
 """Virtio in the initramfs of every kernel, by one more cpio segment behind what is there."""
 
 import gzip
-import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.arguments import stable_arguments
 from hyperctl.activities.convert.linux.cpio import (
@@ -19,14 +20,17 @@ from hyperctl.activities.convert.linux.cpio import (
     read_archive,
     write_segment,
 )
-from hyperctl.activities.convert.linux.kernels import VIRTIO_STORAGE, Kernel, module_name
+from hyperctl.activities.convert.linux.fstab import stable_crypttab
+from hyperctl.activities.convert.linux.kernels import NEEDED, VIRTIO_STORAGE, Kernel, module_name
+from hyperctl.activities.convert.linux.storage import REWRITES
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 
 LARGEST_INITRAMFS_BYTES = 1 << 30
 LZ4_END_KNOWN_SINCE = (5, 11)
 """Kernels before take zeroes behind an lz4 archive for a damaged block (lib/decompress_unlz4.c)."""
-SPARE_BYTES = 1 << 20
+MIB = 1 << 20
+SPARE_BYTES = MIB
 BLOCK_BYTES = 512
 INDEXES = "modules.*"
 CONFIGURATION = {
@@ -35,51 +39,68 @@ CONFIGURATION = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What is to be written into one initramfs."""
+
+    path: str
+    kernel: Kernel
+    keep_bytes: int
+    """So much of it stays as it is."""
+    tail: bytes
+    """And this comes behind it."""
+    growth_bytes: int
+    added: tuple[str, ...]
+    """Names of the modules."""
+
+
 def inject_virtio_drivers(inspected: Inspected, work: Work) -> None:
     """Every kernel with virtio gets it into its initramfs, and the guest's own tool is told to keep it there.
 
-    Raises `StepFailed` when no kernel has virtio, when the newest has not, and when an archive cannot be
-    read or has no room to grow.
+    Nothing is written before it is known that all has room. Raises `StepFailed` when no kernel has virtio,
+    and when an archive cannot be read or has no room to grow.
     """
     able = [kernel for kernel in inspected.kernels if kernel.has_virtio]
     without = [kernel.version for kernel in inspected.kernels if not kernel.has_virtio]
     if not able:
         raise StepFailed(f"no kernel has virtio drivers: {', '.join(without)}")
-    if not inspected.kernels[0].has_virtio:
-        raise StepFailed(
-            f"the newest kernel, {inspected.kernels[0].version}, has no virtio drivers "
-            f"({able[0].version} has): remove it in the source, or make another the default"
-        )
     if without:
         work.warnings.append(f"without virtio drivers, cannot be booted on KVM: {', '.join(without)}")
+    changes = []
     for kernel in able:
-        _inject(kernel, inspected, work)
-    _agree(inspected, work)
-
-
-def _inject(kernel: Kernel, inspected: Inspected, work: Work) -> None:
-    modules = [name for name in VIRTIO_STORAGE if name not in kernel.builtin_names]
-    if not kernel.initramfs:
-        if modules:
+        if not kernel.initramfs and any(name not in kernel.builtin_names for name in NEEDED):
             work.warnings.append(
                 f"{kernel.version} has no initramfs and no built-in virtio: it does not boot"
             )
-        return
+        for path in kernel.initramfs:
+            if (change := _prepared(path, kernel, inspected)) is not None:
+                changes.append(change)
+    _assert_room(inspected, changes)
+    for change in changes:
+        _write(inspected, change)
+        work.done.append(f"{change.path}: {', '.join(change.added) or 'names of devices'}")
+        work.changed.append(change.path)
+    _agree(inspected, work)
+
+
+def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None:
+    """The change that one initramfs needs, or None where it needs none."""
+    modules = [name for name in VIRTIO_STORAGE if name not in kernel.builtin_names]
     guest = inspected.files.guest
-    if inspected.files.size(kernel.initramfs) > LARGEST_INITRAMFS_BYTES:
-        raise StepFailed(f"{kernel.initramfs} is larger than {LARGEST_INITRAMFS_BYTES} bytes")
+    if inspected.files.size(path) > LARGEST_INITRAMFS_BYTES:
+        raise StepFailed(f"{path} is larger than {LARGEST_INITRAMFS_BYTES} bytes")
     with tempfile.TemporaryDirectory(prefix="hyperctl-initramfs-") as folder:
         local = Path(folder) / "initramfs"
-        guest.download(kernel.initramfs, str(local))
+        guest.download(path, str(local))
         before = local.read_bytes()
         try:
             archive = read_archive(before)
         except CpioError as error:
-            raise StepFailed(f"{kernel.initramfs} cannot be read: {error}") from error
+            raise StepFailed(f"{path} cannot be read: {error}") from error
 
-        def fetch(path: str) -> bytes:
+        def fetch(wanted: str) -> bytes:
             piece = Path(folder) / "file"
-            guest.download(path, str(piece))
+            guest.download(wanted, str(piece))
             return piece.read_bytes()
 
         entries = additions(
@@ -90,14 +111,13 @@ def _inject(kernel: Kernel, inspected: Inspected, work: Work) -> None:
             list_indexes=lambda: inspected.files.matching(f"{kernel.modules_folder}/{INDEXES}"),
             fetch=fetch,
         )
-        if not entries:
-            return
-        after = extended(before, archive, entries, kernel)
-        _check(after, entries, kernel)
-        _upload(inspected, kernel, local, before, after, work)
-    added = sorted({module_name(entry.name) for entry in entries if ".ko" in entry.name})
-    work.done.append(f"{kernel.initramfs}: {', '.join(added) or 'names of devices'}")
-    work.changed.append(kernel.initramfs)
+    if not entries:
+        return None
+    after = extended(before, archive, entries, kernel)
+    _check(after, entries, path)
+    keep = len(before) if after.startswith(before) else 0
+    added = tuple(sorted({module_name(entry.name) for entry in entries if ".ko" in entry.name}))
+    return _Change(path, kernel, keep, after[keep:], len(after) - len(before), added)
 
 
 def additions(
@@ -139,11 +159,13 @@ def additions(
         if extended_list != text:
             put("conf/modules", extended_list.encode(errors="surrogateescape"))
     for path, entry in archive.entries.items():
-        if path.startswith(("conf/", "etc/cmdline.d/")) and stat.S_ISREG(entry.mode) and path not in found:
-            text = bytes(entry.data).decode("utf-8", "surrogateescape")
-            changed = stable_arguments(text, inspected.names)
-            if changed != text:
-                put(path, changed.encode("utf-8", "surrogateescape"))
+        rewrite = _rewrite(path, inspected.names)
+        if rewrite is None or not stat.S_ISREG(entry.mode) or path in found:
+            continue
+        text = bytes(entry.data).decode("utf-8", "surrogateescape")
+        changed = rewrite(text)
+        if changed != text:
+            put(path, changed.encode("utf-8", "surrogateescape"), stat.S_IMODE(entry.mode))
     folders = {folder for path in found for folder in folders_above(path) if folder not in archive.entries}
     return [*(Entry(folder, stat.S_IFDIR | 0o755) for folder in sorted(folders)), *found.values()]
 
@@ -163,36 +185,60 @@ def _with_gzip(piece: Piece) -> bytes:
     return bytes(piece.content) + bytes(-len(piece.content) % BLOCK_BYTES)
 
 
-def _check(after: bytes, entries: list[Entry], kernel: Kernel) -> None:
+def _rewrite(path: str, names: StableNames) -> Callable[[str], str] | None:
+    """How a file of the archive is made to name devices by what stays true."""
+    if path.startswith(("conf/", "etc/cmdline.d/")):
+        return lambda text: stable_arguments(text, names)
+    if path in ("cryptroot/crypttab", "etc/crypttab"):
+        return lambda text: stable_crypttab(text, names)[0]
+    return dict(REWRITES).get(f"/{path}")
+
+
+def _check(after: bytes, entries: list[Entry], path: str) -> None:
     """Read it again as the kernel will."""
     try:
         archive = read_archive(after)
     except CpioError as error:
-        raise StepFailed(f"the new {kernel.initramfs} would not be readable: {error}") from error
+        raise StepFailed(f"the new {path} would not be readable: {error}") from error
     for entry in entries:
         held = archive.entries.get(entry.name)
         if held is None or held.mode != entry.mode or bytes(held.data) != bytes(entry.data):
-            raise StepFailed(f"the new {kernel.initramfs} would not hold {entry.name}")
+            raise StepFailed(f"the new {path} would not hold {entry.name}")
 
 
-def _upload(
-    inspected: Inspected, kernel: Kernel, local: Path, before: bytes, after: bytes, work: Work
-) -> None:
+def _assert_room(inspected: Inspected, changes: list[_Change]) -> None:
+    """Every filesystem takes all that is to be put on it. Raises `StepFailed` with what each lacks."""
+    needed: dict[str, int] = {}
+    for change in changes:
+        place = _filesystem_of(change.path, inspected.mounts)
+        needed[place] = needed.get(place, SPARE_BYTES) + change.growth_bytes
+    lacking = []
+    for place, wanted in needed.items():
+        space = inspected.files.guest.statvfs(place)
+        free = space["bavail"] * space["bsize"]
+        if wanted > free:
+            lacking.append(
+                f"{place} has {free / MIB:.1f} MiB free and needs {wanted / MIB:.1f} MiB: "
+                f"{(wanted - free) / MIB:.1f} MiB are missing"
+            )
+    if lacking:
+        raise StepFailed(f"{'; '.join(lacking)}. Remove old kernels in the source")
+
+
+def _filesystem_of(path: str, mounts: Mapping[str, str]) -> str:
+    above = [place for place in mounts if f"{path}/".startswith(f"{place.rstrip('/')}/")]
+    return max(above, key=len, default="/")
+
+
+def _write(inspected: Inspected, change: _Change) -> None:
     guest = inspected.files.guest
-    folder = os.path.dirname(kernel.initramfs)
-    space = guest.statvfs(folder)
-    free, growth = space["bavail"] * space["bsize"], len(after) - len(before)
-    if growth + SPARE_BYTES > free:
-        raise StepFailed(
-            f"{folder} has {free >> 20} MiB free, {kernel.initramfs} needs {(growth >> 20) + 1} MiB more: "
-            "remove old kernels in the source"
-        )
-    if after.startswith(before):
-        local.write_bytes(after[len(before) :])
-        guest.upload_offset(str(local), kernel.initramfs, len(before))
-    else:
-        local.write_bytes(after)
-        guest.upload(str(local), kernel.initramfs)
+    with tempfile.NamedTemporaryFile(prefix="hyperctl-initramfs-") as local:
+        local.write(change.tail)
+        local.flush()
+        if change.keep_bytes:
+            guest.upload_offset(local.name, change.path, change.keep_bytes)
+        else:
+            guest.upload(local.name, change.path)
 
 
 def _agree(inspected: Inspected, work: Work) -> None:

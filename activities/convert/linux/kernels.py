@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hyperctl.activities.convert.files import GuestFiles
+from hyperctl.activities.convert.linux.entries import find_entries
 
 VIRTIO_STORAGE = ("virtio_pci", "virtio_blk", "virtio_scsi")
 """What an initramfs needs to find its root filesystem on KVM."""
@@ -22,8 +23,8 @@ class Kernel:
 
     version: str
     image: str
-    initramfs: str
-    """Empty where it has none."""
+    initramfs: tuple[str, ...]
+    """Every copy of it: a boot loader may read another than the one in /boot. Empty where it has none."""
     modules_folder: str
     dependencies: str
     """The content of modules.dep (modules.dep(5))."""
@@ -69,18 +70,24 @@ def module_name(path: str) -> str:
 
 def find_kernels(files: GuestFiles) -> tuple[Kernel, ...]:
     """All kernels that can be booted, the newest first."""
+    entries = find_entries(files)
+    images = {image.partition("-")[2]: image for image in reversed(files.matching(*_IMAGES))}
+    for entry in entries:
+        for version in entry.versions:
+            images.setdefault(version, entry.kernel)
     found = []
-    for image in files.matching(*_IMAGES):
-        version = image.partition("-")[2]
+    for version, image in images.items():
         folder = f"/lib/modules/{version}"
-        if not files.is_folder(folder):
+        if not version or not files.is_folder(folder):
             continue
-        candidates = (form.format(version) for form in _INITRAMFS)
+        candidates = [form.format(version) for form in _INITRAMFS]
+        copies = [path for path in candidates if files.exists(path)][:1]
+        copies += [path for entry in entries if version in entry.versions for path in entry.initramfs]
         found.append(
             Kernel(
                 version=version,
                 image=image,
-                initramfs=next((path for path in candidates if files.exists(path)), ""),
+                initramfs=tuple(dict.fromkeys(copies)),
                 modules_folder=folder,
                 dependencies=files.text(f"{folder}/modules.dep") or "",
                 builtin=files.text(f"{folder}/modules.builtin") or "",

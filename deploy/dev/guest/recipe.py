@@ -4,15 +4,9 @@ Everything in it that names hardware names VMware's: an initramfs with VMware's 
 and fstab by `/dev/sdX`, a static address on `ens192`, open-vm-tools.
 """
 
-from dataclasses import dataclass
+from deploy.dev.guest.guest import Filesystem, Guest, Holds, Layout, Nic, Partition
 
 NAME = "web-server-01"
-SUITE = "bookworm"
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-MIB = 1 << 20
-DISK_BYTES = 4 << 30
-
-MAC = "00:50:56:aa:bb:01"
 NIC = "ens192"
 ADDRESS = "192.0.2.10/24"
 GATEWAY = "192.0.2.1"
@@ -36,26 +30,6 @@ PACKAGES = (
     "nginx-light",
     "cron",
 )
-WITHOUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
-"""Documentation; half an hour of somebody's copying over the years."""
-
-
-@dataclass(frozen=True, slots=True)
-class Partition:
-    """A primary partition of the MBR; its number is its place in the list, counted from 1."""
-
-    start_bytes: int
-    size_bytes: int
-    mount_point: str
-    """Empty for swap space."""
-
-
-PARTITIONS = (
-    Partition(1 * MIB, 300 * MIB, "/boot"),
-    Partition(301 * MIB, 3000 * MIB, "/"),
-    Partition(3301 * MIB, 256 * MIB, ""),
-    Partition(3557 * MIB, 538 * MIB, "/srv"),
-)
 
 INITRAMFS = {
     "/etc/initramfs-tools/conf.d/driver-policy": "MODULES=list\n",
@@ -73,7 +47,6 @@ sr_mod
 ext4
 """,
 }
-"""In place before the kernel's package builds the initramfs."""
 
 FILES = {
     "/etc/hostname": f"{NAME}\n",
@@ -123,30 +96,29 @@ server {
 """,
 }
 
-FACTS = {
-    "name": NAME,
-    "guest_id": "debian12_64Guest",
-    "guest_full_name": "Debian GNU/Linux 12 (64-bit)",
-    "firmware": "bios",
-    "memory_mib": 1024,
-    "vcpus": 1,
-    "power_state": "poweredOff",
-    "hardware_version": "vmx-19",
-    "host_name": NAME,
-    "scsi": "pvscsi",
-    "annotation": "The shop's web server",
-    "disks": [{"flat": "disk1.raw", "stream": "disk1.vmdk"}],
-    "nics": [
-        {
-            "mac": MAC,
-            "network": "VM Network",
-            "adapter": "vmxnet3",
-            "dhcp": False,
-            "addresses": [ADDRESS],
-            "gateway": GATEWAY,
-            "dns": [DNS],
-            "device_name": NIC,
-        }
-    ],
-}
-"""As `deploy/dev/vcenter/README.md` documents guest.json."""
+DEMO = Guest(
+    name=NAME,
+    suite="bookworm",
+    covers="the demo's: BIOS, GRUB, a /boot of its own, MODULES=list, all by /dev/sdX, ifupdown, resume",
+    whole=True,
+    packages=PACKAGES,
+    layout=Layout(
+        disks_mib=(4096,),
+        partitions=(
+            Partition("/dev/sda1", 300),
+            Partition("/dev/sda2", 3000),
+            Partition("/dev/sda3", 256, Holds.SWAP),
+            Partition("/dev/sda4", 538),
+        ),
+        filesystems=(
+            Filesystem("/dev/sda1", "ext4", "/boot"),
+            Filesystem("/dev/sda2", "ext4", "/"),
+            Filesystem("/dev/sda4", "ext4", "/srv"),
+        ),
+        swap="/dev/sda3",
+    ),
+    nics=(Nic(NIC, "00:50:56:aa:bb:01", (ADDRESS,), gateway=GATEWAY, dns=(DNS,)),),
+    files={**INITRAMFS, **FILES},
+    annotation="The shop's web server",
+    exported=True,
+)

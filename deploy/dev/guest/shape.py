@@ -1,4 +1,4 @@
-"""Makes a disk of the installed system: partitions, filesystems, and GRUB as the guest itself installs it."""
+"""Makes the disks of an installed system: filled from outside where that can be, else in an appliance."""
 
 import os
 import shutil
@@ -7,89 +7,84 @@ from pathlib import Path
 
 import guestfs
 
-from deploy.dev.guest.recipe import DISK_BYTES, FILES, PARTITIONS, Partition
+from deploy.dev.guest.guest import MIB, Filesystem, Guest
+from deploy.dev.guest.script import SERIAL, build_script
 from hyperctl.activities.acceleration import libguestfs_environment
 
-SECTOR = 512
-LAUNCHES = 10
+APPLIANCE_MEMORY_MIB = 1536
+SPARE_MIB = 128
 
 
-def write_files(root: Path, files: dict[str, str]) -> None:
-    """Put files into a tree, owned by root and readable by all."""
-    for name, content in files.items():
-        path = root / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        path.write_text(content)
-        path.chmod(0o644)
+def make_disks(guest: Guest, root: Path, folder: Path) -> None:
+    """Lay the tree out on new sparse raw disks, FOLDER/disk1.raw ..., that boot on VMware's hardware.
 
-
-def make_disk(root: Path, disk: Path) -> None:
-    """Lay the tree out on a new sparse raw disk that boots on VMware's hardware. The tree is taken apart."""
-    write_files(root, FILES)
-    with disk.open("wb") as file:
-        file.truncate(DISK_BYTES)
-    mounted = [partition for partition in PARTITIONS if partition.mount_point]
-    for partition in sorted(mounted, key=lambda one: len(one.mount_point), reverse=True):
-        _make_filesystem(root, disk, partition)
-    print("installing GRUB in libguestfs' appliance", flush=True)
-    _install_grub(disk)
-
-
-def _make_filesystem(root: Path, disk: Path, partition: Partition) -> None:
-    """An ext4 filesystem at the partition's place; the folder is emptied, being a mount point from now on."""
-    print(f"filesystem of {partition.mount_point}", flush=True)
-    tree = root / partition.mount_point.lstrip("/")
-    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-d", str(tree), "-E", f"offset={partition.start_bytes}"]
-    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    subprocess.run([*argv, str(disk), f"{partition.size_bytes >> 10}k"], check=True, env=environment)
-    if partition.mount_point != "/":
-        shutil.rmtree(tree)
-        tree.mkdir()
-
-
-def _install_grub(disk: Path) -> None:
-    """Partition table, swap, boot code and grub.cfg, all by names of the form /dev/sdX."""
-    os.environ.update(libguestfs_environment())
-    guest = _launch(disk)
-    guest.part_init("/dev/sda", "mbr")
-    for partition in PARTITIONS:
-        first = partition.start_bytes // SECTOR
-        guest.part_add("/dev/sda", "p", first, first + partition.size_bytes // SECTOR - 1)
-    guest.part_set_bootable("/dev/sda", 1, True)
-    for number, partition in enumerate(PARTITIONS, start=1):
-        if not partition.mount_point:
-            guest.mkswap(f"/dev/sda{number}")
-            guest.part_set_mbr_id("/dev/sda", number, 0x82)
-    guest = _restarted_until_sda(guest, disk)
-    for number, partition in sorted(enumerate(PARTITIONS, start=1), key=lambda one: one[1].mount_point):
-        if partition.mount_point:
-            guest.mount(f"/dev/sda{number}", partition.mount_point)
-    print(guest.command(["grub-install", "--target=i386-pc", "/dev/sda"]).strip(), flush=True)
-    print(guest.sh("update-grub 2>&1").strip(), flush=True)
-    guest.umount_all()
-    guest.shutdown()
-    guest.close()
-
-
-def _launch(disk: Path) -> guestfs.GuestFS:
-    guest = guestfs.GuestFS(python_return_dict=True)
-    guest.add_drive_opts(str(disk), format="raw", cachemode="unsafe")
-    guest.set_smp(min(2, os.cpu_count() or 1))
-    guest.launch()
-    return guest
-
-
-def _restarted_until_sda(guest: guestfs.GuestFS, disk: Path) -> guestfs.GuestFS:
-    """An appliance whose kernel, too, calls the disk sda.
-
-    libguestfs translates names in its own calls, and not those that a programme of the guest sees: now and
-    then the kernel finds the appliance's own disk first.
+    The tree is taken apart. Raises `RuntimeError` with what the appliance said where that went wrong.
     """
-    for _ in range(LAUNCHES):
-        if "sda1" in guest.debug("sh", ["ls /sys/block/sda"]).split():
-            return guest
+    disks = [folder / f"disk{number}.raw" for number in range(1, len(guest.layout.disks_mib) + 1)]
+    for disk, size_mib in zip(disks, guest.layout.disks_mib, strict=True):
+        with disk.open("wb") as file:
+            file.truncate(size_mib * MIB)
+    images: dict[str, str] = {}
+    drives: list[tuple[Path, str]] = []
+    for one in sorted(guest.layout.filesystems, key=lambda one: len(one.mount_point), reverse=True):
+        tree = root / one.mount_point.lstrip("/")
+        place = _place(guest, one, disks)
+        if place is not None:
+            _make_ext4(tree, *place)
+            images[one.mount_point] = ""
+        elif tree.is_dir() and any(tree.iterdir()):
+            image, serial = folder / f".from{len(drives)}.img", f"from{len(drives)}"
+            used = int(subprocess.check_output(["du", "-sm", str(tree)]).split()[0])
+            image.touch()
+            _make_ext4(tree, image, 0, used + used // 8 + SPARE_MIB)
+            images[one.mount_point] = serial
+            drives.append((image, serial))
+        if one.mount_point != "/" and tree.is_dir():
+            shutil.rmtree(tree)
+            tree.mkdir()
+    script = build_script(guest, images, guest.files)
+    try:
+        _run_in_appliance(disks, drives, script)
+    finally:
+        for image, _ in drives:
+            image.unlink()
+
+
+def _place(guest: Guest, one: Filesystem, disks: list[Path]) -> tuple[Path, int, int] | None:
+    """Disk, start and size in MiB of an ext4 filesystem that is a partition's own."""
+    layout = guest.layout
+    if one.kind != "ext4" or not one.device.startswith("/dev/sd"):
+        return None
+    disk, start = layout.disk_of(one.device), 1
+    for partition in layout.partitions_of(disk):
+        if partition.device == one.device:
+            return disks[disk], start, partition.size_mib
+        start += partition.size_mib
+    raise ValueError(f"{guest.name}: {one.device} is no partition of its layout")
+
+
+def _make_ext4(tree: Path, image: Path, start_mib: int, size_mib: int) -> None:
+    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-d", str(tree), "-E", f"offset={start_mib * MIB}"]
+    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    subprocess.run([*argv, str(image), f"{size_mib << 10}k"], check=True, env=environment)
+
+
+def _run_in_appliance(disks: list[Path], drives: list[tuple[Path, str]], script: str) -> None:
+    """The disks are on VMware's controller, so that a guest's tools find there what they would on VMware."""
+    print("formatting and booting it in libguestfs' appliance", flush=True)
+    os.environ.update(libguestfs_environment())
+    guest = guestfs.GuestFS(python_return_dict=True)
+    try:
+        guest.set_smp(min(2, os.cpu_count() or 1))
+        guest.set_memsize(APPLIANCE_MEMORY_MIB)
+        attached = [(disk, f"{SERIAL}{number}") for number, disk in enumerate(disks, start=1)] + drives
+        for target, (image, serial) in enumerate(attached):  # it gives qemu the last of these first
+            guest.config("-device", f"scsi-hd,bus=vmware.0,scsi-id={target},drive={serial},serial={serial}")
+            guest.config("-drive", f"id={serial},if=none,format=raw,cache=unsafe,discard=unmap,file={image}")
+        guest.config("-device", "pvscsi,id=vmware")
+        guest.add_drive_scratch(MIB)  # it does not launch without a drive of its own
+        guest.launch()
+        print(guest.debug("sh", [script]).strip(), flush=True)
         guest.shutdown()
+    finally:
         guest.close()
-        guest = _launch(disk)
-    raise RuntimeError(f"the appliance's kernel did not call the disk sda in {LAUNCHES} launches")

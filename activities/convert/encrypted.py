@@ -1,0 +1,74 @@
+"""Opening LUKS volumes in the appliance with the worker's keys."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import guestfs
+
+from hyperctl.activities.convert.disk_keys import DiskKey
+from hyperctl.activities.convert.storage import blkid, block_devices
+
+LUKS = "crypto_LUKS"
+KEY_PLACE = "hyperctl-key"
+"""In the appliance's own /tmp, which is gone with it."""
+KEY_DERIVATION_MEMORY_MIB = 2048
+"""What the appliance needs to open a volume whose keys are derived with argon2, as cryptsetup makes them."""
+LAYERS = 4
+WRONG_KEY = "2"
+"""cryptsetup(8)'s exit code."""
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """The encrypted volumes of a guest."""
+
+    opened: dict[str, str]
+    """By the appliance's device, the mapped one."""
+    closed: tuple[str, ...]
+    """Devices that no key opens."""
+
+
+def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryption:
+    """Open what the keys open, and the volume groups in it; volumes in volumes too."""
+    opened: dict[str, str] = {}
+    closed: list[str] = []
+    for _ in range(LAYERS):
+        others = [device for device in block_devices(guest) if device not in (*opened, *closed)]
+        new = [device for device in others if blkid(guest, device).get("TYPE") == LUKS]
+        if not new:
+            break
+        for device in new:
+            mapped = _open(guest, device, keys)
+            if mapped:
+                opened[device] = mapped
+            else:
+                closed.append(device)
+        if opened:
+            guest.lvm_scan(True)
+    return Encryption(opened, tuple(closed))
+
+
+def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> str:
+    """The mapped device, or an empty string. Keys may be any bytes; libguestfs' own call takes text only."""
+    uuid = guest.vfs_uuid(device)
+    if not _UUID.fullmatch(uuid):
+        return ""
+    name = f"luks-{uuid}"
+    for key in keys:
+        descriptor = os.memfd_create(KEY_PLACE)
+        try:
+            os.write(descriptor, key.content)
+            guest.debug_upload(f"/proc/self/fd/{descriptor}", f"/tmp/{KEY_PLACE}", 0o600)
+        finally:
+            os.close(descriptor)
+        source = f"/dev/disk/by-uuid/{uuid}"
+        opening = f"cryptsetup luksOpen --key-file /tmp/{KEY_PLACE} {source} {name}"
+        code = guest.debug("sh", [f"{opening} >/dev/null 2>&1; echo $?; rm -f /tmp/{KEY_PLACE}"]).strip()
+        if code == "0":
+            return f"/dev/mapper/{name}"
+        if code != WRONG_KEY:
+            raise RuntimeError(f"{device} could not be opened with {key.title}: cryptsetup ended with {code}")
+    return ""

@@ -1,0 +1,153 @@
+"""The kernel that is booted when nobody chooses: one that has virtio."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux.entries import BootEntry, find_entries
+from hyperctl.activities.convert.linux.kernels import Kernel, version_key
+from hyperctl.activities.convert.refusal import StepFailed
+from hyperctl.activities.convert.work import Work
+
+GRUB_CONFIGURATIONS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
+GRUB_SETTINGS = "/etc/default/grub"
+LOADER_CONFIGURATIONS = (
+    "/boot/efi/loader/loader.conf",
+    "/efi/loader/loader.conf",
+    "/boot/loader/loader.conf",
+)
+
+_MENU = re.compile(
+    r"^\s*(?:(?P<kind>menuentry|submenu)\s+(?P<rest>.*)\{\s*$"
+    r"|linux(?:16|efi)?\s+(?P<kernel>\S+)|\}\s*$)"
+)
+_IDENTITY = re.compile(r"(?:\$menuentry_id_option|--id)\s+['\"]([^'\"]+)['\"]")
+_TITLE = re.compile(r"^['\"]([^'\"]*)['\"]")
+_SET_DEFAULT = re.compile(r"^(\s*set default=)\"(?!\$)([^\"]*)\"", re.MULTILINE)
+_GRUB_DEFAULT = re.compile(r"^(\s*GRUB_DEFAULT=).*$", re.MULTILINE)
+_LOADER_DEFAULT = re.compile(r"^\s*default\s+(\S+)[^\n]*\n?", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class MenuEntry:
+    """One entry of GRUB's menu that boots a kernel."""
+
+    address: str
+    """As `default` names it: `ID`, or `SUBMENU>ID`."""
+    place: str
+    """The same by numbers, `1>0`."""
+    kernel: str
+
+
+def ensure_default(inspected: Inspected, work: Work) -> None:
+    """Let the newest kernel with virtio be the default where the default has none.
+
+    Raises `StepFailed` where the loader's default cannot be told or set.
+    """
+    without = {kernel.version for kernel in inspected.kernels if not kernel.has_virtio}
+    able = [kernel for kernel in inspected.kernels if kernel.has_virtio]
+    if not without or not able:
+        return
+    for path in GRUB_CONFIGURATIONS:
+        text = inspected.files.text(path)
+        if text is not None and (menu := grub_menu(text)):
+            _ensure_in_grub(inspected, path, text, menu, without, able[0], work)
+            return
+    for path in LOADER_CONFIGURATIONS:
+        entries = [
+            one for one in find_entries(inspected.files) if one.path.startswith(path.rpartition("/")[0])
+        ]
+        if entries:
+            _ensure_in_loader(inspected, path, entries, without, able, work)
+            return
+    if not inspected.kernels[0].has_virtio:
+        raise StepFailed(_cannot(inspected.kernels[0].version, able[0].version))
+
+
+def grub_menu(text: str) -> list[MenuEntry]:
+    """The entries of a grub.cfg as grub-mkconfig writes it, in its order."""
+    found: list[MenuEntry] = []
+    above: list[tuple[str, int, bool]] = []
+    counters = [0]
+    for line in text.splitlines():
+        part = _MENU.match(line)
+        if not part:
+            continue
+        if part["kind"]:
+            identity = _IDENTITY.search(part["rest"]) or _TITLE.search(part["rest"])
+            above.append((identity[1] if identity else "", counters[-1], part["kind"] == "submenu"))
+            counters[-1] += 1
+            counters.append(0)
+        elif part["kernel"]:
+            if above and not above[-1][2]:
+                address, place = ">".join(one[0] for one in above), ">".join(str(one[1]) for one in above)
+                found.append(MenuEntry(address, place, part["kernel"]))
+        elif above:
+            above.pop()
+            counters.pop()
+    return found
+
+
+def _ensure_in_grub(
+    inspected: Inspected,
+    path: str,
+    text: str,
+    menu: Sequence[MenuEntry],
+    without: set[str],
+    able: Kernel,
+    work: Work,
+) -> None:
+    found = _SET_DEFAULT.search(text)
+    default = found[2] if found else ""
+    booted = next((one for one in menu if default in (one.address, one.place)), None)
+    if booted is None and default == "0":
+        booted = menu[0]
+    if booted is not None and _version(booted.kernel) not in without:
+        return
+    wanted = next((one for one in menu if _version(one.kernel) == able.version), None)
+    if found is None or wanted is None:
+        raise StepFailed(_cannot(inspected.kernels[0].version, able.version))
+    files = inspected.files
+    files.edit(path, _SET_DEFAULT.sub(lambda one: f'{one[1]}"{wanted.address}"', text, count=1), work)
+    settings = files.text(GRUB_SETTINGS)
+    if settings is not None:
+        files.edit(
+            GRUB_SETTINGS, _GRUB_DEFAULT.sub(lambda one: f'{one[1]}"{wanted.address}"', settings), work
+        )
+    work.done.append(f"{able.version} is the default kernel, which has virtio")
+
+
+def _ensure_in_loader(
+    inspected: Inspected,
+    path: str,
+    entries: Sequence[BootEntry],
+    without: set[str],
+    able: Sequence[Kernel],
+    work: Work,
+) -> None:
+    """systemd-boot takes the newest where its loader.conf(5) names none."""
+    text = inspected.files.text(path) or ""
+    named = _LOADER_DEFAULT.search(text)
+    newest_first = sorted(entries, key=lambda one: version_key(one.version), reverse=True)
+    pattern = named[1] if named else "*"
+    booted = next((one for one in newest_first if fnmatchcase(one.name, pattern)), newest_first[0])
+    if not without & set(booted.versions):
+        return
+    wanted = next((one for kernel in able for one in newest_first if kernel.version in one.versions), None)
+    if wanted is None:
+        raise StepFailed(_cannot(booted.version, able[0].version))
+    inspected.files.edit(path, f"default {wanted.name}\n{_LOADER_DEFAULT.sub('', text)}", work)
+    work.done.append(f"{wanted.version} is the default kernel, which has virtio")
+
+
+def _version(image: str) -> str:
+    return image.rpartition("/")[2].partition("-")[2]
+
+
+def _cannot(default: str, able: str) -> str:
+    return (
+        f"the kernel that is booted, {default}, has no virtio drivers ({able} has), and the boot loader's "
+        "default could not be changed: make another the default in the source"
+    )

@@ -1,0 +1,139 @@
+"""Mounting a guest's filesystems where its fstab has them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import guestfs
+
+from hyperctl.activities.convert.devices import StableNames
+from hyperctl.activities.convert.refusal import Refused
+from hyperctl.workflows.errors import ErrorCode
+
+NEEDED = ("/", "/boot", "/boot/efi", "/efi", "/usr", "/etc", "/var")
+PSEUDO = frozenset(
+    {"swap", "proc", "sysfs", "tmpfs", "devtmpfs", "devpts", "none", "auto", "nfs", "nfs4", "cifs"}
+)
+READ_ONLY = 1
+"""ST_RDONLY of statvfs(3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One entry of fstab that is on a disk."""
+
+    source: str
+    place: str
+    kind: str
+    subvolume: str
+    """The option that chooses a subvolume of btrfs, or an empty string."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevices:
+    """What the sources in fstab can mean."""
+
+    names: StableNames
+    tags: Mapping[tuple[str, str], str]
+    """By `("UUID", value)`, `LABEL`, `PARTUUID` and `PARTLABEL`, the appliance's device."""
+    volumes: frozenset[str]
+    """LVM's, as /dev/GROUP/VOLUME."""
+    mapped: Mapping[str, str]
+    """By the guest's own name under /dev/mapper, the device that an encrypted volume was opened as."""
+    arrays: Mapping[str, str]
+    """By the guest's name of an array, the appliance's."""
+
+    def device(self, source: str) -> str | None:
+        """The appliance's device for a source, or None where that cannot be told."""
+        tag, equals, value = source.partition("=")
+        if equals:
+            return self._tagged(tag.upper(), value.strip("\"'"))
+        folder, _, name = source.rpartition("/")
+        if folder.startswith("/dev/disk/by-") and (found := self._tagged(folder[13:].upper(), name)):
+            return found
+        if source in self.volumes:
+            return source
+        if folder == "/dev/mapper":
+            by_mapper = {mapper_name(volume): volume for volume in self.volumes}
+            return self.mapped.get(name) or by_mapper.get(name)
+        return self.arrays.get(source) or self.names.device(source)
+
+    def _tagged(self, tag: str, value: str) -> str | None:
+        return self.tags.get((tag, value.lower() if "UUID" in tag else value))
+
+
+def mapper_name(volume: str) -> str:
+    """`vg--0-root` of `/dev/vg-0/root`: LVM doubles the hyphens of its names."""
+    group, _, name = volume.removeprefix("/dev/").replace("-", "--").partition("/")
+    return f"{group}-{name}"
+
+
+def wanted_mounts(fstab: str) -> tuple[Wanted, ...]:
+    """The entries of fstab(5) with a mount point on a disk, parents first; later ones of a place win."""
+    found: dict[str, Wanted] = {}
+    for line in fstab.splitlines():
+        words = line.split()
+        if len(words) < 3 or words[0].startswith("#") or words[2] in PSEUDO or not words[1].startswith("/"):
+            continue
+        options = words[3].split(",") if len(words) > 3 else []
+        if "bind" in options or "rbind" in options:
+            continue
+        subvolume = next((one for one in options if one.startswith(("subvol=", "subvolid="))), "")
+        place = words[1].replace("\\040", " ").rstrip("/") or "/"
+        found[place] = Wanted(words[0], place, words[2], subvolume)
+    return tuple(sorted(found.values(), key=lambda one: (one.place.count("/"), len(one.place))))
+
+
+def mount_root(guest: guestfs.GuestFS, root: str) -> None:
+    """Raises `Refused` where it cannot be mounted, or only for reading."""
+    guest.umount_all()
+    try:
+        guest.mount(root, "/")
+    except RuntimeError as error:
+        raise _not_mounted("/", root, error) from error
+    _assert_writable(guest, "/", root)
+
+
+def mount_all(
+    guest: guestfs.GuestFS, root: str, wanted: tuple[Wanted, ...], known: KnownDevices
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Mount below the root, which is mounted; by mount point the devices, and what could not be mounted.
+
+    Raises `Refused` where one that a conversion needs cannot be mounted, or only for reading.
+    """
+    mounts: dict[str, str] = {"/": root}
+    warnings: list[str] = []
+    for one in wanted:
+        if one.place == "/":
+            continue
+        device = known.device(one.source)
+        try:
+            if device is None:
+                raise RuntimeError(f"{one.source} is on none of the disks")
+            guest.mkdir_p(one.place)
+            guest.mount_options(one.subvolume, device, one.place)
+        except RuntimeError as error:
+            if one.place in NEEDED:
+                raise _not_mounted(one.place, one.source, error) from error
+            warnings.append(f"{one.place} ({one.source}) cannot be mounted: {error}")
+            continue
+        mounts[one.place] = device
+        if one.place in NEEDED:
+            _assert_writable(guest, one.place, one.source)
+    return mounts, tuple(warnings)
+
+
+def _not_mounted(place: str, source: str, error: RuntimeError) -> Refused:
+    return Refused(
+        ErrorCode.CONVERSION_FAILED,
+        f"the filesystem of {place} ({source}) cannot be mounted: {error}",
+        "Start the VM once more in vSphere, let it check its filesystems, and shut it down.",
+    )
+
+
+def _assert_writable(guest: guestfs.GuestFS, place: str, source: str) -> None:
+    if guest.statvfs(place)["flag"] & READ_ONLY:
+        raise Refused(
+            ErrorCode.CONVERSION_FAILED,
+            f"the filesystem of {place} ({source}) can only be mounted for reading",
+            "A filesystem with errors, or one made read-only on purpose: make it writable in the source.",
+        )

@@ -1,0 +1,157 @@
+"""What is on a guest's disks before anything is mounted, and what of it stands in a conversion's way."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import guestfs
+
+from hyperctl.activities.convert.devices import BlockDevice
+from hyperctl.activities.convert.refusal import Refused
+from hyperctl.workflows.errors import ErrorCode
+
+HIBERNATED = "swsuspend"
+RAID_MEMBER = "linux_raid_member"
+BITLOCKER = "BitLocker"
+EXT = ("ext2", "ext3", "ext4")
+PARTIAL = "p"
+"""The fourth letter of a volume group's attributes (vgs(8)) when it lacks a disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """The block devices, by the appliance's names."""
+
+    kinds: Mapping[str, str]
+    """What blkid(8) calls what is on them."""
+    disks: Mapping[str, BlockDevice]
+    """Whole disks and partitions."""
+    tags: Mapping[tuple[str, str], str]
+    """By `("UUID", value)`, `LABEL`, `PARTUUID` and `PARTLABEL`, the device."""
+    warnings: tuple[str, ...]
+
+
+def survey(guest: guestfs.GuestFS) -> Storage:
+    """Look at everything. Raises `Refused` with all that cannot be worked on safely, together."""
+    own = {*guest.list_devices(), *guest.list_partitions()}
+    kinds: dict[str, str] = {}
+    disks: dict[str, BlockDevice] = {}
+    tags: dict[tuple[str, str], str] = {}
+    members: dict[str, list[str]] = {}
+    for device in block_devices(guest):
+        facts = blkid(guest, device)
+        kind, uuid = facts.get("TYPE", ""), facts.get("UUID", "")
+        if device in own:
+            disks[device] = BlockDevice(uuid, facts.get("PART_ENTRY_UUID", ""))
+        if kind == RAID_MEMBER:
+            members.setdefault(uuid, []).append(device)
+            continue
+        if kind:
+            kinds[device] = kind
+        for tag, fact in (
+            ("UUID", "UUID"),
+            ("LABEL", "LABEL"),
+            ("PARTUUID", "PART_ENTRY_UUID"),
+            ("PARTLABEL", "PART_ENTRY_NAME"),
+        ):
+            if value := facts.get(fact):
+                tags.setdefault((tag, value.lower() if "UUID" in tag else value), device)
+    problems = [
+        *_hibernated(kinds),
+        *_incomplete_groups(guest),
+        *_incomplete_arrays(guest, members),
+    ]
+    errors, warnings = _ext_states(guest, kinds)
+    if problems + errors:
+        raise Refused(
+            ErrorCode.GUEST_UNSUPPORTED if problems else ErrorCode.CONVERSION_FAILED,
+            "; ".join(problems + errors),
+            "Put it right in the source: start the VM in vSphere with all its disks, let it check its "
+            "filesystems, and shut it down.",
+        )
+    return Storage(kinds, disks, tags, tuple(warnings))
+
+
+def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> str:
+    """Why no system was found, where the devices say so; empty where they do not."""
+    reasons = []
+    for device, kind in kinds.items():
+        if kind == BITLOCKER:
+            reasons.append(f"{device} is encrypted with BitLocker")
+        elif kind in (*EXT, "xfs", "btrfs"):
+            try:
+                guest.mount_ro(device, "/")
+                guest.umount_all()
+            except RuntimeError as error:
+                reasons.append(f"the filesystem on {device} ({kind}) cannot be mounted: {error}")
+    return "; ".join(reasons)
+
+
+def block_devices(guest: guestfs.GuestFS) -> list[str]:
+    """Disks, partitions, arrays, volumes and what is mapped over others; also what is encrypted."""
+    found = [*guest.list_devices(), *guest.list_partitions(), *guest.list_md_devices()]
+    return list(dict.fromkeys([*found, *guest.lvs(), *guest.list_dm_devices()]))
+
+
+def blkid(guest: guestfs.GuestFS, device: str) -> dict[str, str]:
+    """What blkid(8) finds on a device; nothing where there is nothing, or the device is not active."""
+    try:
+        return dict(guest.blkid(device))
+    except RuntimeError:
+        return {}
+
+
+def _hibernated(kinds: Mapping[str, str]) -> list[str]:
+    return [
+        f"the system is hibernated: the swap space on {device} holds a suspended system"
+        for device, kind in kinds.items()
+        if kind == HIBERNATED
+    ]
+
+
+def _incomplete_groups(guest: guestfs.GuestFS) -> list[str]:
+    present = {
+        volume["pv_uuid"].replace("-", "")
+        for volume in guest.pvs_full()
+        if "unknown" not in volume["pv_name"]
+    }
+    problems = []
+    for group in guest.vgs_full():
+        if group["vg_attr"][3:4] != PARTIAL:
+            continue
+        wanted = [uuid.replace("-", "") for uuid in guest.vgpvuuids(group["vg_name"])]
+        missing = [uuid for uuid in wanted if uuid not in present]
+        problems.append(
+            f"the volume group {group['vg_name']} lacks {len(missing) or 'some'} of its {len(wanted)} disks "
+            f"(physical volumes {', '.join(missing)})"
+        )
+    return problems
+
+
+def _incomplete_arrays(guest: guestfs.GuestFS, members: Mapping[str, list[str]]) -> list[str]:
+    running = {
+        guest.md_detail(array).get("uuid", "").replace(":", "").lower() for array in guest.list_md_devices()
+    }
+    return [
+        f"the RAID array on {', '.join(devices)} is not complete"
+        for uuid, devices in members.items()
+        if uuid.replace("-", "").lower() not in running
+    ]
+
+
+def _ext_states(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Filesystems with errors, and those that were not unmounted."""
+    errors, dirty = [], []
+    for device, kind in kinds.items():
+        if kind not in EXT:
+            continue
+        try:
+            facts = guest.tune2fs_l(device)
+        except RuntimeError as error:
+            errors.append(f"the filesystem on {device} ({kind}) cannot be read: {error}")
+            continue
+        state = facts.get("Filesystem state", "")
+        if "errors" in state:
+            errors.append(f"the filesystem on {device} ({kind}) has errors: its state is {state!r}")
+        elif "needs_recovery" in facts.get("Filesystem features", "") or state != "clean":
+            dirty.append(f"{device} ({kind}) was not unmounted: the VM was switched off, not shut down")
+    return errors, dirty

@@ -1,0 +1,657 @@
+"""The guests that conversion is tested with: Debian as VMware leaves it, in every shape that there is.
+
+Together they have every value, and the pairs of values that interact: release, firmware, loader; layout; how
+the initramfs is made; how devices are named; what makes the network.
+
+* web-server-01: Debian 12, BIOS, GRUB; /boot, swap; list; sdX; ifupdown
+* trixie-systemd-boot: 13, UEFI, systemd-boot; plain; list; sdX; networkd
+* lvm-two-disks: 12, BIOS, GRUB; /boot, LVM on two disks, swap; dracut; UUID; NetworkManager
+* bullseye-btrfs: 11, BIOS, GRUB; btrfs, data disk; list; sdX, by-path; ifupdown, two NICs
+  trixie-efi-lvm: 13, UEFI, GRUB; LVM on one disk, swap; dep; UUID; netplan
+  xfs-label: 12, UEFI with fallback, GRUB; xfs; dracut; LABEL; NetworkManager, two NICs
+  mdraid: 12, BIOS, GRUB; RAID 1, /boot; list; UUID; ifupdown, bond
+  luks-key-file: 12, BIOS, GRUB; /boot, LVM in LUKS, swap; list; UUID; ifupdown, VLAN
+  luks-passphrase: 13, UEFI with fallback, GRUB; /boot, LUKS; dep; sdX; netplan, bridge
+  by-path: 11, BIOS, GRUB; /boot, data disk, swap; dep; by-path; networkd, VLAN
+  trixie-bridge: 13, BIOS with GPT, GRUB; xfs; list; UUID; networkd, bridge over bond
+  two-kernels: 12, BIOS, GRUB; plain, swap; list, newest kernel without virtio; LABEL; ifupdown, bridge
+  bullseye-efi: 11, UEFI with fallback, GRUB; xfs data disk; dracut; sdX; networkd, bond
+  trixie-mdraid-efi: 13, UEFI, GRUB; RAID 1; dracut; UUID; NetworkManager, VLAN
+  systemd-boot-btrfs: 12, UEFI with fallback, systemd-boot; btrfs; list, older kernel without virtio; UUID;
+    netplan, VLAN over bond
+
+Those with a star are fast, and part of `make test`.
+"""
+
+from deploy.dev.guest.guest import (
+    Encrypted,
+    Filesystem,
+    Group,
+    Guest,
+    Holds,
+    Initramfs,
+    Layout,
+    Loader,
+    Mirror,
+    Nic,
+    Partition,
+)
+from deploy.dev.guest.recipe import DEMO
+
+VMWARE_MODULES = "vmw_pvscsi\nmptspi\nmptsas\nvmxnet3\nahci\nata_piix\nsd_mod\nsr_mod\n"
+GRUB_BY_DEVICE = "GRUB_DISABLE_LINUX_UUID=true\n"
+
+
+def _host(name: str, number: int) -> dict[str, str]:
+    return {
+        "/etc/hostname": f"{name}\n",
+        "/etc/hosts": f"127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+        "/etc/machine-id": f"5f0c1d2b7a3e4f689b0d1c2e3f4051{number:02x}\n",
+        "/etc/resolv.conf": "nameserver 192.0.2.53\n",
+    }
+
+
+def _grub(settings: str = "", arguments: str = "quiet") -> dict[str, str]:
+    return {
+        "/etc/default/grub": f"""\
+GRUB_DEFAULT=0
+GRUB_TIMEOUT=2
+GRUB_DISTRIBUTOR=Debian
+GRUB_CMDLINE_LINUX_DEFAULT="{arguments}"
+GRUB_CMDLINE_LINUX=""
+GRUB_DISABLE_OS_PROBER=true
+{settings}"""
+    }
+
+
+def _listed(*more: str) -> dict[str, str]:
+    return {
+        "/etc/initramfs-tools/conf.d/driver-policy": "MODULES=list\n",
+        "/etc/initramfs-tools/modules": VMWARE_MODULES + "".join(f"{name}\n" for name in more),
+    }
+
+
+DEP = {"/etc/initramfs-tools/conf.d/driver-policy": "MODULES=dep\n"}
+HOSTONLY = {"/etc/dracut.conf.d/10-host.conf": 'hostonly="yes"\nhostonly_mode="strict"\n'}
+LOOPBACK = "auto lo\niface lo inet loopback\n\n"
+
+
+def _mac(number: int, nic: int = 1) -> str:
+    return f"00:50:56:aa:{number:02x}:{nic:02x}"
+
+
+def _keyfile(identity: str, interface: str, address: str, gateway: str = "") -> str:
+    """NetworkManager's, for an Ethernet connection by the interface's name."""
+    route = f"gateway={gateway}\n" if gateway else ""
+    return (
+        f"[connection]\nid={identity}\ntype=ethernet\ninterface-name={interface}\n\n"
+        f"[ipv4]\nmethod=manual\naddress1={address}\n{route}\n[ipv6]\nmethod=disabled\n"
+    )
+
+
+CONNECTIONS = "/etc/NetworkManager/system-connections"
+
+_TRIXIE_SYSTEMD_BOOT = Guest(
+    name="trixie-systemd-boot",
+    suite="trixie",
+    covers="systemd-boot that only NVRAM named, kernels and initramfs on the ESP, root= by /dev/sdX",
+    uefi=True,
+    loader=Loader.SYSTEMD_BOOT,
+    packages=("systemd-boot",),
+    layout=Layout(
+        disks_mib=(2560,),
+        table="gpt",
+        partitions=(Partition("/dev/sda1", 256, Holds.ESP), Partition("/dev/sda2", 2000)),
+        filesystems=(
+            Filesystem("/dev/sda2", "ext4", "/"),
+            Filesystem("/dev/sda1", "vfat", "/boot/efi"),
+        ),
+    ),
+    nics=(Nic("ens192", _mac(2), ("192.0.2.12/24",)),),
+    units=("systemd-networkd.service",),
+    files={
+        **_host("trixie-systemd-boot", 2),
+        **_listed("ext4", "vfat"),
+        "/etc/kernel/cmdline": "root=/dev/sda2 ro quiet\n",
+        "/etc/kernel/install.conf": "layout=bls\nBOOT_ROOT=/boot/efi\n",
+        "/etc/fstab": "/dev/sda2 / ext4 errors=remount-ro 0 1\n/dev/sda1 /boot/efi vfat umask=0077 0 1\n",
+        "/etc/systemd/network/10-lan.network": (
+            "[Match]\nName=ens192\n\n[Network]\nAddress=192.0.2.12/24\nGateway=192.0.2.1\nDNS=192.0.2.53\n"
+        ),
+    },
+)
+
+_LVM_TWO_DISKS = Guest(
+    name="lvm-two-disks",
+    suite="bookworm",
+    covers="a root volume on two disks, one of them without partitions, behind a filter for sdX",
+    initramfs=Initramfs.DRACUT,
+    packages=("grub-pc", "lvm2", "dracut", "network-manager"),
+    layout=Layout(
+        disks_mib=(2048, 1024),
+        partitions=(Partition("/dev/sda1", 256), Partition("/dev/sda2", 1700, Holds.LVM)),
+        filesystems=(
+            Filesystem("/dev/sda1", "ext4", "/boot"),
+            Filesystem("/dev/vg0/root", "ext4", "/"),
+            Filesystem("/dev/vg0/srv", "ext4", "/srv"),
+        ),
+        group=Group("vg0", ("/dev/sda2", "/dev/sdb"), (("root", 2000), ("swap", 128), ("srv", 256))),
+        swap="/dev/vg0/swap",
+    ),
+    nics=(Nic("ens192", _mac(3), ("192.0.2.13/24",)),),
+    files={
+        **_host("lvm-two-disks", 3),
+        **_grub(arguments="quiet resume=/dev/mapper/vg0-swap"),
+        **HOSTONLY,
+        "/etc/lvm/lvmlocal.conf": 'devices {\n\tglobal_filter = [ "a|^/dev/sd[a-z][0-9]*$|", "r|.*|" ]\n}\n',
+        "/etc/fstab": (
+            "/dev/mapper/vg0-root / ext4 errors=remount-ro 0 1\nUUID=@/dev/sda1@ /boot ext4 defaults 0 2\n"
+            "/dev/vg0/srv /srv ext4 defaults 0 2\n/dev/mapper/vg0-swap none swap sw 0 0\n"
+        ),
+        f"{CONNECTIONS}/lan.nmconnection": _keyfile("lan", "ens192", "192.0.2.13/24", "192.0.2.1"),
+    },
+)
+
+_BULLSEYE_BTRFS = Guest(
+    name="bullseye-btrfs",
+    suite="bullseye",
+    covers="subvolumes of btrfs by /dev/sdX, a data disk by its path on VMware's controller, two NICs",
+    packages=("grub-pc", "btrfs-progs", "ifupdown"),
+    layout=Layout(
+        disks_mib=(2560, 512),
+        partitions=(Partition("/dev/sda1", 2400), Partition("/dev/sdb1", 500)),
+        filesystems=(
+            Filesystem("/dev/sda1", "btrfs", "/", subvolume="@"),
+            Filesystem("/dev/sda1", "btrfs", "/home", subvolume="@home"),
+            Filesystem("/dev/sdb1", "ext4", "/srv"),
+        ),
+    ),
+    nics=(
+        Nic("ens192", _mac(4, 1), ("192.0.2.14/24",)),
+        Nic("ens224", _mac(4, 2), ("198.51.100.14/24",)),
+    ),
+    files={
+        **_host("bullseye-btrfs", 4),
+        **_grub(GRUB_BY_DEVICE),
+        **_listed("btrfs"),
+        "/etc/fstab": (
+            "/dev/sda1 / btrfs defaults,subvol=@ 0 0\n/dev/sda1 /home btrfs defaults,subvol=@home 0 0\n"
+            "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0-part1 /srv ext4 defaults 0 2\n"
+        ),
+        "/etc/network/interfaces": LOOPBACK
+        + (
+            "auto ens192\niface ens192 inet static\n\taddress 192.0.2.14/24\n\tgateway 192.0.2.1\n\n"
+            "auto ens224\niface ens224 inet static\n\taddress 198.51.100.14\n\tnetmask 255.255.255.0\n"
+            "\tup ip route add 203.0.113.0/24 via 198.51.100.1\n"
+        ),
+    },
+)
+
+FAST = (DEMO, _TRIXIE_SYSTEMD_BOOT, _LVM_TWO_DISKS, _BULLSEYE_BTRFS)
+
+_TRIXIE_EFI_LVM = Guest(
+    name="trixie-efi-lvm",
+    suite="trixie",
+    covers="a GRUB that only NVRAM named, over LVM on one disk; MODULES=dep",
+    uefi=True,
+    initramfs=Initramfs.DEP,
+    packages=("grub-efi-amd64", "lvm2", "netplan.io"),
+    layout=Layout(
+        disks_mib=(2560,),
+        table="gpt",
+        partitions=(Partition("/dev/sda1", 64, Holds.ESP), Partition("/dev/sda2", 2400, Holds.LVM)),
+        filesystems=(
+            Filesystem("/dev/vg0/root", "ext4", "/"),
+            Filesystem("/dev/sda1", "vfat", "/boot/efi"),
+        ),
+        group=Group("vg0", ("/dev/sda2",), (("root", 2100), ("swap", 128))),
+        swap="/dev/vg0/swap",
+    ),
+    nics=(Nic("ens192", _mac(5), ("192.0.2.15/24",)),),
+    units=("systemd-networkd.service",),
+    files={
+        **_host("trixie-efi-lvm", 5),
+        **_grub(),
+        **DEP,
+        "/etc/initramfs-tools/conf.d/resume": "RESUME=/dev/mapper/vg0-swap\n",
+        "/etc/fstab": (
+            "/dev/mapper/vg0-root / ext4 errors=remount-ro 0 1\n"
+            "UUID=@/dev/sda1@ /boot/efi vfat umask=0077 0 1\nUUID=@/dev/vg0/swap@ none swap sw 0 0\n"
+        ),
+        "/etc/netplan/50-lan.yaml": """\
+network:
+  version: 2
+  ethernets:
+    lan:
+      match:
+        driver: vmxnet3
+      addresses: [192.0.2.15/24]
+      routes:
+        - to: default
+          via: 192.0.2.1
+""",
+    },
+)
+
+_XFS_LABEL = Guest(
+    name="xfs-label",
+    suite="bookworm",
+    covers="xfs by label, a loader in the fallback path too, dracut's hostonly, two NICs of NetworkManager",
+    uefi=True,
+    fallback=True,
+    initramfs=Initramfs.DRACUT,
+    packages=("grub-efi-amd64", "xfsprogs", "dracut", "network-manager"),
+    layout=Layout(
+        disks_mib=(2560,),
+        table="gpt",
+        partitions=(Partition("/dev/sda1", 64, Holds.ESP), Partition("/dev/sda2", 2400)),
+        filesystems=(
+            Filesystem("/dev/sda2", "xfs", "/", label="system"),
+            Filesystem("/dev/sda1", "vfat", "/boot/efi", label="ESP"),
+        ),
+    ),
+    nics=(
+        Nic("ens192", _mac(6, 1), ("192.0.2.16/24",)),
+        Nic("ens224", _mac(6, 2), ("198.51.100.16/24",)),
+    ),
+    files={
+        **_host("xfs-label", 6),
+        **_grub(GRUB_BY_DEVICE),
+        **HOSTONLY,
+        "/etc/fstab": "LABEL=system / xfs defaults 0 0\nLABEL=ESP /boot/efi vfat umask=0077 0 1\n",
+        f"{CONNECTIONS}/lan.nmconnection": _keyfile("lan", "ens192", "192.0.2.16/24", "192.0.2.1"),
+        f"{CONNECTIONS}/back.nmconnection": _keyfile("back", "ens224", "198.51.100.16/24"),
+    },
+)
+
+_MDRAID = Guest(
+    name="mdraid",
+    suite="bookworm",
+    covers="mirrors whose mdadm.conf looks at sdX only, under a bond of two NICs",
+    packages=("grub-pc", "mdadm", "ifupdown", "ifenslave"),
+    layout=Layout(
+        disks_mib=(2560, 2560),
+        partitions=(
+            Partition("/dev/sda1", 256, Holds.RAID),
+            Partition("/dev/sda2", 2100, Holds.RAID),
+            Partition("/dev/sdb1", 256, Holds.RAID),
+            Partition("/dev/sdb2", 2100, Holds.RAID),
+        ),
+        mirrors=(
+            Mirror("/dev/md0", ("/dev/sda1", "/dev/sdb1"), "1a2b3c4d:00000000:00000000:00000001"),
+            Mirror("/dev/md1", ("/dev/sda2", "/dev/sdb2"), "1a2b3c4d:00000000:00000000:00000002"),
+        ),
+        filesystems=(Filesystem("/dev/md1", "ext4", "/"), Filesystem("/dev/md0", "ext4", "/boot")),
+    ),
+    nics=(
+        Nic("ens192", _mac(7, 1), ("192.0.2.17/24",)),
+        Nic("ens224", _mac(7, 2)),
+    ),
+    files={
+        **_host("mdraid", 7),
+        **_grub(),
+        **_listed("ext4", "raid1"),
+        "/etc/mdadm/mdadm.conf": (
+            "DEVICE /dev/sda* /dev/sdb*\nHOMEHOST <system>\nMAILADDR root\n"
+            "ARRAY /dev/md0 metadata=1.2 UUID=1a2b3c4d:00000000:00000000:00000001\n"
+            "ARRAY /dev/md1 metadata=1.2 UUID=1a2b3c4d:00000000:00000000:00000002\n"
+        ),
+        "/etc/fstab": ("UUID=@/dev/md1@ / ext4 errors=remount-ro 0 1\n/dev/md0 /boot ext4 defaults 0 2\n"),
+        "/etc/network/interfaces": LOOPBACK
+        + (
+            "auto bond0\niface bond0 inet static\n\taddress 192.0.2.17/24\n\tgateway 192.0.2.1\n"
+            "\tbond-slaves ens192 ens224\n\tbond-mode active-backup\n\tbond-miimon 100\n"
+        ),
+    },
+)
+
+_LUKS_KEY_FILE = Guest(
+    name="luks-key-file",
+    suite="bookworm",
+    covers="LVM in a LUKS volume that a key in the initramfs opens; the migration is given the key file",
+    packages=("grub-pc", "lvm2", "cryptsetup-initramfs", "ifupdown", "vlan"),
+    layout=Layout(
+        disks_mib=(2560,),
+        partitions=(Partition("/dev/sda1", 256), Partition("/dev/sda2", 2200)),
+        encrypted=(Encrypted("sda2_crypt", "/dev/sda2", "correct horse battery", "/etc/keys/system.key"),),
+        group=Group("vg0", ("/dev/mapper/sda2_crypt",), (("root", 1900), ("swap", 128))),
+        filesystems=(Filesystem("/dev/sda1", "ext4", "/boot"), Filesystem("/dev/vg0/root", "ext4", "/")),
+        swap="/dev/vg0/swap",
+    ),
+    nics=(Nic("ens192", _mac(8), ("192.0.2.18/24", "198.51.100.18/24")),),
+    files={
+        **_host("luks-key-file", 8),
+        **_grub(),
+        **_listed("ext4"),
+        "/etc/cryptsetup-initramfs/conf-hook": 'KEYFILE_PATTERN="/etc/keys/*.key"\n',
+        "/etc/initramfs-tools/conf.d/umask": "UMASK=0077\n",
+        "/etc/crypttab": "sda2_crypt UUID=@/dev/sda2@ /etc/keys/system.key luks,initramfs\n",
+        "/etc/fstab": (
+            "/dev/mapper/vg0-root / ext4 errors=remount-ro 0 1\nUUID=@/dev/sda1@ /boot ext4 defaults 0 2\n"
+            "/dev/mapper/vg0-swap none swap sw 0 0\n"
+        ),
+        "/etc/network/interfaces": LOOPBACK
+        + (
+            "auto ens192\niface ens192 inet static\n\taddress 192.0.2.18/24\n\tgateway 192.0.2.1\n\n"
+            "auto ens192.20\niface ens192.20 inet static\n\taddress 198.51.100.18/24\n"
+            "\tvlan-raw-device ens192\n"
+        ),
+    },
+)
+
+_LUKS_PASSPHRASE = Guest(
+    name="luks-passphrase",
+    suite="trixie",
+    covers="a filesystem in LUKS, its crypttab by /dev/sdX; the migration is given the passphrase",
+    uefi=True,
+    fallback=True,
+    initramfs=Initramfs.DEP,
+    packages=("grub-efi-amd64", "cryptsetup-initramfs", "netplan.io"),
+    layout=Layout(
+        disks_mib=(2560,),
+        table="gpt",
+        partitions=(
+            Partition("/dev/sda1", 64, Holds.ESP),
+            Partition("/dev/sda2", 256),
+            Partition("/dev/sda3", 2100),
+        ),
+        encrypted=(Encrypted("system", "/dev/sda3", "a passphrase, with a comma", "/etc/keys/system.key"),),
+        filesystems=(
+            Filesystem("/dev/mapper/system", "ext4", "/"),
+            Filesystem("/dev/sda2", "ext4", "/boot"),
+            Filesystem("/dev/sda1", "vfat", "/boot/efi"),
+        ),
+    ),
+    nics=(Nic("ens192", _mac(9), ("192.0.2.19/24",)),),
+    units=("systemd-networkd.service",),
+    files={
+        **_host("luks-passphrase", 9),
+        **_grub(),
+        **DEP,
+        "/etc/cryptsetup-initramfs/conf-hook": 'KEYFILE_PATTERN="/etc/keys/*.key"\n',
+        "/etc/initramfs-tools/conf.d/umask": "UMASK=0077\n",
+        "/etc/crypttab": "system /dev/sda3 /etc/keys/system.key luks,initramfs\n",
+        "/etc/fstab": (
+            "/dev/mapper/system / ext4 errors=remount-ro 0 1\n/dev/sda2 /boot ext4 defaults 0 2\n"
+            "/dev/sda1 /boot/efi vfat umask=0077 0 1\n"
+        ),
+        "/etc/netplan/50-lan.yaml": """\
+network:
+  version: 2
+  ethernets:
+    ens192: {}
+  bridges:
+    br0:
+      interfaces: [ens192]
+      addresses: [192.0.2.19/24]
+      parameters: {stp: false}
+      routes:
+        - to: default
+          via: 192.0.2.1
+""",
+    },
+)
+
+_BY_PATH = Guest(
+    name="by-path",
+    suite="bullseye",
+    covers="everything by the disk's path on VMware's controller, and an initramfs of the drivers in use",
+    initramfs=Initramfs.DEP,
+    packages=("grub-pc",),
+    layout=Layout(
+        disks_mib=(2560, 512),
+        partitions=(
+            Partition("/dev/sda1", 256),
+            Partition("/dev/sda2", 2000),
+            Partition("/dev/sda3", 128, Holds.SWAP),
+            Partition("/dev/sdb1", 500),
+        ),
+        filesystems=(
+            Filesystem("/dev/sda1", "ext4", "/boot"),
+            Filesystem("/dev/sda2", "ext4", "/"),
+            Filesystem("/dev/sdb1", "ext4", "/srv"),
+        ),
+        swap="/dev/sda3",
+    ),
+    nics=(Nic("ens192", _mac(10), ("192.0.2.20/24", "198.51.100.20/24")),),
+    units=("systemd-networkd.service",),
+    files={
+        **_host("by-path", 10),
+        **_grub(GRUB_BY_DEVICE, "quiet resume=/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part3"),
+        **DEP,
+        "/etc/fstab": """\
+/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part2 / ext4 errors=remount-ro 0 1
+/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1 /boot ext4 defaults 0 2
+/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part3 none swap sw 0 0
+/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0-part1 /srv ext4 defaults 0 2
+/dev/fd0 /media/floppy0 auto rw,user,noauto 0 0
+.host:/ /mnt/hgfs fuse.vmhgfs-fuse defaults,allow_other,nofail 0 0
+""",
+        "/etc/systemd/network/10-lan.network": (
+            "[Match]\nName=ens192\n\n[Network]\nAddress=192.0.2.20/24\nGateway=192.0.2.1\nVLAN=lan20\n"
+        ),
+        "/etc/systemd/network/20-lan20.netdev": "[NetDev]\nName=lan20\nKind=vlan\n\n[VLAN]\nId=20\n",
+        "/etc/systemd/network/20-lan20.network": (
+            "[Match]\nName=lan20\n\n[Network]\nAddress=198.51.100.20/24\n"
+        ),
+    },
+)
+
+_TRIXIE_BRIDGE = Guest(
+    name="trixie-bridge",
+    suite="trixie",
+    covers="GRUB in a BIOS boot partition of a GPT, xfs by UUID, a bridge over a bond of networkd",
+    packages=("grub-pc", "xfsprogs"),
+    layout=Layout(
+        disks_mib=(2560,),
+        table="gpt",
+        partitions=(Partition("/dev/sda1", 1, Holds.BIOS_BOOT), Partition("/dev/sda2", 2500)),
+        filesystems=(Filesystem("/dev/sda2", "xfs", "/"),),
+    ),
+    nics=(
+        Nic("ens192", _mac(11, 1), ("192.0.2.21/24",)),
+        Nic("ens224", _mac(11, 2)),
+    ),
+    units=("systemd-networkd.service",),
+    files={
+        **_host("trixie-bridge", 11),
+        **_grub(),
+        **_listed("xfs"),
+        "/etc/fstab": "UUID=@/dev/sda2@ / xfs defaults 0 0\n",
+        "/etc/systemd/network/10-bond0.netdev": (
+            "[NetDev]\nName=bond0\nKind=bond\n\n[Bond]\nMode=active-backup\nMIIMonitorSec=100ms\n"
+        ),
+        "/etc/systemd/network/10-bond0.network": "[Match]\nName=bond0\n\n[Network]\nBridge=br0\n",
+        "/etc/systemd/network/10-slaves.network": (
+            "[Match]\nDriver=vmxnet3\n\n[Network]\nBond=bond0\nLinkLocalAddressing=no\n"
+        ),
+        "/etc/systemd/network/20-br0.netdev": "[NetDev]\nName=br0\nKind=bridge\n",
+        "/etc/systemd/network/20-br0.network": (
+            "[Match]\nName=br0\n\n[Network]\nAddress=192.0.2.21/24\nGateway=192.0.2.1\n"
+        ),
+    },
+)
+
+_TWO_KERNELS = Guest(
+    name="two-kernels",
+    suite="bookworm",
+    covers="a newest kernel, the default, that knows nothing of virtio; filesystems by label, a bridge",
+    other_kernel="6.12.99-vmware",
+    packages=("grub-pc", "ifupdown", "bridge-utils"),
+    layout=Layout(
+        disks_mib=(2560,),
+        partitions=(Partition("/dev/sda1", 2300), Partition("/dev/sda2", 128, Holds.SWAP)),
+        filesystems=(Filesystem("/dev/sda1", "ext4", "/", label="system"),),
+        swap="/dev/sda2",
+    ),
+    nics=(Nic("ens192", _mac(12), ("192.0.2.22/24",)),),
+    files={
+        **_host("two-kernels", 12),
+        **_grub(arguments="quiet resume=/dev/sda2"),
+        **_listed("ext4"),
+        "/etc/initramfs-tools/conf.d/resume": "RESUME=/dev/sda2\n",
+        "/etc/fstab": "LABEL=system / ext4 errors=remount-ro 0 1\n/dev/sda2 none swap sw 0 0\n",
+        "/etc/network/interfaces": LOOPBACK
+        + (
+            "iface ens192 inet manual\n\nauto br0\niface br0 inet static\n\taddress 192.0.2.22/24\n"
+            "\tgateway 192.0.2.1\n\tbridge_ports ens192\n\tbridge_stp off\n\tbridge_fd 0\n"
+        ),
+    },
+)
+
+_BULLSEYE_EFI = Guest(
+    name="bullseye-efi",
+    suite="bullseye",
+    covers="an older dracut, everything by /dev/sdX, a data disk of xfs, a bond of networkd",
+    uefi=True,
+    fallback=True,
+    initramfs=Initramfs.DRACUT,
+    packages=("grub-efi-amd64", "dracut", "xfsprogs"),
+    layout=Layout(
+        disks_mib=(2560, 512),
+        table="gpt",
+        partitions=(
+            Partition("/dev/sda1", 64, Holds.ESP),
+            Partition("/dev/sda2", 2400),
+            Partition("/dev/sdb1", 500),
+        ),
+        filesystems=(
+            Filesystem("/dev/sda2", "ext4", "/"),
+            Filesystem("/dev/sda1", "vfat", "/boot/efi"),
+            Filesystem("/dev/sdb1", "xfs", "/srv"),
+        ),
+    ),
+    nics=(
+        Nic("ens192", _mac(13, 1), ("192.0.2.23/24",)),
+        Nic("ens224", _mac(13, 2)),
+    ),
+    units=("systemd-networkd.service",),
+    files={
+        **_host("bullseye-efi", 13),
+        **_grub(GRUB_BY_DEVICE),
+        **HOSTONLY,
+        "/etc/fstab": (
+            "/dev/sda2 / ext4 errors=remount-ro 0 1\n/dev/sda1 /boot/efi vfat umask=0077 0 1\n"
+            "/dev/sdb1 /srv xfs defaults 0 0\n"
+        ),
+        "/etc/systemd/network/10-bond0.netdev": (
+            "[NetDev]\nName=bond0\nKind=bond\n\n[Bond]\nMode=active-backup\nMIIMonitorSec=100ms\n"
+        ),
+        "/etc/systemd/network/20-bond0.network": (
+            "[Match]\nName=bond0\n\n[Network]\nAddress=192.0.2.23/24\nGateway=192.0.2.1\n"
+        ),
+        "/etc/systemd/network/30-slaves.network": "[Match]\nName=ens192 ens224\n\n[Network]\nBond=bond0\n",
+    },
+)
+
+_TRIXIE_MDRAID_EFI = Guest(
+    name="trixie-mdraid-efi",
+    suite="trixie",
+    covers="a mirror under dracut's hostonly, a GRUB that only NVRAM named, a VLAN of NetworkManager",
+    uefi=True,
+    initramfs=Initramfs.DRACUT,
+    packages=("grub-efi-amd64", "mdadm", "dracut", "network-manager"),
+    layout=Layout(
+        disks_mib=(2560, 2560),
+        table="gpt",
+        partitions=(
+            Partition("/dev/sda1", 64, Holds.ESP),
+            Partition("/dev/sda2", 2300, Holds.RAID),
+            Partition("/dev/sdb1", 64, Holds.ESP),
+            Partition("/dev/sdb2", 2300, Holds.RAID),
+        ),
+        mirrors=(Mirror("/dev/md0", ("/dev/sda2", "/dev/sdb2"), "1a2b3c4d:00000000:00000000:00000003"),),
+        filesystems=(Filesystem("/dev/md0", "ext4", "/"), Filesystem("/dev/sda1", "vfat", "/boot/efi")),
+    ),
+    nics=(Nic("ens192", _mac(14), ("192.0.2.24/24", "198.51.100.24/24")),),
+    files={
+        **_host("trixie-mdraid-efi", 14),
+        **_grub(),
+        **HOSTONLY,
+        "/etc/mdadm/mdadm.conf": (
+            "HOMEHOST <system>\nMAILADDR root\n"
+            "ARRAY /dev/md0 metadata=1.2 UUID=1a2b3c4d:00000000:00000000:00000003\n"
+        ),
+        "/etc/fstab": (
+            "UUID=@/dev/md0@ / ext4 errors=remount-ro 0 1\nUUID=@/dev/sda1@ /boot/efi vfat umask=0077 0 1\n"
+        ),
+        f"{CONNECTIONS}/lan.nmconnection": _keyfile("lan", "ens192", "192.0.2.24/24", "192.0.2.1"),
+        f"{CONNECTIONS}/lan20.nmconnection": (
+            "[connection]\nid=lan20\ntype=vlan\ninterface-name=lan20\n\n[vlan]\nid=20\nparent=ens192\n\n"
+            "[ipv4]\nmethod=manual\naddress1=198.51.100.24/24\n\n[ipv6]\nmethod=disabled\n"
+        ),
+    },
+)
+
+_SYSTEMD_BOOT_BTRFS = Guest(
+    name="systemd-boot-btrfs",
+    suite="bookworm",
+    covers="boot entries of two kernels on the ESP, the older without virtio; btrfs, a VLAN",
+    uefi=True,
+    fallback=True,
+    loader=Loader.SYSTEMD_BOOT,
+    other_kernel="5.10.99-vmware",
+    packages=("systemd-boot", "btrfs-progs", "netplan.io"),
+    layout=Layout(
+        disks_mib=(2560,),
+        table="gpt",
+        partitions=(Partition("/dev/sda1", 256, Holds.ESP), Partition("/dev/sda2", 2200)),
+        filesystems=(
+            Filesystem("/dev/sda2", "btrfs", "/", subvolume="@"),
+            Filesystem("/dev/sda2", "btrfs", "/home", subvolume="@home"),
+            Filesystem("/dev/sda1", "vfat", "/boot/efi"),
+        ),
+    ),
+    nics=(
+        Nic("ens192", _mac(15, 1), ("192.0.2.25/24", "198.51.100.25/24")),
+        Nic("ens224", _mac(15, 2)),
+    ),
+    units=("systemd-networkd.service",),
+    files={
+        **_host("systemd-boot-btrfs", 15),
+        **_listed("btrfs"),
+        "/etc/kernel/cmdline": "root=UUID=@/dev/sda2@ rootflags=subvol=@ ro quiet\n",
+        "/etc/kernel/install.conf": "layout=bls\nBOOT_ROOT=/boot/efi\n",
+        "/etc/fstab": (
+            "UUID=@/dev/sda2@ / btrfs defaults,subvol=@ 0 0\n"
+            "UUID=@/dev/sda2@ /home btrfs defaults,subvol=@home 0 0\n"
+            "UUID=@/dev/sda1@ /boot/efi vfat umask=0077 0 1\n"
+        ),
+        "/etc/netplan/50-lan.yaml": """\
+network:
+  version: 2
+  ethernets:
+    ens192: {}
+    ens224: {}
+  bonds:
+    bond0:
+      interfaces: [ens192, ens224]
+      addresses: [192.0.2.25/24]
+      parameters: {mode: active-backup, mii-monitor-interval: 100}
+      routes:
+        - to: default
+          via: 192.0.2.1
+  vlans:
+    lan20:
+      id: 20
+      link: bond0
+      addresses: [198.51.100.25/24]
+""",
+    },
+)
+
+ALL = (
+    *FAST,
+    _TRIXIE_EFI_LVM,
+    _XFS_LABEL,
+    _MDRAID,
+    _LUKS_KEY_FILE,
+    _LUKS_PASSPHRASE,
+    _BY_PATH,
+    _TRIXIE_BRIDGE,
+    _TWO_KERNELS,
+    _BULLSEYE_EFI,
+    _TRIXIE_MDRAID_EFI,
+    _SYSTEMD_BOOT_BTRFS,
+)
+GUESTS = {guest.name: guest for guest in ALL}

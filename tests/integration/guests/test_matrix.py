@@ -1,0 +1,75 @@
+"""Every guest of the matrix: not bootable on virtio as it came, and there in full after its conversion.
+
+`make test` has the fast ones, `make test-guests` all. `test_prove` shows both of the demo's guest.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from deploy.dev.guest.guest import Guest
+from deploy.dev.guest.matrix import ALL, FAST
+from deploy.dev.guest.recipe import DEMO
+from deploy.dev.libvirt import ensure_libvirt, release_libvirt
+from hyperctl.workflows.guest import Outcome, Step
+from tests.integration.guests.arrival import arrive, attempt
+
+WANTED = [
+    guest for guest in (ALL if os.environ.get("HYPERCTL_TEST_GUESTS") == "all" else FAST) if guest is not DEMO
+]
+TIMEOUT_SECONDS = 2400
+
+
+@pytest.fixture(autouse=True)
+def libvirt_daemon() -> Iterator[None]:
+    user = Path(__file__)
+    ensure_libvirt(user)
+    yield
+    release_libvirt(user)
+
+
+@pytest.fixture
+def output_dir() -> Iterator[Path]:
+    """One that qemu, which runs as a user of its own, can pass through; pytest's are closed to others."""
+    with TemporaryDirectory(dir="/var/tmp") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+@pytest.mark.parametrize("guest", WANTED, ids=lambda guest: guest.name)
+def test_it_arrives(guest: Guest, output_dir: Path) -> None:
+    arrival = arrive(guest, output_dir)
+    before = arrival.bases()
+
+    converted = arrival.convert(attempt())
+    steps = {step.step: step for step in converted.steps}
+    assert steps[Step.INSPECT].outcome is Outcome.DONE
+    # Without this driver a kernel does not see its root's disk, so it did not boot before.
+    assert "virtio_blk" in steps[Step.VIRTIO].detail
+    assert all(step.outcome is not Outcome.FAILED for step in converted.steps)
+    assert converted.guest.initramfs_tool == guest.initramfs.partition(",")[0]
+
+    proof = arrival.prove(converted, attempt())
+    assert proof.passed, proof.problems
+    assert proof.multi_user
+    assert all(mount.active for mount in proof.mounts if mount.required), proof.mounts
+    places = {one.mount_point for one in guest.layout.filesystems}
+    assert places <= {mount.target for mount in proof.mounts}
+    assert {nic.mac: nic.name for nic in proof.nics} == {nic.mac: nic.name for nic in guest.nics}
+    assert all(nic.missing_addresses == () for nic in proof.nics), proof.nics
+    assert proof.default_routes
+    assert arrival.bases() == before
+
+
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+@pytest.mark.parametrize(
+    "guest", [guest for guest in FAST if guest is not DEMO], ids=lambda guest: guest.name
+)
+def test_it_does_not_boot_as_it_came(guest: Guest, output_dir: Path) -> None:
+    proof = arrive(guest, output_dir).boot_as_it_came(attempt())
+    assert not proof.multi_user
+    assert proof.diagnosis

@@ -1,0 +1,237 @@
+"""What cannot be converted is refused by name, and left as it was."""
+
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from deploy.dev.prepare import load_parts
+from hyperctl.activities.acceleration import libguestfs_environment
+from hyperctl.activities.convert.activity import convert_guest
+from hyperctl.activities.staging import Staging
+from hyperctl.workflows.contract import ConvertInput, ConvertResult
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.request import Fixers
+from tests.integration.conftest import sha256
+from tests.integration.guests.arrival import attempt, landed_disk
+from tests.unit.machines import disk, machine
+
+MIB = 1 << 20
+SWAP_PAGE = 4096
+DEBIAN = {"debian_version": "12.1\n", "os-release": "ID=debian\nVERSION_ID=12\n", "fstab": ""}
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def convert(
+    folder: Path, images: Sequence[Path], keys: Path | None = None, image_format: str = "raw"
+) -> ConvertResult:
+    Staging(folder, "job-refused").create()
+    argument = ConvertInput(
+        job_id="job-refused",
+        output_dir=str(folder),
+        machine=machine(name="odd-01", disks=tuple(disk(n) for n in range(1, len(images) + 1))),
+        disks=tuple(
+            landed_disk(index, image).model_copy(update={"format": image_format})
+            for index, image in enumerate(images, start=1)
+        ),
+        fix=Fixers(),
+    )
+    return convert_guest(argument, attempt(), keys)
+
+
+def refused(folder: Path, images: Sequence[Path], keys: Path | None = None) -> HyperctlError:
+    """The refusal of a guest on raw images, after which nothing of it is left and the images are the same."""
+    before = [sha256(image) for image in images]
+    with pytest.raises(HyperctlError) as raised:
+        convert(folder, images, keys)
+    assert "odd-01" in str(raised.value)
+    assert [sha256(image) for image in images] == before
+    assert list(Staging(folder, "job-refused").folder.glob("*.qcow2")) == []
+    return raised.value
+
+
+def blank(image: Path, size_mib: int = 64) -> Path:
+    with image.open("wb") as file:
+        file.truncate(size_mib * MIB)
+    return image
+
+
+def system(image: Path, etc: dict[str, str], *more: str) -> Path:
+    """A root filesystem by its files, on a disk without partitions. `more` are files that are empty."""
+    tree = image.with_suffix(".tree")
+    for name in ("bin", "boot", "etc", "lib", "usr"):
+        (tree / name).mkdir(parents=True)
+    for name, content in etc.items():
+        (tree / "etc" / name).write_text(content)
+    for name in more:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch()
+    e2fs("mke2fs", "-q", "-F", "-t", "ext4", "-d", str(tree), str(blank(image)))
+    return image
+
+
+def e2fs(*argv: str) -> None:
+    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    subprocess.run(argv, check=True, env=environment, capture_output=True, timeout=60)
+
+
+def in_appliance(images: Sequence[Path], *statements: str, image_format: str = "raw") -> None:
+    """Python statements on `g`, libguestfs with these drives."""
+    script = ["import guestfs", "g = guestfs.GuestFS(python_return_dict=True)"]
+    script += [f'g.add_drive_opts("{image}", format="{image_format}")' for image in images]
+    script += ["g.launch()", *statements]
+    environment = {**os.environ, **libguestfs_environment()}
+    subprocess.run(
+        [sys.executable, "-c", "\n".join(script)],
+        check=True,
+        env=environment,
+        timeout=300,
+        capture_output=True,
+    )
+
+
+def test_all_that_is_wrong_with_the_disks_is_told_at_once(tmp_path: Path) -> None:
+    hibernated = blank(tmp_path / "hibernated.raw")
+    e2fs("mkswap", str(hibernated))
+    with hibernated.open("r+b") as file:
+        file.seek(SWAP_PAGE - 10)
+        file.write(b"S1SUSPEND\0")
+    faulty = system(tmp_path / "faulty.raw", DEBIAN)
+    e2fs("debugfs", "-w", "-R", "set_super_value state 2", str(faulty))
+    pair = [blank(tmp_path / "lvm1.raw"), blank(tmp_path / "lvm2.raw")]
+    in_appliance(
+        pair,
+        'g.pvcreate("/dev/sda"); g.pvcreate("/dev/sdb"); g.vgcreate("data", ["/dev/sda", "/dev/sdb"])',
+        'g.lvcreate_free("all", "data", 100); g.mkfs("ext4", "/dev/data/all"); g.shutdown()',
+    )
+    error = refused(tmp_path, [faulty, hibernated, pair[0]])
+    assert error.code is ErrorCode.GUEST_UNSUPPORTED
+    for words in (
+        "the filesystem on /dev/sda (ext4) has errors",
+        "hibernated: the swap space on /dev/sdb",
+        "the volume group data lacks 1 of its 2 disks",
+    ):
+        assert words in str(error)
+
+
+def test_two_systems(tmp_path: Path) -> None:
+    images = [system(tmp_path / f"system{number}.raw", DEBIAN) for number in (1, 2)]
+    assert "more than one operating system" in str(refused(tmp_path, images))
+
+
+def bitlocker(image: Path) -> Path:
+    """The first sector of a BitLocker volume and its metadata, as blkid(8) knows them."""
+    with blank(image).open("r+b") as file:
+        file.write(b"\xeb\x58\x90-FVE-FS-")
+        file.seek(176)
+        file.write(struct.pack("<QQQ", 4096, 8192, 12288))
+        file.seek(4096)
+        file.write(b"-FVE-FS-" + struct.pack("<HH", 64, 2))
+    return image
+
+
+def test_no_system_for_reasons_that_are_told(tmp_path: Path) -> None:
+    corrupt = system(tmp_path / "corrupt.raw", DEBIAN)
+    with corrupt.open("r+b") as file:
+        file.seek(2048)
+        file.write(b"\xff" * 2048)
+    error = refused(tmp_path, [corrupt, bitlocker(tmp_path / "windows.raw")])
+    assert "no operating system was found" in str(error)
+    assert "/dev/sda (ext4) cannot be" in str(error) or "the filesystem on /dev/sda" in str(error)
+    assert "/dev/sdb is encrypted with BitLocker" in str(error)
+
+
+def test_a_filesystem_that_can_only_be_read(tmp_path: Path) -> None:
+    image = system(tmp_path / "readonly.raw", DEBIAN)
+    e2fs("tune2fs", "-O", "read-only", str(image))
+    assert "the filesystem of / (/dev/sda) can only be mounted for reading" in str(refused(tmp_path, [image]))
+
+
+def test_a_distribution_that_nobody_knows(tmp_path: Path) -> None:
+    release = {**DEBIAN, "os-release": 'ID=frobnix\nPRETTY_NAME="Frobnix 1"\nVERSION_ID=1\n'}
+    del release["debian_version"]
+    image = system(tmp_path / "frobnix.raw", release, "boot/vmlinuz-6.1", "lib/modules/6.1/modules.dep")
+    error = refused(tmp_path, [image])
+    assert error.code is ErrorCode.GUEST_UNSUPPORTED
+    assert "Frobnix 1 builds its initramfs with an unknown tool" in str(error)
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    image = blank(tmp_path_factory.mktemp("luks") / "encrypted.raw")
+    in_appliance([image], 'g.luks_format("/dev/sda", "the right one", 0); g.shutdown()')
+    return image
+
+
+def no_keys(folder: Path) -> Path | None:
+    return None
+
+
+def wrong_key(folder: Path) -> Path:
+    path = folder / "keys.yaml"
+    path.touch(mode=0o600)
+    path.write_text("passphrases: [a wrong one]\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make_keys", "words"),
+    [(no_keys, "the worker has no key"), (wrong_key, "none of the worker's 1 keys opens it")],
+)
+def test_an_encrypted_disk_that_nothing_opens(
+    make_keys: Callable[[Path], Path | None], words: str, encrypted: Path, tmp_path: Path
+) -> None:
+    error = refused(tmp_path, [encrypted], make_keys(tmp_path))
+    assert error.code is ErrorCode.GUEST_UNSUPPORTED
+    assert "/dev/sda is encrypted with LUKS" in str(error)
+    assert words in str(error)
+    assert "HYPERCTL_DISK_KEYS_FILE" in error.failure.hint
+
+
+def test_keys_that_others_may_read(tmp_path: Path) -> None:
+    keys = wrong_key(tmp_path)
+    keys.chmod(0o644)
+    error = refused(tmp_path, [blank(tmp_path / "blank.raw")], keys)
+    assert error.code is ErrorCode.CREDENTIALS_UNSAFE
+    assert "a wrong one" not in str(error)
+
+
+def test_a_boot_filesystem_without_room(tmp_path: Path) -> None:
+    source = load_parts().guests / "web-server-01" / "disk1.raw"
+    full = tmp_path / "full.qcow2"
+    subprocess.run(
+        ["qemu-img", "create", "-qf", "qcow2", "-F", "raw", "-b", str(source), str(full)],
+        check=True,
+        timeout=60,
+    )
+    in_appliance(
+        [full],
+        'g.mount("/dev/sda1", "/"); space = g.statvfs("/")',
+        'g.fallocate64("/filler", space["bavail"] * space["bsize"] - (256 << 10)); g.shutdown()',
+        image_format="qcow2",
+    )
+    before = sha256(full)
+    with pytest.raises(HyperctlError, match=r"/boot has 0\.\d MiB free and needs .* MiB are missing"):
+        convert(tmp_path, [full], image_format="qcow2")
+    assert sha256(full) == before
+
+
+def test_a_system_that_was_switched_off_hard_is_told(tmp_path: Path) -> None:
+    image = system(tmp_path / "dirty.raw", DEBIAN)
+    in_appliance([image], 'g.mount("/dev/sda", "/"); g.touch("/etc/new"); g.sync(); g.kill_subprocess()')
+    script = [
+        "import guestfs; from hyperctl.activities.convert.storage import survey",
+        "g = guestfs.GuestFS(python_return_dict=True)",
+        f'g.add_drive_opts("{image}", format="raw", readonly=True)',
+        "g.launch(); print(survey(g).warnings)",
+    ]
+    environment = {**os.environ, **libguestfs_environment()}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(script)], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "/dev/sda (ext4) was not unmounted" in done.stdout

@@ -1,0 +1,63 @@
+"""What the sources in fstab mean."""
+
+import pytest
+
+from hyperctl.activities.convert.devices import BlockDevice, StableNames
+from hyperctl.activities.convert.mounts import KnownDevices, mapper_name, wanted_mounts
+
+KNOWN = KnownDevices(
+    names=StableNames({"/dev/sda1": BlockDevice(), "/dev/sdb1": BlockDevice()}, (0, 1)),
+    tags={
+        ("UUID", "1b2c-3d4e"): "/dev/sda1",
+        ("LABEL", "Data"): "/dev/sdb1",
+        ("PARTUUID", "ab-01"): "/dev/sda1",
+    },
+    volumes=frozenset({"/dev/vg-0/root", "/dev/vg-0/srv"}),
+    mapped={"sda3_crypt": "/dev/mapper/luks-1"},
+    arrays={"/dev/md0": "/dev/md127"},
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "device"),
+    [
+        ("UUID=1B2C-3D4E", "/dev/sda1"),
+        ('LABEL="Data"', "/dev/sdb1"),
+        ("LABEL=data", None),
+        ("PARTUUID=ab-01", "/dev/sda1"),
+        ("/dev/disk/by-uuid/1B2C-3D4E", "/dev/sda1"),
+        ("/dev/disk/by-label/Data", "/dev/sdb1"),
+        ("/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0-part1", "/dev/sdb1"),
+        ("/dev/sdb1", "/dev/sdb1"),
+        ("/dev/sdc1", None),
+        ("/dev/vg-0/root", "/dev/vg-0/root"),
+        ("/dev/mapper/vg--0-root", "/dev/vg-0/root"),
+        ("/dev/mapper/sda3_crypt", "/dev/mapper/luks-1"),
+        ("/dev/mapper/other", None),
+        ("/dev/md0", "/dev/md127"),
+    ],
+)
+def test_a_source_is_found(source: str, device: str | None) -> None:
+    assert KNOWN.device(source) == device
+
+
+def test_lvm_doubles_hyphens() -> None:
+    assert mapper_name("/dev/my-group/my-volume") == "my--group-my--volume"
+
+
+def test_mounts_are_made_from_the_root_down() -> None:
+    wanted = wanted_mounts(
+        "# a comment\n"
+        "UUID=1 /home/my\\040data ext4 defaults 0 2\n"
+        "UUID=2 / btrfs defaults,subvol=@ 0 0\n"
+        "UUID=3 /home xfs defaults 0 0\n"
+        "/srv/a /srv/b none bind 0 0\n"
+        "UUID=4 none swap sw 0 0\n"
+        "tmpfs /tmp tmpfs nosuid 0 0\n"
+        "server:/export /mnt nfs defaults 0 0\n"
+    )
+    assert [(one.place, one.subvolume) for one in wanted] == [
+        ("/", "subvol=@"),
+        ("/home", ""),
+        ("/home/my data", ""),
+    ]

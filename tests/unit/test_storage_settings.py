@@ -1,0 +1,56 @@
+"""LVM's filters and mdadm.conf: what names VMware's disks lets virtio's through too, all else stays."""
+
+import pytest
+
+from hyperctl.activities.convert.linux.storage import arrays_on_any_disk, filters_for_virtio
+
+VIRTIO = '"a|^/dev/vd[a-z]+[0-9]*$|"'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            '\tglobal_filter = [ "a|^/dev/sd[a-z][0-9]*$|", "r|.*|" ]\n',
+            f'\tglobal_filter = [ {VIRTIO}, "a|^/dev/sd[a-z][0-9]*$|", "r|.*|" ]\n',
+        ),
+        (
+            "filter=['a#/dev/disk/by-path/pci.*#',\n  'r/.*/']",
+            f"filter=[ {VIRTIO},'a#/dev/disk/by-path/pci.*#',\n  'r/.*/']",
+        ),
+    ],
+)
+def test_a_filter_for_vmwares_disks_is_widened_once(before: str, after: str) -> None:
+    assert filters_for_virtio(before) == after
+    assert filters_for_virtio(after) == after
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '# filter = [ "a|/dev/sd.*|" ]\n',
+        'filter = [ "a|.*|" ]\n',
+        'filter = [ "r|/dev/sd.*|", "a|.*|" ]\n',
+        'filter = [ "a|/dev/mapper/mpath.*|", "r|.*|" ]\n',
+    ],
+)
+def test_other_filters_stay(text: str) -> None:
+    assert filters_for_virtio(text) == text
+
+
+def test_mdadm_looks_on_all_disks() -> None:
+    text = (
+        "DEVICE /dev/sda* /dev/sdb*\n"
+        "ARRAY /dev/md0 metadata=1.2 UUID=1:2:3:4 devices=/dev/sda1,/dev/sdb1\n"
+        "ARRAY /dev/md1 UUID=5:6:7:8\n"
+    )
+    assert arrays_on_any_disk(text) == (
+        "DEVICE partitions containers\n"
+        "ARRAY /dev/md0 metadata=1.2 UUID=1:2:3:4\n"
+        "ARRAY /dev/md1 UUID=5:6:7:8\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["DEVICE partitions\n", "#DEVICE /dev/sda\n"])
+def test_an_mdadm_that_looks_everywhere_stays(text: str) -> None:
+    assert arrays_on_any_disk(text) == text
