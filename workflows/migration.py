@@ -3,21 +3,19 @@
 import asyncio
 import re
 from datetime import timedelta
-from typing import TypeVar
 
 import pydantic
-from pydantic import BaseModel
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ApplicationError
 
 from hyperctl.workflows import contract
+from hyperctl.workflows.aftermath import Aftermath
 from hyperctl.workflows.bandwidth import Bandwidth
 from hyperctl.workflows.board import ProgressBoard
 from hyperctl.workflows.control import CancelRequest
 from hyperctl.workflows.disk import LandedDisk, OutputDisk
 from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.guest import BootProof
-from hyperctl.workflows.leftover import HostLeftovers
 from hyperctl.workflows.plan import MigrationPlan
 from hyperctl.workflows.preparation import SourcePreparation
 from hyperctl.workflows.request import MigrationRequest, Priority, ProveMode, VerifyMode
@@ -32,14 +30,9 @@ from hyperctl.workflows.status import (
 from hyperctl.workflows.steps import StepFailed, StepRunner
 from hyperctl.workflows.undo import Undo, UndoStack
 
-ResultT = TypeVar("ResultT", bound=BaseModel)
-
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 CONVERSION = "throw the conversion's overlays away"
 DOMAIN = "remove the libvirt domain"
-ERROR_FILE = "write the error file"
-COPY = "delete the copied disks"
-ASKS_WHAT_IS_LEFT = "ask the hosts what is left"
 REFUSES_RIVALS = "refuse a second job of one machine"
 CLEANUP_DECIDES = "a cancel after the clean-up is too late"
 """Patches: the shapes that a migration begun by an older release does not have."""
@@ -58,11 +51,10 @@ class MigrationWorkflow:
         self._bandwidth = Bandwidth(request.bandwidth_bytes_per_second)
         self._undos = UndoStack()
         self._source = SourcePreparation(request, self._job_id, self._steps, self._undos, self._board)
+        self._aftermath = Aftermath(request, self._job_id, self._steps, self._undos, self._board)
         self._cancel = CancelRequest()
         self._body: asyncio.Task[MigrationResult] | None = None
         self._plan: MigrationPlan | None = None
-        self._hosts: list[str] = [request.host] if request.host else []
-        """Those that may hold something of this job, as far as is known."""
         self._cancel_requested = False
 
     @workflow.run
@@ -123,7 +115,7 @@ class MigrationWorkflow:
             host=source.host,
             summary=f"look at the target host {source.host}",
         )
-        self._may_hold(source.host)
+        self._aftermath.may_hold(source.host)
         problems = source.problems + target.problems
         if problems or source.machine is None:
             raise StepFailed(problems)
@@ -235,7 +227,7 @@ class MigrationWorkflow:
 
     async def _convert(self, plan: MigrationPlan, landed: tuple[LandedDisk, ...]) -> contract.ConvertResult:
         self._enter(Phase.CONVERT, JobStatus.CONVERTING)
-        self._undos.push(Undo(CONVERSION, lambda: self._undo(contract.DISCARD_CONVERSION, plan)))
+        self._undos.push(Undo(CONVERSION, lambda: self._aftermath.undo(contract.DISCARD_CONVERSION, plan)))
         converted = await self._steps.retrying(
             lambda: self._steps.activity(
                 contract.CONVERT_GUEST,
@@ -304,7 +296,7 @@ class MigrationWorkflow:
         if not self._request.to_libvirt:
             self._board.skip(Phase.IMPORT)
             return None
-        self._undos.push(Undo(DOMAIN, lambda: self._undo(contract.REMOVE_DOMAIN, plan)))
+        self._undos.push(Undo(DOMAIN, lambda: self._aftermath.undo(contract.REMOVE_DOMAIN, plan)))
         imported = await self._steps.retrying(
             lambda: self._steps.activity(
                 contract.IMPORT_DOMAIN,
@@ -395,7 +387,11 @@ class MigrationWorkflow:
         """Put away what must not stay, say how it ended, let every client's last call through."""
         if status is not JobStatus.COMPLETED:
             self._publish()
-            taking_back = asyncio.create_task(self._take_back())
+            taking_back = asyncio.create_task(
+                self._aftermath.take_back(
+                    self._plan, lambda: self._cancel if self._cancel_requested else None
+                )
+            )
             await self._settle(taking_back)
             taking_back.result()  # what is wrong beyond a failed activity must not pass unseen
         self._board.finish(status)
@@ -408,75 +404,6 @@ class MigrationWorkflow:
         self._cancel_requested = True
         if self._body is not None:
             self._body.cancel()
-
-    async def _take_back(self) -> None:
-        """Run the undos; afterwards only the copied disks are left, for a retry, unless told otherwise."""
-        status = self._board.status
-        plan = self._plan
-        asks = workflow.patched(ASKS_WHAT_IS_LEFT)
-        if not asks and plan is not None and self._discards:
-            self._undos.push(Undo(COPY, lambda: self._undo(contract.DISCARD_COPY, plan)))
-        status.not_undone = await self._undos.run()
-        if asks:
-            await self._leave_copies()
-        if plan is not None and status.failures:
-            try:
-                await contract.RECORD_FAILURE.start(
-                    contract.RecordFailureInput(
-                        job_id=self._job_id,
-                        output_dir=plan.output_dir,
-                        vm_name=plan.machine.name,
-                        phase=status.phase,
-                        failures=status.failures,
-                    ),
-                    host=plan.host,
-                    summary="write the error file",
-                    priority=self._steps.priority,
-                )
-            except ActivityError as error:
-                status.not_undone += (f"{ERROR_FILE}: {error.cause or error}",)
-
-    async def _leave_copies(self) -> None:
-        """Have each host say what it holds of the job, and delete it where that was asked."""
-        if self._discards:
-            for host in self._cancel.hosts:
-                self._may_hold(host)
-        for host in self._hosts:
-            self._board.status.leftovers += (await self._left_on(host, discards=self._discards),)
-
-    @property
-    def _discards(self) -> bool:
-        return self._cancel_requested and self._cancel.discard
-
-    async def _left_on(self, host: str, *, discards: bool) -> HostLeftovers:
-        output_dir = self._plan.output_dir if self._plan else self._request.output_dir or ""
-        stub = contract.DISCARD_COPY if discards else contract.TAKE_STOCK
-        try:
-            found = await stub.start(
-                contract.DiscardInput(job_id=self._job_id, output_dir=output_dir),
-                host=host,
-                summary="delete what this job has left" if discards else "see what is left for a retry",
-                priority=Priority.HIGH,
-            )
-        except ActivityError as error:
-            return HostLeftovers(host=host, problem=str(error.cause or error))
-        return HostLeftovers(host=host, removed=found.removed, left=found.left)
-
-    def _may_hold(self, host: str) -> None:
-        if host not in self._hosts:
-            self._hosts.append(host)
-
-    async def _undo(
-        self, stub: contract.Activity[contract.DiscardInput, ResultT], plan: MigrationPlan
-    ) -> None:
-        await stub.start(
-            contract.DiscardInput(
-                job_id=self._job_id, output_dir=plan.output_dir, domain_name=plan.domain_name
-            ),
-            host=plan.host,
-            summary="undo",
-            priority=self._steps.priority,
-        )
 
     # --- what clients tell and ask ----------------------------------------------------------------
 
