@@ -176,12 +176,10 @@ def test_an_image_that_is_still_locked_is_waited_for(guest: Guest) -> None:
     folder = Path(guest.argument.output_dir) / "2026-01-17" / "web_01"
     (guest.staging.folder / MARKER).write_text(Begun(folder=str(folder)).model_dump_json())
     overlay = guest.argument.disks[0].overlay
-    holder = subprocess.Popen(["qemu-io", "-f", "qcow2", overlay], stdin=subprocess.PIPE)
-    probe = ["qemu-img", "info", "-f", "qcow2", overlay]
-    deadline = time.monotonic() + 20
-    while subprocess.run(probe, capture_output=True, check=False, timeout=60).returncode == 0:
-        assert time.monotonic() < deadline, "it never took the lock"
-        time.sleep(0.02)
+    argv = ["qemu-io", "-f", "qcow2", overlay]
+    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.read(len(b"qemu-io> ")) == b"qemu-io> ", "it prompts once it has the lock"
     released: list[float] = []
 
     def release() -> None:
