@@ -223,7 +223,11 @@ def test_a_boot_filesystem_without_room(tmp_path: Path) -> None:
 
 def test_a_system_that_was_switched_off_hard_is_told(tmp_path: Path) -> None:
     image = system(tmp_path / "dirty.raw", DEBIAN)
-    in_appliance([image], 'g.mount("/dev/sda", "/"); g.touch("/etc/new"); g.sync(); g.kill_subprocess()')
+    in_appliance(
+        [image],
+        'g.mount("/dev/sda", "/"); g.touch("/etc/new"); g.sync()',
+        "import os, signal; os.kill(g.get_pid(), signal.SIGKILL)",
+    )
     script = [
         "import guestfs; from hyperctl.activities.convert.storage import survey",
         "g = guestfs.GuestFS(python_return_dict=True)",
