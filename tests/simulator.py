@@ -59,8 +59,9 @@ def running_vcenter(
     *,
     lease_timeout_seconds: int = 300,
     datacenter: str = "DC1",
+    listen: str = "127.0.0.1:0",
 ) -> Iterator[VCenterSimulator]:
-    """Start it on free ports, with its state in a folder, and end it."""
+    """Start it on free ports or at a given address, with its state in a folder, and end it."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     password_file = state / "password"
     password_file.write_text(password + "\n")
@@ -71,6 +72,7 @@ def running_vcenter(
         "--username": USERNAME,
         "--lease-timeout": f"{lease_timeout_seconds}s",
         "--datacenter": datacenter,
+        "--listen": listen,
     }
     argv = [str(VCENTER.make()), *(str(part) for pair in arguments.items() for part in pair)]
     log_file = state / "log"

@@ -1,8 +1,6 @@
 """Copies from a datastore over HTTPS: the same bytes, whatever becomes of connections, sessions, workers."""
 
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ from hyperctl.workflows.request import TransportChoice
 from tests.simulator import VCenterSimulator, running_vcenter
 
 from .conftest import MIB, PASSWORD, make_guest, sha256
+from .exporting import start_export
 from .front import Answer, Asked, Front, front_of
 
 VM = "web-server-01"
@@ -343,17 +342,6 @@ def test_a_cancel_stops_within_five_seconds(
 
 # --- kill -9 -------------------------------------------------------------------------------------------
 
-WORKER = (
-    "import logging, sys\n"
-    "from hyperctl.activities.attempt import Attempt\n"
-    "from hyperctl.activities.export.activity import export_disks\n"
-    "from hyperctl.activities.settings import HostSettings\n"
-    "from hyperctl.workflows.contract import ExportInput\n"
-    "from hyperctl.workflows.status import Phase\n"
-    "argument = ExportInput.model_validate_json(sys.stdin.read())\n"
-    "export_disks(argument, HostSettings(), Attempt(Phase.EXPORT, logging.getLogger()))\n"
-)
-
 
 @pytest.fixture(scope="module")
 def large(vcenter_sim: VCenterSimulator, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -380,10 +368,7 @@ def test_a_worker_that_is_killed_costs_little(
     staging = Staging(argument.output_dir, argument.job_id)
     before = sent_bytes(sim)
     sim.fault("slow", vm=LARGE, bytes_per_second=100 * MIB)
-    worker = subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE)
-    assert worker.stdin is not None
-    worker.stdin.write(argument.model_dump_json().encode())
-    worker.stdin.close()
+    worker = start_export(argument, settings)
     goal = random.Random(seed).uniform(0.02, 0.98) * LARGE_BYTES
     deadline = time.monotonic() + 30
     while sent_bytes(sim) - before < goal:

@@ -1,7 +1,5 @@
 """Copy and verify against the simulated vCenter: right, sparse, and right under every fault."""
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +28,7 @@ from hyperctl.workflows.request import VerifyMode
 from tests.simulator import VCenterSimulator
 
 from .conftest import LEASE_TIMEOUT_SECONDS, MIB, sha256
+from .exporting import start_export
 
 VM = "web-server-01"
 
@@ -304,20 +303,7 @@ def test_a_worker_that_was_killed_leaves_nothing_that_stands_in_the_way(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
 ) -> None:
     sim.fault("slow", vm=VM, disk=0, bytes_per_second=MIB)
-    programme = (
-        "import logging, sys\n"
-        "from hyperctl.activities.attempt import Attempt\n"
-        "from hyperctl.activities.export.activity import export_disks\n"
-        "from hyperctl.activities.settings import HostSettings\n"
-        "from hyperctl.workflows.contract import ExportInput\n"
-        "from hyperctl.workflows.status import Phase\n"
-        "argument = ExportInput.model_validate_json(sys.stdin.read())\n"
-        "export_disks(argument, HostSettings(), Attempt(Phase.EXPORT, logging.getLogger()))\n"
-    )
-    worker = subprocess.Popen([sys.executable, "-c", programme], stdin=subprocess.PIPE)
-    assert worker.stdin is not None
-    worker.stdin.write(argument.model_dump_json().encode())
-    worker.stdin.close()
+    worker = start_export(argument, settings)
     deadline = time.monotonic() + 20
     while not (staging.ledger(2).exists() and read_ledger(staging.ledger(2)).finish):
         assert worker.poll() is None

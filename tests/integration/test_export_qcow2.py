@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from hyperctl.workflows.request import DiskFormat, VerifyMode
 from tests.simulator import VCenterSimulator
 
 from .conftest import MIB
+from .exporting import start_export
 
 VM = "web-server-01"
 BLOCK = 4 * MIB
@@ -147,26 +147,11 @@ def test_an_overlay_over_it_is_committed_into_it(
         assert is_sound(Path(out.path))
 
 
-WORKER = """
-import logging, sys
-from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.export.activity import export_disks
-from hyperctl.activities.settings import HostSettings
-from hyperctl.workflows.contract import ExportInput
-from hyperctl.workflows.status import Phase
-argument = ExportInput.model_validate_json(sys.stdin.read())
-export_disks(argument, HostSettings(), Attempt(Phase.EXPORT, logging.getLogger()))
-"""
-
-
 def test_a_worker_that_was_killed_is_gone_on_from(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
 ) -> None:
     sim.fault("slow", vm=VM, disk=0, bytes_per_second=MIB)
-    worker = subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE)
-    assert worker.stdin is not None
-    worker.stdin.write(argument.model_dump_json().encode())
-    worker.stdin.close()
+    worker = start_export(argument, settings)
     deadline = time.monotonic() + 30
     while not (staging.ledger(2).exists() and read_ledger(staging.ledger(2)).finish):
         assert worker.poll() is None

@@ -42,6 +42,7 @@ from hyperctl.workflows.status import Phase
 from tests.simulator import VCenterSimulator
 
 from .conftest import LEASE_TIMEOUT_SECONDS, MIB, make_guest, sha256
+from .exporting import start_export
 
 JOB = "job-running"
 SNAPSHOT = f"hyperctl-{JOB}"
@@ -367,20 +368,7 @@ def test_a_removal_waits_for_the_lease_of_a_worker_that_was_killed(source: Sourc
     prepared = source.prepare()
     source.sim.fault("slow", vm=source.name, bytes_per_second=MIB)
     argument = source.export_input(prepared)
-    programme = (
-        "import logging, sys\n"
-        "from hyperctl.activities.attempt import Attempt\n"
-        "from hyperctl.activities.export.activity import export_disks\n"
-        "from hyperctl.activities.settings import HostSettings\n"
-        "from hyperctl.workflows.contract import ExportInput\n"
-        "from hyperctl.workflows.status import Phase\n"
-        "argument = ExportInput.model_validate_json(sys.stdin.read())\n"
-        "export_disks(argument, HostSettings(), Attempt(Phase.EXPORT, logging.getLogger()))\n"
-    )
-    worker = subprocess.Popen([sys.executable, "-c", programme], stdin=subprocess.PIPE)
-    assert worker.stdin is not None
-    worker.stdin.write(argument.model_dump_json().encode())
-    worker.stdin.close()
+    worker = start_export(argument, source.settings)
     deadline = time.monotonic() + 20
     while not any(file["sent_bytes"] for lease in source.sim.leases(source.name) for file in lease["files"]):
         assert worker.poll() is None

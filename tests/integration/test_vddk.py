@@ -4,6 +4,7 @@ Only the command line of the server differs; that of the library has golden file
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -168,7 +169,8 @@ def test_a_killed_worker_is_gone_on_from_within_a_disk(
     big.write_bytes((noise * 7)[:capacity])
     paths = [str(big), str(sim.raw_disk(VM, 2))]
     order = [argument.model_dump(mode="json"), paths, ["--filter=delay", "rdelay=400ms"]]
-    worker = subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE)
+    environment = {**os.environ, "HYPERCTL_WORK_DIR": str(settings.work_dir)}
+    worker = subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE, env=environment)
     assert worker.stdin is not None
     worker.stdin.write(json.dumps(order).encode())
     worker.stdin.close()
