@@ -5,8 +5,8 @@ the initramfs is made; how devices are named; what makes the network.
 
 * web-server-01: Debian 12, BIOS, GRUB; /boot, swap; list; sdX; ifupdown
 * trixie-systemd-boot: 13, UEFI, systemd-boot; plain; list; sdX; networkd
-* lvm-two-disks: 12, BIOS, GRUB; /boot, LVM on two disks, swap; dracut; UUID; NetworkManager
-* bullseye-btrfs: 11, BIOS, GRUB; btrfs, data disk; list; sdX, by-path; ifupdown, two NICs
+  lvm-two-disks: 12, BIOS, GRUB; /boot, LVM on two disks, swap; dracut; UUID; NetworkManager
+  bullseye-btrfs: 11, BIOS, GRUB; btrfs, data disk; list; sdX, by-path; ifupdown, two NICs
   trixie-efi-lvm: 13, UEFI, GRUB; LVM on one disk, swap; dep; UUID; netplan
   xfs-label: 12, UEFI with fallback, GRUB; xfs; dracut; LABEL; NetworkManager, two NICs
   mdraid: 12, BIOS, GRUB; RAID 1, /boot; list; UUID; ifupdown, bond
@@ -187,7 +187,7 @@ _BULLSEYE_BTRFS = Guest(
     },
 )
 
-FAST = (DEMO, _TRIXIE_SYSTEMD_BOOT, _LVM_TWO_DISKS, _BULLSEYE_BTRFS)
+FAST = (DEMO, _TRIXIE_SYSTEMD_BOOT)
 
 _TRIXIE_EFI_LVM = Guest(
     name="trixie-efi-lvm",
@@ -642,6 +642,8 @@ network:
 
 ALL = (
     *FAST,
+    _LVM_TWO_DISKS,
+    _BULLSEYE_BTRFS,
     _TRIXIE_EFI_LVM,
     _XFS_LABEL,
     _MDRAID,
