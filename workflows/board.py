@@ -118,7 +118,7 @@ class ProgressBoard:
             machine = status.plan.machine
             lines += [
                 "",
-                f"{machine.guest_full_name}, {len(machine.disks)} disk(s), "
+                f"{machine.guest_full_name or machine.guest_id}, {len(machine.disks)} disk(s), "
                 f"{machine.capacity_bytes / 2**30:.1f} GiB, on {status.plan.host}",
             ]
             if status.plan.transport_reason:

@@ -81,7 +81,10 @@ def _connecting(status: MigrationStatus) -> Iterator[Told]:
     hardware = (
         f"{plural(machine.vcpus, 'vCPU')}, {size(machine.memory_bytes)} memory, {machine.firmware} firmware"
     )
-    yield "hardware", Line(Mark.INFO, f"{machine.guest_full_name}, {hardware}", detail=True)
+    yield (
+        "hardware",
+        Line(Mark.INFO, f"{machine.guest_full_name or machine.guest_id}, {hardware}", detail=True),
+    )
     yield "host", Line(Mark.INFO, f"Target host {plan.host}, images in {plan.output_dir}", detail=True)
     why = f": {plan.transport_reason}" if plan.transport_reason else ""
     yield "transport", Line(Mark.INFO, f"Copied by {plan.transport}{why}", detail=True)
