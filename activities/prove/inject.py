@@ -138,7 +138,8 @@ def _slow_down(guest: guestfs.GuestFS, patience_seconds: int) -> None:
     if not patience_seconds:
         return
     guest.mkdir_p(MANAGER_FOLDER)
-    settings = f"[Manager]\nDefaultTimeoutStartSec={patience_seconds}s\n"
+    limits = "".join(f"Default{what}Sec={patience_seconds}s\n" for what in ("TimeoutStart", "DeviceTimeout"))
+    settings = f"[Manager]\n{limits}"
     guest.write(f"{MANAGER_FOLDER}/hyperctl-proof.conf", settings.encode())
 
 
