@@ -38,9 +38,10 @@ def vcenter_sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenterSim
 
 @pytest.fixture
 def sim(vcenter_sim: VCenterSimulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[VCenterSimulator]:
-    """The simulator without faults of other tests, and the worker's credentials for it."""
+    """The simulator without faults and sessions of other tests, and the worker's credentials for it."""
     monkeypatch.setenv("VSPHERE_USERNAME", USERNAME)
     monkeypatch.setenv("VSPHERE_PASSWORD", PASSWORD)
+    vcenter_sim.fault("expire_sessions")
     vcenter_sim.call("DELETE", "/faults")
     yield vcenter_sim
     vcenter_sim.call("DELETE", "/faults")

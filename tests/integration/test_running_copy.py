@@ -13,6 +13,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer
 
+from hyperctl.activities.attempt import LOG_FILE
 from hyperctl.activities.export.bandwidth import FILE, BandwidthOrder
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
@@ -104,8 +105,8 @@ class Job:
             pytest.fail(f"{what} did not come: {status}")
 
     def log(self) -> str:
-        folder = self._settings.log_dir / self.id
-        return "".join(file.read_text() for file in sorted(folder.glob("*-export-*.log")))
+        file = self._settings.log_dir / self.id / LOG_FILE
+        return file.read_text() if file.exists() else ""
 
     async def until_logged(self, text: str, times: int = 1) -> None:
         async with asyncio.timeout(30):
