@@ -161,11 +161,15 @@ def _private_folder() -> tuple[Path, int]:
     remove_left_over()
     while True:
         folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Until it is locked anybody who starts a server may take it for left over, and remove it.
+        try:
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
         fcntl.flock(held, fcntl.LOCK_EX)
         if folder.exists():
             return folder, held
-        os.close(held)  # somebody took it for left over before it was locked
+        os.close(held)
 
 
 def remove_left_over() -> None:

@@ -133,6 +133,30 @@ def test_servers_end_with_a_worker_that_is_killed(
     assert list(temporary_folder.iterdir()) == [], "the next server's start removes what the dead one left"
 
 
+REMOVER = """
+import sys, tempfile
+from hyperctl.activities.nbd.server import remove_left_over
+tempfile.tempdir = sys.argv[1]
+print(flush=True)
+while True:
+    remove_left_over()
+"""
+
+
+def test_a_server_that_starts_is_not_taken_for_left_over(temporary_folder: Path, running: Attempt) -> None:
+    argv = [sys.executable, "-c", REMOVER, str(temporary_folder)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as remover:
+        assert remover.stdout is not None
+        remover.stdout.readline()
+        try:
+            for _ in range(500):  # nothing is started, which leaves the time in between to the folder
+                with pytest.raises(NbdServerError, match="there is no"):
+                    NbdServer(lambda place: ("/no/such/server",), running)
+        finally:
+            remover.kill()
+    assert list(temporary_folder.iterdir()) == []
+
+
 def test_a_secret_is_read_by_the_child_and_is_in_no_file(running: Attempt) -> None:
     with SecretFile("hunter2") as secret:
         argv = [sys.executable, "-c", f"print(open('{secret.path}').read())"]
