@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.dev.demo import VM, NotTheDemos, clear, domains_over
-from deploy.dev.libvirt import ensure_libvirt, release_libvirt, virsh
+from deploy.dev.libvirt import virsh
 from deploy.dev.stack import Stack
 from hyperctl.activities.target.domain import METADATA_NAMESPACE
 
@@ -43,14 +43,11 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    user = Path(__file__)
-    ensure_libvirt(user)
+def site(tmp_path: Path, libvirt_uri: str) -> Iterator[Site]:
     found = Site(tmp_path)
     yield found
     for name in found.names:
         virsh("undefine", name)
-    release_libvirt(user)
 
 
 def test_what_was_made_beside_the_demo_is_named_and_stays_until_all_is_to_go(site: Site) -> None:

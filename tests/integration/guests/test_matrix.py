@@ -13,7 +13,6 @@ import pytest
 from deploy.dev.guest.guest import Guest
 from deploy.dev.guest.matrix import ALL, FAST
 from deploy.dev.guest.recipe import DEMO
-from deploy.dev.libvirt import ensure_libvirt, release_libvirt
 from hyperctl.workflows.guest import Outcome, Step
 from tests.integration.guests.arrival import arrive, attempt
 
@@ -23,12 +22,7 @@ WANTED = [
 TIMEOUT_SECONDS = 2400
 
 
-@pytest.fixture(autouse=True)
-def libvirt_daemon() -> Iterator[None]:
-    user = Path(__file__)
-    ensure_libvirt(user)
-    yield
-    release_libvirt(user)
+pytestmark = pytest.mark.usefixtures("libvirt_uri")
 
 
 @pytest.fixture
