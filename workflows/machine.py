@@ -54,6 +54,8 @@ class MachineNic(BaseModel):
     connected: bool = True
     addresses: tuple[str, ...] = ()
     """With their prefix length, `192.0.2.10/24`; link-local ones are left out."""
+    pci_slot: int = 0
+    """vSphere's number of the slot that it is in; 0 where that is not known."""
 
 
 class Machine(BaseModel):

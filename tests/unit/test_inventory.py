@@ -35,9 +35,10 @@ def disk(key: int, controller: int, unit: int, **backing: Any) -> Any:
     )
 
 
-def nic(kind: Any, key: int, mac: str, backing: Any, *, connected: bool = True) -> Any:
+def nic(kind: Any, key: int, mac: str, backing: Any, *, connected: bool = True, slot: int = 0) -> Any:
     return kind(
         key=key,
+        slotInfo=device.VirtualDevice.PciBusSlotInfo(pciSlotNumber=slot) if slot else None,
         macAddress=mac,
         backing=backing,
         deviceInfo=vim_api.Description(label=f"Network adapter {key}", summary=""),
@@ -123,7 +124,7 @@ def test_adapters_networks_and_addresses() -> None:
         port=vim_api.dvs.PortConnection(switchUuid="x", portgroupKey="dvportgroup-9")
     )
     found = machine(
-        nic(device.VirtualVmxnet3, 4000, "00:50:56:AA:00:01", standard),
+        nic(device.VirtualVmxnet3, 4000, "00:50:56:AA:00:01", standard, slot=192),
         nic(device.VirtualE1000e, 4001, "00:50:56:aa:00:02", distributed, connected=False),
         guest__net=[
             guest_nic("00:50:56:aa:00:01", address("192.0.2.10", 24), address("fe80::1", 64)),
@@ -136,6 +137,7 @@ def test_adapters_networks_and_addresses() -> None:
     assert first.addresses == ("192.0.2.10/24", "2001:db8::10/64")
     assert (second.adapter, second.network, second.connected) == ("e1000e", "Production", False)
     assert second.addresses == ()
+    assert (first.pci_slot, second.pci_slot) == (192, 0)
     assert found.esxi_host == "esxi-01"
 
 

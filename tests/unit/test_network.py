@@ -4,24 +4,36 @@ import pytest
 
 from hyperctl.activities.convert.linux.interfaces import (
     Clue,
+    of_nics,
     read_ifcfg,
     read_ifupdown,
     read_netplan,
-    read_persistent_rules,
+    read_rules,
     read_sections,
+    sourced,
 )
+from hyperctl.activities.convert.linux.matches import Place, for_virtio
 from hyperctl.activities.convert.linux.network import assign_names, link_file, udev_rule
+from hyperctl.activities.convert.linux.pci import order
 from hyperctl.workflows.machine import MachineNic
 
 ONE, TWO = "00:50:56:aa:bb:01", "00:50:56:aa:bb:02"
 
 
-def nic(mac: str, *addresses: str) -> MachineNic:
-    return MachineNic(key=4000, label="", mac=mac.upper(), network="", adapter="vmxnet3", addresses=addresses)
+def nic(mac: str, *addresses: str, pci_slot: int = 0) -> MachineNic:
+    return MachineNic(
+        key=4000,
+        label="",
+        mac=mac.upper(),
+        network="",
+        adapter="vmxnet3",
+        addresses=addresses,
+        pci_slot=pci_slot,
+    )
 
 
 def clue(name: str, mac: str = "", *addresses: str) -> Clue:
-    return Clue(name, "file", mac, addresses)
+    return Clue(name, "file", mac, addresses=addresses)
 
 
 IFUPDOWN = """\
@@ -68,7 +80,7 @@ network:
 """
     found = list(read_netplan(text, "netplan"))
     assert found == [
-        Clue("ens192", "netplan", "", ("192.0.2.10",)),
+        Clue("ens192", "netplan", addresses=("192.0.2.10",)),
         Clue("lan0", "netplan", TWO, pinned=True),
     ]
     assert list(read_netplan("network: [what\n", "netplan")) == []
@@ -95,11 +107,11 @@ def test_systemd_and_network_manager() -> None:
 
 def test_ifcfg_and_persistent_rules() -> None:
     (found,) = read_ifcfg(f'DEVICE="ens192"\nHWADDR={ONE.upper()}\nIPADDR=192.0.2.10\n', "ifcfg-ens192")
-    assert found == Clue("ens192", "ifcfg-ens192", ONE, ("192.0.2.10",))
+    assert found == Clue("ens192", "ifcfg-ens192", ONE, addresses=("192.0.2.10",))
     (unnamed,) = read_ifcfg("BOOTPROTO=dhcp\n", "/etc/sysconfig/network/ifcfg-eth0")
     assert unnamed.name == "eth0"
     rules = f'# a comment\nSUBSYSTEM=="net", ATTR{{address}}=="{TWO}", KERNEL=="eth*", NAME="eth1"\n'
-    assert list(read_persistent_rules(rules, "r")) == [Clue("eth1", "r", TWO, pinned=True)]
+    assert list(read_rules(rules, "r")) == [Clue("eth1", "r", TWO, pinned=True)]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +134,135 @@ def test_each_nic_gets_the_name_it_had(
     nics: list[MachineNic], clues: list[Clue], names: dict[str, str]
 ) -> None:
     assert assign_names(nics, clues)[0] == names
+
+
+def test_ifupdowns_lines_go_on_and_it_takes_in_other_files() -> None:
+    found = read_ifupdown(
+        "auto bond0 ens192=lan\niface bond0 inet manual\n  bond_slaves ens224 \\\n  ens256\n", "i"
+    )
+    assert {"ens192", "ens224", "ens256"} <= {one.name for one in found}
+    assert sourced("source interfaces.d/*.cfg /etc/lan\n# source no\nsource-directory more\nauto lo\n") == [
+        "/etc/network/interfaces.d/*.cfg",
+        "/etc/lan",
+        "/etc/network/more/*",
+    ]
+
+
+def test_a_parent_of_network_managers_vlan_is_a_nic_and_the_vlan_is_none() -> None:
+    keyfile = (
+        f"[connection]\ntype=vlan\ninterface-name=lan20\n[vlan]\nparent=ens192\n[ethernet]\nmac-address={ONE}\n"
+        "[ipv4]\naddress1=198.51.100.7/24\n"
+    )
+    assert list(read_sections(keyfile, "k")) == [Clue("ens192", "k", addresses=("198.51.100.7",))]
+
+
+def test_a_place_gives_the_name_that_it_had_on_vmware() -> None:
+    network = "[Match]\nPath=pci-0000:0b:00.0\n[Network]\nAddress=192.0.2.10/24\n"
+    link = "[Match]\nPath=pci-0000:13:00.0*\n[Link]\nName=lan0\n"
+    rule = 'SUBSYSTEM=="net", KERNELS=="0000:1b:00.0", NAME="dmz"\n'
+    keyfile = (
+        "[connection]\ntype=ethernet\n[match]\npath=pci-0000:13:00.0;\n[ipv4]\naddress1=198.51.100.7/24\n"
+    )
+    interfaces = "iface lan0 inet static\n address 198.51.100.8\niface other inet dhcp\n"
+    clues = of_nics(
+        [
+            *read_rules(rule, "r"),
+            *read_sections(link, "l"),
+            *read_sections(network, "n"),
+            *read_sections(keyfile, "k"),
+            *read_ifupdown(interfaces, "i"),
+        ]
+    )
+    assert [(one.name, one.place) for one in clues] == [
+        ("dmz", "1b:00.0"),
+        ("lan0", "13:00.0"),
+        ("ens192", "0b:00.0"),
+        ("lan0", "13:00.0"),
+        ("lan0", ""),
+    ]
+    assert assign_names([nic(ONE, "198.51.100.8/24"), nic(TWO, "192.0.2.10/24")], clues)[0] == {
+        ONE: "lan0",
+        TWO: "ens192",
+    }
+
+
+def test_a_name_made_of_a_mac_is_that_nics() -> None:
+    clues = of_nics([Clue("enx005056aabb02", "f"), Clue("ens192", "f")])
+    assert assign_names([nic(ONE), nic(TWO)], clues)[0] == {TWO: "enx005056aabb02", ONE: "ens192"}
+
+
+def test_what_no_kernel_takes_for_a_name_is_none() -> None:
+    found = of_nics(read_ifcfg(f"HWADDR={ONE}\n", "ifcfg-Wired_connection_1"))
+    assert [(one.name, one.mac) for one in found] == [("", ONE)]
+    assert of_nics(read_netplan("network: {ethernets: {lan: {match: {name: 'ens*'}}}}", "n")) == []
+
+
+def test_the_slots_number_tells_the_name() -> None:
+    nics = [nic(ONE, pci_slot=1184), nic(TWO, pci_slot=192)]
+    names, guesses = assign_names(nics, [clue("ens192"), clue("ens161")])
+    assert (names, guesses) == ({ONE: "ens161", TWO: "ens192"}, [])
+    assert assign_names(nics, [])[0] == {ONE: "ens161", TWO: "ens192"}, "a firewall may know the name"
+    assert assign_names(nics, [clue("eth0"), clue("eth1")], by_slot=False)[0] == {ONE: "eth0", TWO: "eth1"}
+    assert assign_names(nics, [], by_slot=False)[0] == {}
+
+
+def test_names_are_in_vmwares_order() -> None:
+    names = ["eth10", "eth2", "ens161", "ens256", "ens193", "ens224", "ens192"]
+    assert sorted(names, key=order) == ["ens192", "ens224", "ens256", "ens161", "ens193", "eth2", "eth10"]
+
+
+PLACES = {"0b:00.0": Place(ONE, "ens192"), "13:00.0": Place(TWO, "lan0")}
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after"),
+    [
+        (
+            "/etc/netplan/*.yaml",
+            "match: {name: en*, driver: vmxnet3}\n",
+            "match: {name: en*, driver: virtio_net}\n",
+        ),
+        ("/etc/netplan/*.yaml", 'driver: ["e1000", vmxnet3]\n', 'driver: ["virtio_net", virtio_net]\n'),
+        (
+            "/etc/netplan/*.yaml",
+            "driver:\n  - vmxnet3\nset-name: lan\n",
+            "driver:\n  - virtio_net\nset-name: lan\n",
+        ),
+        ("/etc/netplan/*.yaml", "drivers: vmxnet3\n", "drivers: vmxnet3\n"),
+        ("/etc/systemd/network/*.network", "Driver=e1000e vmxnet3\n", "Driver=virtio_net virtio_net\n"),
+        (
+            "/etc/systemd/network/*.network",
+            "[Match]\nPath=pci-0000:0b:00.0 pci-0000:13:00.0\n",
+            f"[Match]\nPermanentMACAddress={ONE} {TWO}\n",
+        ),
+        ("/etc/systemd/network/*.link", "Path=pci-0000:0b:00.0-*\n", f"PermanentMACAddress={ONE}\n"),
+        ("/etc/systemd/network/*.link", "Path=pci-0000:03:00.0\n", "Path=pci-0000:03:00.0\n"),
+        (
+            "/etc/NetworkManager/system-connections/*",
+            "[match]\npath=pci-0000:13:00.0;\ndriver=vmxnet3;\n",
+            "[match]\ninterface-name=lan0;\ndriver=virtio_net;\n",
+        ),
+        (
+            "/etc/NetworkManager/conf.d/*.conf",
+            "match-device=driver:vmxnet3,mac:00:50:56:00:00:01\n",
+            "match-device=driver:virtio_net,mac:00:50:56:00:00:01\n",
+        ),
+        (
+            "/etc/udev/rules.d/*.rules",
+            'SUBSYSTEM=="net", KERNELS=="0000:0b:00.0", DRIVERS=="vmxnet3", NAME="a"\n'
+            'SUBSYSTEM=="block", KERNELS=="0000:0b:00.0", SYMLINK+="b"\n',
+            f'SUBSYSTEM=="net", ATTR{{address}}=="{ONE}", DRIVERS=="virtio_net", NAME="a"\n'
+            'SUBSYSTEM=="block", KERNELS=="0000:0b:00.0", SYMLINK+="b"\n',
+        ),
+    ],
+)
+def test_matches_on_vmwares_hardware_become_ones_on_virtios(path: str, before: str, after: str) -> None:
+    rewrites = [
+        rewrite for patterns, rewrite in for_virtio(PLACES, "PermanentMACAddress") if path in patterns
+    ]
+    (rewrite,) = rewrites
+    assert rewrite(before) == after
+    assert rewrite(after) == after
 
 
 def test_a_guess_and_a_missing_nic_are_said() -> None:

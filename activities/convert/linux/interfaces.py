@@ -1,21 +1,25 @@
 """Which names the guest's network configuration has for its NICs, and what it says of each.
 
 Read are ifupdown (interfaces(5)), netplan(5), systemd.network(5) and systemd.link(5), NetworkManager's
-keyfiles (nm-settings-keyfile(5)), Red Hat's and SUSE's ifcfg files, and udev's persistent rules.
+keyfiles (nm-settings-keyfile(5)), Red Hat's and SUSE's ifcfg files, and udev's rules (udev(7)).
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
 
 from hyperctl.activities.convert.files import GuestFiles
+from hyperctl.activities.convert.linux.pci import address_in, name_at
 
 PHYSICAL = re.compile(r"^(?:eth\d+|em\d+|p\d+p\d+|en(?:o|s|p|x|P)[0-9A-Za-z]+)$")
 """Names that a kernel or udev gives to NICs; bonds, bridges and VLANs have others."""
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE)
+_MAC_NAME = re.compile(r"^enx([0-9a-f]{12})$")
+_VALID = re.compile(r"^[^\s/:*?\[\]!]{1,15}$")
+"""What a kernel takes for a name, and is no pattern."""
 _ADDRESS = re.compile(
     r"(?<![\w.:])(\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:]*)(?:/\d{1,3})?", re.I
 )
@@ -30,6 +34,8 @@ class Clue:
     """The file that says so."""
     mac: str = ""
     """In small letters; empty where the configuration goes by the name alone."""
+    place: str = ""
+    """The PCI address that it goes by, `0b:00.0`, or an empty string."""
     addresses: tuple[str, ...] = ()
     """Static ones, without prefix length."""
     pinned: bool = False
@@ -44,37 +50,81 @@ def find_clues(files: GuestFiles) -> list[Clue]:
             text = files.text(path)
             if text is not None:
                 clues += read(text, path)
-    return [clue for clue in clues if clue.mac or PHYSICAL.match(clue.name)]
+    for path, text in _interfaces_files(files):
+        clues += read_ifupdown(text, path)
+    return of_nics(clues)
+
+
+def of_nics(clues: Iterable[Clue]) -> list[Clue]:
+    """The mentions that are of NICs, with the names that their places or MACs give them."""
+    found = [_completed(clue) for clue in clues]
+    given = {clue.place: clue.name for clue in found if clue.place and clue.name}
+    found = [
+        replace(clue, name=given.get(clue.place) or name_at(clue.place))
+        if clue.place and not clue.name
+        else clue
+        for clue in found
+    ]
+    known = {clue.name for clue in found if clue.mac or clue.place} - {""}
+    return [clue for clue in found if clue.mac or PHYSICAL.match(clue.name) or clue.name in known]
+
+
+def _completed(clue: Clue) -> Clue:
+    """A name that is made of the MAC says it; one that no kernel takes is none."""
+    if found := _MAC_NAME.match(clue.name):
+        mac = ":".join(found[1][at : at + 2] for at in range(0, 12, 2))
+        return replace(clue, mac=clue.mac or mac)
+    return clue if _VALID.match(clue.name) else replace(clue, name="", pinned=False)
+
+
+def _interfaces_files(files: GuestFiles) -> Iterator[tuple[str, str]]:
+    """interfaces(5) and what it takes in, each once."""
+    waiting, seen = [INTERFACES], set[str]()
+    while waiting:
+        path = waiting.pop(0)
+        text = None if path in seen else files.text(path)
+        seen.add(path)
+        if text is None:
+            continue
+        yield path, text
+        for pattern in sourced(text):
+            waiting += files.matching(pattern)
+
+
+def sourced(text: str) -> list[str]:
+    """The glob patterns of the files that an interfaces(5) takes in; relative ones are beside it."""
+    folder = INTERFACES.rpartition("/")[0]
+    found = []
+    for words in map(str.split, text.splitlines()):
+        if len(words) > 1 and words[0] in ("source", "source-directory"):
+            within = "/*" if words[0] == "source-directory" else ""
+            found += [f"{word if word.startswith('/') else f'{folder}/{word}'}{within}" for word in words[1:]]
+    return found
 
 
 def read_ifupdown(text: str, source: str) -> Iterator[Clue]:
     stanza = ""
     lines: list[str] = []
-    for line in [*text.splitlines(), "iface"]:
+    for line in [*text.replace("\\\n", " ").splitlines(), "iface"]:
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        if words[0] in ("iface", "auto", "mapping", "source", "source-directory") or words[0].startswith(
-            "allow-"
-        ):
+        if words[0] in _BEGINNINGS or words[0].startswith("allow-"):
             if stanza:
                 body = "\n".join(line for line in lines if line.split()[0] == "address")
                 yield Clue(stanza, source, addresses=_static(body))
-            stanza, lines = (words[1] if words[0] == "iface" and len(words) > 1 else ""), []
-            stanza = stanza.partition(":")[0].partition(".")[0]
-            if words[0] == "auto" or words[0].startswith("allow-"):
-                yield from (Clue(word.partition(":")[0].partition(".")[0], source) for word in words[1:])
+            stanza, lines = (_parent(words[1]) if words[0] == "iface" and len(words) > 1 else ""), []
+            if words[0] in ("auto", "mapping") or words[0].startswith("allow-"):
+                yield from (Clue(_parent(word), source) for word in words[1:])
         else:
             lines.append(line)
-            if words[0] in (
-                "bond-slaves",
-                "slaves",
-                "bridge_ports",
-                "bridge-ports",
-                "vlan-raw-device",
-                "bond_slaves",
-            ):
-                yield from (Clue(word.partition(".")[0], source) for word in words[1:])
+            if words[0].replace("_", "-") in _LOWER:
+                yield from (Clue(_parent(word), source) for word in words[1:])
+
+
+def _parent(name: str) -> str:
+    """`ens192` of an alias, of a VLAN by its number, or of a logical name's `ens192=lan`."""
+    return name.partition("=")[0].partition(":")[0].partition(".")[0]
 
 
 def read_netplan(text: str, source: str) -> Iterator[Clue]:
@@ -86,11 +136,13 @@ def read_netplan(text: str, source: str) -> Iterator[Clue]:
     for key, facts in ethernets.items():
         facts = _mapping(facts)
         match = _mapping(facts.get("match"))
-        name = facts.get("set-name") or match.get("name") or ("" if match else key)
         mac = str(match.get("macaddress") or "").lower()
+        set_name = facts.get("set-name")
+        # Without a MAC it is the old name that the NIC must have, for the new one to be given to it.
+        name = (set_name if mac else "") or match.get("name") or set_name or ("" if match else key)
         addresses = _static(str(facts.get("addresses") or ""))
         if name or mac:
-            yield Clue(str(name), source, mac, addresses, pinned=bool(mac and facts.get("set-name")))
+            yield Clue(str(name), source, mac, addresses=addresses, pinned=bool(mac and set_name))
 
 
 def read_sections(text: str, source: str) -> Iterator[Clue]:
@@ -108,13 +160,6 @@ def read_sections(text: str, source: str) -> Iterator[Clue]:
     def values(*keys: str) -> list[str]:
         return [value for key in keys for value in facts.get(key, [])]
 
-    macs = values(
-        "match.macaddress", "match.permanentmacaddress", "ethernet.mac-address", "802-3-ethernet.mac-address"
-    )
-    given = values("link.name")
-    names = given or [
-        word for value in values("match.name", "connection.interface-name") for word in value.split()
-    ]
     found = [
         _static(f"{key}={value}")
         for key in facts
@@ -122,10 +167,39 @@ def read_sections(text: str, source: str) -> Iterator[Clue]:
         if "address" in key and "mac" not in key
     ]
     addresses = tuple(address for group in found for address in group)
-    mac = next((one[0].lower() for value in macs if (one := _MAC.search(value))), "")
-    for name in names or ([""] if mac else []):
-        if not set("*?!") & set(name):
-            yield Clue(name, source, mac, addresses, pinned=bool(given and mac))
+    if set(values("connection.type")) - ETHERNET:  # its own name is no NIC's, but its parent may be one
+        yield from (Clue(name, source, addresses=addresses) for name in values("vlan.parent"))
+        return
+    macs = [
+        one[0].lower()
+        for value in values(
+            "match.macaddress",
+            "match.permanentmacaddress",
+            "ethernet.mac-address",
+            "802-3-ethernet.mac-address",
+        )
+        for one in _MAC.finditer(value)
+    ]
+    places = [address_in(word) for value in values("match.path") for word in re.split(r"[\s;]+", value)]
+    places = [place for place in places if place]
+    given = values("link.name")
+    names = given or [
+        word
+        for value in values("match.name", "connection.interface-name", "match.interface-name")
+        for word in re.split(r"[\s;]+", value)
+        if word and not set("*?![") & set(word)
+    ]
+    if len(names) <= 1:
+        name = names[0] if names else ""
+        several = len(macs) > 1 or len(places) > 1
+        for mac in macs or [""]:
+            for place in places or [""]:
+                if name or mac or place:
+                    yield Clue(
+                        "" if several else name, source, mac, place, addresses, pinned=bool(given and mac)
+                    )
+        return
+    yield from (Clue(name, source, addresses=addresses) for name in names)
 
 
 def read_ifcfg(text: str, source: str) -> Iterator[Clue]:
@@ -139,14 +213,24 @@ def read_ifcfg(text: str, source: str) -> Iterator[Clue]:
     addresses = tuple(
         address for key, value in facts.items() if key.startswith("IPADDR") for address in _static(value)
     )
-    yield Clue(name.partition(":")[0].partition(".")[0], source, mac, addresses)
+    yield Clue(name.partition(":")[0].partition(".")[0], source, mac, addresses=addresses)
 
 
-def read_persistent_rules(text: str, source: str) -> Iterator[Clue]:
-    for line in text.splitlines():
-        mac, name = _MAC.search(line), re.search(r'NAME:?="([^"]+)"', line)
-        if mac and name and not line.lstrip().startswith("#"):
-            yield Clue(name[1], source, mac[0].lower(), pinned=True)
+def read_rules(text: str, source: str) -> Iterator[Clue]:
+    """udev's rules that give a NIC its name by its MAC or its place."""
+    for line in text.replace("\\\n", " ").splitlines():
+        name = re.search(r'(?<![\w{])NAME:?="([^"]+)"', line)
+        if not name or line.lstrip().startswith("#"):
+            continue
+        mac, place = _MAC.search(line), _RULE_PLACE.search(line)
+        if mac or place:
+            yield Clue(
+                name[1],
+                source,
+                mac[0].lower() if mac else "",
+                address_in(place[0]) if place else "",
+                pinned=bool(mac),
+            )
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
@@ -158,12 +242,19 @@ def _static(text: str) -> tuple[str, ...]:
 
 
 PERSISTENT_RULES = "/etc/udev/rules.d/70-persistent-net.rules"
+INTERFACES = "/etc/network/interfaces"
+ETHERNET = frozenset({"ethernet", "802-3-ethernet"})
+_BEGINNINGS = (
+    *("iface", "auto", "mapping", "source", "source-directory"),
+    *("rename", "template", "no-auto-down", "no-scripts"),
+)
+_LOWER = ("bond-slaves", "slaves", "bridge-ports", "vlan-raw-device")
+_RULE_PLACE = re.compile(r'(?:KERNELS|ENV\{ID_PATH\})=="[^"]*"')
 _READERS: tuple[tuple[tuple[str, ...], Callable[[str, str], Iterator[Clue]]], ...] = (
-    ((PERSISTENT_RULES,), read_persistent_rules),
+    (("/etc/udev/rules.d/*.rules",), read_rules),
     (("/etc/systemd/network/*.link",), read_sections),
-    (("/etc/network/interfaces", "/etc/network/interfaces.d/*"), read_ifupdown),
     (("/etc/netplan/*.yaml",), read_netplan),
-    (("/etc/systemd/network/*.network",), read_sections),
+    (("/etc/systemd/network/*.network", "/etc/systemd/network/*.network.d/*.conf"), read_sections),
     (("/etc/NetworkManager/system-connections/*",), read_sections),
     (("/etc/sysconfig/network-scripts/ifcfg-*", "/etc/sysconfig/network/ifcfg-*"), read_ifcfg),
 )

@@ -5,63 +5,83 @@ from collections.abc import Sequence
 
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux.bootloader import ENTRIES, SETTINGS
 from hyperctl.activities.convert.linux.interfaces import PERSISTENT_RULES, PHYSICAL, Clue, find_clues
+from hyperctl.activities.convert.linux.matches import NETPLAN, Place, for_virtio
+from hyperctl.activities.convert.linux.matches import RULES as UDEV_RULES
+from hyperctl.activities.convert.linux.pci import name_in_slot, order
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.machine import MachineNic
 
 LINK_FOLDER = "/etc/systemd/network"
+OUR_LINK = "10-hyperctl-{}.link"
 RULES = "/etc/udev/rules.d/71-hyperctl-nic-names.rules"
 PERMANENT_MAC_SINCE = 245
 """The first systemd whose .link files match a NIC's own MAC, and not a VLAN's that has it from the NIC."""
-DRIVER_MATCHES = ("/etc/netplan/*.yaml", "/etc/systemd/network/*.network", "/etc/systemd/network/*.link")
+NAMING_RULES = "/etc/udev/rules.d/80-net-setup-link.rules"
+"""In the place of systemd's own of that name, which is what gives a NIC the name of its .link file."""
+DEFAULT_LINK = f"{LINK_FOLDER}/99-default.link"
+KERNEL_NAMES = "net.ifnames=0"
+_RENAMES = re.compile(r"^\s*Name(?:Policy)?\s*=|\bset-name\b|(?<![\w{])NAME:?=\"", re.MULTILINE)
+"""In a .link file, netplan's and a rule of udev's."""
 
 _SHARED_LIBRARY = re.compile(r"libsystemd-shared-(\d+)")
-_DRIVER = re.compile(
-    r"^(\s*driver\s*[:=]\s*[\"']?)(?:vmxnet3|vmxnet|e1000e?|pcnet32)\b", re.IGNORECASE | re.MULTILINE
-)
 
 
 def fix_network(inspected: Inspected, work: Work) -> None:
-    """Pin every NIC's old name to its MAC, and rewrite matches on VMware's drivers."""
+    """Pin every NIC's old name to its MAC, and rewrite matches on VMware's drivers and PCI places."""
     files = inspected.files
     clues = find_clues(files)
-    names, guesses = assign_names(inspected.machine.nics, clues)
+    nics = inspected.machine.nics
+    names, guesses = assign_names(nics, clues, by_slot=_named_by_slot(files))
     work.warnings += guesses
     pinned = {clue.mac: clue.name for clue in clues if clue.pinned and clue.source != PERSISTENT_RULES}
     wanted = {mac: name for mac, name in names.items() if pinned.get(mac) != name}
     if wanted:
-        _pin(files, wanted, work)
-    for path in files.matching(*DRIVER_MATCHES):
-        text = files.text(path)
-        if text is not None and files.edit(path, _DRIVER.sub(r"\1virtio_net", text), work):
-            work.done.append(f"{path} matches virtio's driver")
+        _pin(files, wanted, clues, work)
+    by_name = {name: mac for mac, name in names.items()}
+    places = {
+        clue.place: Place(by_name[clue.name], clue.name)
+        for clue in clues
+        if clue.place and clue.name in by_name
+    }
+    new_enough = _systemd_version(files) >= PERMANENT_MAC_SINCE
+    for patterns, rewrite in for_virtio(places, "PermanentMACAddress" if new_enough else "MACAddress"):
+        for path in files.matching(*patterns):
+            text = files.text(path)
+            if text is not None and path != PERSISTENT_RULES and files.edit(path, rewrite(text), work):
+                work.done.append(f"{path} matches virtio's NICs")
     if files.exists(PERSISTENT_RULES) and names:
         files.guest.mv(PERSISTENT_RULES, f"{PERSISTENT_RULES}.before-hyperctl")
         work.changed.append(PERSISTENT_RULES)
         work.done.append(f"{PERSISTENT_RULES} retired")
 
 
-def assign_names(nics: Sequence[MachineNic], clues: Sequence[Clue]) -> tuple[dict[str, str], list[str]]:
-    """The old name of each NIC by its MAC, where the configuration has one, and what was guessed.
+def assign_names(
+    nics: Sequence[MachineNic], clues: Sequence[Clue], *, by_slot: bool = True
+) -> tuple[dict[str, str], list[str]]:
+    """The old name of each NIC by its MAC, where one is known, and what was guessed.
 
-    A NIC is known by its MAC or by an address that vSphere reported for it; those that are left get the names
-    that are left, in their order, which is VMware's.
+    A NIC is known by its MAC, by an address that vSphere reported for it, or by its slot; those that are left
+    get the names that are left, in VMware's order. `by_slot` says whether the guest names NICs by their
+    slots: then one that no configuration names has a name too.
     """
     found: dict[str, str] = {}
+    known = {clue.name for clue in clues if PHYSICAL.match(clue.name) or clue.mac or clue.place} - {""}
+    slots = {nic.mac.lower(): name_in_slot(nic.pci_slot) for nic in nics if nic.pci_slot}
     for nic in nics:
         mac = nic.mac.lower()
         held = {address.partition("/")[0].lower() for address in nic.addresses}
-        by_mac = [clue.name for clue in clues if clue.mac == mac and clue.name]
-        by_address = [clue.name for clue in clues if held & set(clue.addresses) and PHYSICAL.match(clue.name)]
-        for name in [*by_mac, *by_address]:
+        candidates = [clue.name for clue in clues if clue.mac == mac and clue.name]
+        candidates += [clue.name for clue in clues if held & set(clue.addresses) and clue.name in known]
+        candidates += [slots[mac]] if slots.get(mac) in known else []
+        for name in candidates:
             if name not in found.values():
                 found[mac] = name
                 break
     others = {nic.mac.lower() for nic in nics}
-    left = {
-        clue.name for clue in clues if PHYSICAL.match(clue.name) and not (clue.mac and clue.mac not in others)
-    }
-    names = sorted(left - set(found.values()), key=_natural)
+    left = {clue.name for clue in clues if clue.name in known and not (clue.mac and clue.mac not in others)}
+    names = sorted(left - set(found.values()), key=order)
     unnamed = [nic.mac.lower() for nic in nics if nic.mac.lower() not in found]
     guesses = []
     for mac, name in zip(unnamed, names, strict=False):
@@ -69,6 +89,9 @@ def assign_names(nics: Sequence[MachineNic], clues: Sequence[Clue]) -> tuple[dic
         if len(names) > 1 or len(unnamed) > 1:
             guesses.append(f"{name} was given to the NIC {mac} by its place alone")
     guesses += [f"no NIC was found for {name}" for name in names[len(unnamed) :]]
+    for mac in unnamed[len(names) :]:
+        if by_slot and mac in slots and slots[mac] not in found.values():
+            found[mac] = slots[mac]
     return found, guesses
 
 
@@ -85,16 +108,47 @@ def udev_rule(mac: str, name: str) -> str:
     return f'SUBSYSTEM=="net", ACTION=="add", DRIVERS=="?*", ATTR{{address}}=="{mac}", NAME="{name}"\n'
 
 
-def _pin(files: GuestFiles, names: dict[str, str], work: Work) -> None:
-    if _systemd_version(files) >= PERMANENT_MAC_SINCE:
+def _pin(files: GuestFiles, names: dict[str, str], clues: Sequence[Clue], work: Work) -> None:
+    if not _rule_needed(files, clues):
         for mac, name in names.items():
-            path = f"{LINK_FOLDER}/10-hyperctl-{name}.link"
+            path = f"{LINK_FOLDER}/{OUR_LINK.format(name)}"
             if files.edit(path, link_file(mac, name), work):
                 work.done.append(f"{name} stays with {mac}")
         return
     rules = "".join(udev_rule(mac, name) for mac, name in names.items())
     if files.edit(RULES, f"# The NICs' names on VMware. Made by hyperctl.\n{rules}", work):
         work.done += [f"{name} stays with {mac}" for mac, name in names.items()]
+
+
+def _rule_needed(files: GuestFiles, clues: Sequence[Clue]) -> bool:
+    """Whether a .link file would not do: systemd is too old or told not to name NICs, or the guest has .link
+    files with settings of its own, of which a NIC takes one only."""
+    pinning = {clue.source for clue in clues if clue.pinned}
+    ours = f"{LINK_FOLDER}/{OUR_LINK.format('')[: -len('.link')]}"
+    own = [
+        path
+        for path in files.matching(f"{LINK_FOLDER}/*.link")
+        if not path.startswith(ours) and path not in pinning and files.text(path)
+    ]
+    return bool(own) or _systemd_version(files) < PERMANENT_MAC_SINCE or _is_there(files, NAMING_RULES)
+
+
+def _named_by_slot(files: GuestFiles) -> bool:
+    """Whether the guest's udev gives NICs the names of their slots, and nothing of its own renames them."""
+    if not _systemd_version(files) or any(_is_there(files, path) for path in (NAMING_RULES, DEFAULT_LINK)):
+        return False
+    texts = [files.text(path) or "" for path in files.matching(*ENTRIES, *SETTINGS)]
+    if any(KERNEL_NAMES in text for text in texts):
+        return False
+    return not any(
+        _RENAMES.search(files.text(path) or "")
+        for path in files.matching(f"{LINK_FOLDER}/*.link", *NETPLAN, *UDEV_RULES)
+    )
+
+
+def _is_there(files: GuestFiles, path: str) -> bool:
+    """Also a link to /dev/null, which an image has no device for."""
+    return files.exists(path) or bool(files.guest.is_symlink(path))
 
 
 def _systemd_version(files: GuestFiles) -> int:
@@ -104,7 +158,3 @@ def _systemd_version(files: GuestFiles) -> int:
         "/usr/lib/*/systemd/libsystemd-shared-*.so",
     )
     return max((int(found[1]) for path in libraries if (found := _SHARED_LIBRARY.search(path))), default=0)
-
-
-def _natural(name: str) -> tuple[str | int, ...]:
-    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))

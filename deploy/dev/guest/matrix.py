@@ -12,7 +12,7 @@ the initramfs is made; how devices are named; what makes the network.
   mdraid: 12, BIOS, GRUB; RAID 1, /boot; list; UUID; ifupdown, bond
   luks-key-file: 12, BIOS, GRUB; /boot, LVM in LUKS, swap; list; UUID; ifupdown, VLAN
   luks-passphrase: 13, UEFI with fallback, GRUB; /boot, LUKS; dep; sdX; netplan, bridge
-  by-path: 11, BIOS, GRUB; /boot, data disk, swap; dep; by-path; networkd, VLAN
+  by-path: 11, BIOS, GRUB; /boot, data disk, swap; dep; by-path; networkd by PCI path, VLAN
   trixie-bridge: 13, BIOS with GPT, GRUB; xfs; list; UUID; networkd, bridge over bond
   two-kernels: 12, BIOS, GRUB; plain, swap; list, newest kernel without virtio; LABEL; ifupdown, bridge
   bullseye-efi: 11, UEFI with fallback, GRUB; xfs data disk; dracut; sdX; networkd, bond
@@ -428,7 +428,8 @@ _BY_PATH = Guest(
 .host:/ /mnt/hgfs fuse.vmhgfs-fuse defaults,allow_other,nofail 0 0
 """,
         "/etc/systemd/network/10-lan.network": (
-            "[Match]\nName=ens192\n\n[Network]\nAddress=192.0.2.20/24\nGateway=192.0.2.1\nVLAN=lan20\n"
+            "[Match]\nPath=pci-0000:0b:00.0\n\n[Network]\n"
+            "Address=192.0.2.20/24\nGateway=192.0.2.1\nVLAN=lan20\n"
         ),
         "/etc/systemd/network/20-lan20.netdev": "[NetDev]\nName=lan20\nKind=vlan\n\n[VLAN]\nId=20\n",
         "/etc/systemd/network/20-lan20.network": (

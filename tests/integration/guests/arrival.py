@@ -26,6 +26,8 @@ from hyperctl.workflows.request import Fixers, ProveMode
 from hyperctl.workflows.status import Phase
 from tests.unit.machines import disk, landed, machine
 
+SLOTS = {"ens192": 192, "ens224": 224}
+"""vSphere's numbers of the slots that give a NIC these names."""
 ENOUGH = Patience(boot=150, settle=60, grace=20, standstill=30)
 """For a boot that is to fail."""
 
@@ -145,6 +147,7 @@ def machine_of(facts: dict[str, object]) -> Machine:
                 network=nic["network"],
                 adapter=nic["adapter"],
                 addresses=tuple(nic["addresses"]),
+                pci_slot=SLOTS[nic["device_name"]],
             )
             for number, nic in enumerate(nics)
         ),
