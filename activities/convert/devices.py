@@ -1,13 +1,30 @@
 """Names of disks that mean another disk, or none, on another controller; and those that stay true."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_LETTERED = re.compile(r"^/dev/(?:sd|hd|vd|xvd)([a-z])(\d*)$")
+_LETTERED = re.compile(r"^/dev/(sd|hd|vd|xvd)([a-z]{1,2})(\d*)$")
 _NVME = re.compile(r"^/dev/nvme(\d+)n(\d+)(?:p(\d+))?$")
-_BY_PATH = re.compile(r"^/dev/disk/by-path/.*?(?:scsi|sas|ata|ide)[^/]*?:(\d+):\d+(?:-part(\d+))?$")
+_BY_PATH = re.compile(r"^/dev/disk/by-path/(?P<path>[^/]+?)(?:-part(?P<partition>\d+))?$")
+_UNIT = re.compile(
+    r"(?:pci-\w+:(?P<pci>\w\w:\w\w\.\w)-)?(?:.*-)?"
+    r"(?:(?P<scsi>scsi)-\d+:\d+:(?P<target>\d+):\d+|(?P<sas>sas)-phy(?P<phy>\d+)-lun-\d+"
+    r"|(?P<ata>ata)-(?P<port>\d+)(?:\.\d+)?|(?P<nvme>nvme)-(?P<namespace>\d+))$"
+)
+"""What udev's path_id says of a disk's place; ports and namespaces count from 1, the others from 0."""
 _BY_ID = re.compile(r"^/dev/disk/by-id/(?:scsi-|wwn-|ata-|nvme-)[^/]*?(?:-part(\d+))?$")
+_DISK = re.compile(r"^/dev/sd[a-z]+")
+_KINDS = {
+    "scsi": ("pvscsi", "lsilogic", "lsisas", "buslogic", "unknown"),
+    "sas": ("lsisas", "unknown"),
+    "ata": ("ahci", "ide", "unknown"),
+    "nvme": ("nvme", "unknown"),
+}
+FIRST_CONTROLLERS = ("03:00.0", "00:10.0")
+"""Where VMware has the first controller, of PCI Express or not."""
+SHARED_UUID = "btrfs"
+"""Of all its disks, any of which stands for the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +34,18 @@ class BlockDevice:
     uuid: str = ""
     """The filesystem's (or swap space's, or LUKS header's)."""
     partition_uuid: str = ""
+    kind: str = ""
+    """What blkid(8) calls it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPlace:
+    """Where VMware had a disk."""
+
+    unit: int
+    controller: str = "unknown"
+    """Its kind, as a machine's disk has it."""
+    controller_bus: int = 0
 
 
 class StableNames:
@@ -26,11 +55,11 @@ class StableNames:
     /dev/sda is the first.
     """
 
-    def __init__(self, devices: Mapping[str, BlockDevice], units: tuple[int, ...] = ()) -> None:
-        """`units` are the disks' unit numbers on their controller, in the guest's order."""
+    def __init__(self, devices: Mapping[str, BlockDevice], places: Sequence[DiskPlace] = ()) -> None:
+        """`places` are the disks', in the guest's order."""
         self._devices = devices
-        self._units = units
-        self._disks = len({name[:8] for name in devices if name.startswith("/dev/sd")})
+        self._places = tuple(places)
+        self._disks = len({found[0] for name in devices if (found := _DISK.match(name))})
 
     def is_unstable(self, name: str) -> bool:
         """Whether the name depends on the controller that the disk is on."""
@@ -38,22 +67,25 @@ class StableNames:
 
     def device(self, name: str) -> str | None:
         """The appliance's name for it, or None where that cannot be told."""
+        index: int | None
         if found := _LETTERED.match(name):
-            index, partition = ord(found[1]) - ord("a"), found[2]
+            letters, partition = found[2], found[3]
+            index = (
+                ord(letters[-1]) - ord("a") + (26 * (ord(letters[0]) - ord("a") + 1) if letters[1:] else 0)
+            )
+            if found[1] == "hd" and not partition and not self._may_be("ata"):
+                return None  # a drive for CDs
         elif found := _NVME.match(name):
             index, partition = int(found[1]) + int(found[2]) - 1, found[3] or ""
         elif found := _BY_PATH.match(name):
-            unit, partition = int(found[1]), found[2] or ""
-            if self._units.count(unit) != 1:
-                return None
-            index = self._units.index(unit)
+            index, partition = self._by_path(found["path"]), found["partition"] or ""
         elif found := _BY_ID.match(name):
-            index, partition = 0, found[1] or ""
-            if self._disks > 1:
-                return None
+            index, partition = 0 if self._disks <= 1 else None, found[1] or ""
         else:
             return None
-        device = f"/dev/sd{chr(ord('a') + index)}{partition}"
+        if index is None:
+            return None
+        device = f"/dev/sd{_letters(index)}{partition}"
         return device if device in self._devices else None
 
     def stable(self, name: str) -> str | None:
@@ -63,6 +95,38 @@ class StableNames:
             return None
         facts = self._devices[device]
         others = [other.uuid for path, other in self._devices.items() if path != device]
-        if facts.uuid and facts.uuid not in others:
+        if facts.uuid and (facts.uuid not in others or facts.kind == SHARED_UUID):
             return f"UUID={facts.uuid}"
         return f"PARTUUID={facts.partition_uuid}" if facts.partition_uuid else None
+
+    def link(self, name: str) -> str | None:
+        """The same as a path, `/dev/disk/by-uuid/...`; of a disk that shares its UUID the partition's."""
+        stable = self.stable(name)
+        facts = self._devices.get(self.device(name) or "", BlockDevice())
+        if facts.kind == SHARED_UUID and facts.partition_uuid:
+            stable = f"PARTUUID={facts.partition_uuid}"
+        tag, _, value = (stable or "").partition("=")
+        return f"/dev/disk/by-{tag.lower()}/{value}" if value else None
+
+    def _may_be(self, kind: str) -> bool:
+        return not self._places or any(place.controller in _KINDS[kind] for place in self._places)
+
+    def _by_path(self, path: str) -> int | None:
+        """The disk at a place; of those at the same unit, the one on the controller that the path names."""
+        found = _UNIT.match(path)
+        if not found:
+            return 0 if self._disks == 1 else None
+        kind = found["scsi"] or found["sas"] or found["ata"] or found["nvme"]
+        counted = found["port"] or found["namespace"]
+        unit = int(counted) - 1 if counted else int(found["target"] or found["phy"])
+        at_unit = [index for index, place in enumerate(self._places) if place.unit == unit]
+        there = [index for index in at_unit if self._places[index].controller in _KINDS[kind]] or at_unit
+        if len(there) > 1 and found["pci"]:
+            first = min(self._places[index].controller_bus for index in there)
+            on_first = found["pci"] in FIRST_CONTROLLERS
+            there = [index for index in there if (self._places[index].controller_bus == first) == on_first]
+        return there[0] if len(there) == 1 else None
+
+
+def _letters(index: int) -> str:
+    return (_letters(index // 26 - 1) if index >= 26 else "") + chr(ord("a") + index % 26)

@@ -3,17 +3,23 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import guestfs
 
-from hyperctl.activities.convert.devices import StableNames
+from hyperctl.activities.convert.devices import DiskPlace, StableNames
 from hyperctl.activities.convert.disk_keys import VARIABLE, DiskKey, read_disk_keys
 from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, Encryption, open_encrypted
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.kernels import Kernel, find_kernels
 from hyperctl.activities.convert.linux.storage import MDADM
-from hyperctl.activities.convert.mounts import KnownDevices, mount_all, mount_root, wanted_mounts
+from hyperctl.activities.convert.mounts import (
+    KnownDevices,
+    mapped_volumes,
+    mount_all,
+    mount_root,
+    wanted_mounts,
+)
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused
 from hyperctl.activities.convert.storage import Storage, survey, what_stands_in_the_way
@@ -66,16 +72,20 @@ def _inspect(guest: guestfs.GuestFS, machine: Machine, keys: tuple[DiskKey, ...]
     storage = survey(guest)
     root = _only_linux_root(guest, storage, encryption, len(keys))
     distribution = guest.inspect_get_distro(root)
-    names = StableNames(storage.disks, tuple(disk.unit for disk in machine.disks))
+    names = StableNames(
+        storage.disks,
+        [DiskPlace(disk.unit, disk.controller, disk.controller_bus) for disk in machine.disks],
+    )
     mount_root(guest, root)
     files = GuestFiles(guest)
     known = KnownDevices(
         names=names,
         tags=storage.tags,
         volumes=frozenset(guest.lvs()),
-        mapped=_mapped(files, names, storage, encryption),
+        mapped={},
         arrays=_arrays(guest, files),
     )
+    known = replace(known, mapped=mapped_volumes(files.text("/etc/crypttab") or "", known, encryption.opened))
     mounts, warnings = mount_all(guest, root, wanted_mounts(files.text("/etc/fstab") or ""), known)
     kernels = find_kernels(files)
     product = _product_name(files) or guest.inspect_get_product_name(root)
@@ -142,24 +152,6 @@ def _only_linux_root(
             "Linux guests can be converted.",
         )
     return str(root)
-
-
-def _mapped(
-    files: GuestFiles, names: StableNames, storage: Storage, encryption: Encryption
-) -> dict[str, str]:
-    """By the names of crypttab(5), where the encrypted volumes were opened."""
-    found = {}
-    for line in (files.text("/etc/crypttab") or "").splitlines():
-        words = line.split()
-        if len(words) < 2 or words[0].startswith("#"):
-            continue
-        tag, equals, value = words[1].partition("=")
-        device = (
-            storage.tags.get((tag.upper(), value.strip('"').lower())) if equals else names.device(words[1])
-        )
-        if device in encryption.opened:
-            found[words[0]] = encryption.opened[device]
-    return found
 
 
 def _arrays(guest: guestfs.GuestFS, files: GuestFiles) -> dict[str, str]:

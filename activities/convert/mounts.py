@@ -1,5 +1,6 @@
 """Mounting a guest's filesystems where its fstab has them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,11 +11,13 @@ from hyperctl.activities.convert.refusal import Refused
 from hyperctl.workflows.errors import ErrorCode
 
 NEEDED = ("/", "/boot", "/boot/efi", "/efi", "/usr", "/etc", "/var")
-PSEUDO = frozenset(
-    {"swap", "proc", "sysfs", "tmpfs", "devtmpfs", "devpts", "none", "auto", "nfs", "nfs4", "cifs"}
-)
+NO_FILESYSTEMS = frozenset({"swap", "none", "iso9660", "udf", "udf,iso9660", "iso9660,udf"})
+"""Kinds of an fstab that are not mounted here, though they may be on a disk."""
 READ_ONLY = 1
 """ST_RDONLY of statvfs(3)."""
+_ON_DISK = re.compile(r"^(?:/dev/|(?:UUID|LABEL|PARTUUID|PARTLABEL)=)")
+_OCTAL = re.compile(r"\\([0-3][0-7]{2})")
+_HEXADECIMAL = re.compile(r"\\x([0-9a-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,9 @@ class KnownDevices:
         if equals:
             return self._tagged(tag.upper(), value.strip("\"'"))
         folder, _, name = source.rpartition("/")
-        if folder.startswith("/dev/disk/by-") and (found := self._tagged(folder[13:].upper(), name)):
+        if folder.startswith("/dev/disk/by-") and (
+            found := self._tagged(folder[13:].upper(), _of_udev(name))
+        ):
             return found
         if source in self.volumes:
             return source
@@ -61,6 +66,29 @@ class KnownDevices:
         return self.tags.get((tag, value.lower() if "UUID" in tag else value))
 
 
+def mapped_volumes(crypttab: str, known: KnownDevices, opened: Mapping[str, str]) -> dict[str, str]:
+    """By the names of crypttab(5), where the encrypted volumes were opened."""
+    found = {}
+    for line in crypttab.splitlines():
+        words = line.split()
+        if len(words) < 2 or words[0].startswith("#"):
+            continue
+        device = known.device(words[1])
+        if device in opened:
+            found[words[0]] = opened[device]
+    return found
+
+
+def unescaped(word: str) -> str:
+    """A field of fstab(5), in which spaces and such are octal."""
+    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), word)
+
+
+def _of_udev(name: str) -> str:
+    """A label of which udev has made a file's name."""
+    return _HEXADECIMAL.sub(lambda found: chr(int(found[1], 16)), name)
+
+
 def mapper_name(volume: str) -> str:
     """`vg--0-root` of `/dev/vg-0/root`: LVM doubles the hyphens of its names."""
     group, _, name = volume.removeprefix("/dev/").replace("-", "--").partition("/")
@@ -71,14 +99,16 @@ def wanted_mounts(fstab: str) -> tuple[Wanted, ...]:
     """The entries of fstab(5) with a mount point on a disk, parents first; later ones of a place win."""
     found: dict[str, Wanted] = {}
     for line in fstab.splitlines():
-        words = line.split()
-        if len(words) < 3 or words[0].startswith("#") or words[2] in PSEUDO or not words[1].startswith("/"):
+        words = [unescaped(word) for word in line.split()]
+        if len(words) < 3 or not _ON_DISK.match(words[0]) or not words[1].startswith("/"):
             continue
         options = words[3].split(",") if len(words) > 3 else []
-        if "bind" in options or "rbind" in options:
+        place = words[1].rstrip("/") or "/"
+        if words[2] in NO_FILESYSTEMS or {"bind", "rbind"} & set(options):
+            continue
+        if "noauto" in options and place not in NEEDED:
             continue
         subvolume = next((one for one in options if one.startswith(("subvol=", "subvolid="))), "")
-        place = words[1].replace("\\040", " ").rstrip("/") or "/"
         found[place] = Wanted(words[0], place, words[2], subvolume)
     return tuple(sorted(found.values(), key=lambda one: (one.place.count("/"), len(one.place))))
 

@@ -41,7 +41,7 @@ def survey(guest: guestfs.GuestFS) -> Storage:
         facts = blkid(guest, device)
         kind, uuid = facts.get("TYPE", ""), facts.get("UUID", "")
         if device in own:
-            disks[device] = BlockDevice(uuid, facts.get("PART_ENTRY_UUID", ""))
+            disks[device] = BlockDevice(uuid, facts.get("PART_ENTRY_UUID", ""), kind)
         if kind == RAID_MEMBER:
             members.setdefault(uuid, []).append(device)
             continue

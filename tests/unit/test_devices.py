@@ -2,10 +2,10 @@
 
 import pytest
 
-from hyperctl.activities.convert.devices import BlockDevice, StableNames
+from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
 from hyperctl.activities.convert.linux.arguments import stable_arguments, unresolved_root
 from hyperctl.activities.convert.linux.bootloader import by_uuid, device_map, environment_block
-from hyperctl.activities.convert.linux.fstab import stable_crypttab, stable_fstab
+from hyperctl.activities.convert.linux.fstab import stable_crypttab, stable_fstab, stable_unit
 from hyperctl.activities.convert.refusal import StepFailed
 
 ONE_DISK = StableNames(
@@ -15,7 +15,7 @@ ONE_DISK = StableNames(
         "/dev/sda2": BlockDevice("root-uuid", "part-2"),
         "/dev/sda3": BlockDevice("", "part-3"),
     },
-    units=(0,),
+    places=[DiskPlace(0, "pvscsi")],
 )
 TWO_DISKS = StableNames(
     {
@@ -23,7 +23,7 @@ TWO_DISKS = StableNames(
         "/dev/sdb1": BlockDevice("same", "part-b"),
         "/dev/sdb2": BlockDevice("data", "part-c"),
     },
-    units=(0, 1),
+    places=[DiskPlace(0, "pvscsi"), DiskPlace(1, "pvscsi")],
 )
 
 
@@ -48,6 +48,53 @@ def test_a_name_by_controller_becomes_one_by_content(name: str, stable: str | No
     assert ONE_DISK.stable(name) == stable
 
 
+PLACED = StableNames(
+    {
+        "/dev/sda1": BlockDevice("a", "pa"),
+        "/dev/sdb1": BlockDevice("b", "pb"),
+        "/dev/sdc1": BlockDevice("c", "pc"),
+        "/dev/sdd1": BlockDevice("d", "pd"),
+    },
+    places=[DiskPlace(0, "pvscsi", 0), DiskPlace(0, "pvscsi", 1), DiskPlace(1, "ahci"), DiskPlace(0, "nvme")],
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "stable"),
+    [
+        ("pci-0000:03:00.0-scsi-0:0:0:0-part1", "UUID=a"),
+        ("pci-0000:0b:00.0-scsi-0:0:0:0-part1", "UUID=b"),
+        ("pci-0000:02:05.0-ata-2-part1", "UUID=c"),
+        ("pci-0000:02:05.0-ata-2.0-part1", "UUID=c"),
+        ("pci-0000:13:00.0-nvme-1-part1", "UUID=d"),
+        ("pci-0000:03:00.0-scsi-0:0:9:0-part1", None),
+        ("pci-0000:03:00.0-sas-0x5000c29aabbccdd0-lun-0-part1", None),
+    ],
+)
+def test_a_place_on_a_controller_is_a_disk(path: str, stable: str | None) -> None:
+    name = f"/dev/disk/by-path/{path}"
+    assert PLACED.is_unstable(name)
+    assert PLACED.stable(name) == stable
+
+
+def test_a_disk_of_another_kind_of_name() -> None:
+    sas = StableNames({"/dev/sda1": BlockDevice("a", "pa")}, [DiskPlace(0, "lsisas")])
+    assert sas.stable("/dev/disk/by-path/pci-0000:03:00.0-sas-phy0-lun-0-part1") == "UUID=a"
+    assert sas.stable("/dev/disk/by-path/pci-0000:03:00.0-sas-phy1-lun-0-part1") is None
+    assert sas.stable("/dev/disk/by-path/pci-0000:03:00.0-sas-0x5000c29aabbccdd0-lun-0-part1") == "UUID=a"
+    assert ONE_DISK.device("/dev/hda") is None, "that can only be a drive for CDs"
+    many = StableNames({"/dev/sdaa1": BlockDevice("z", "pz")})
+    assert many.stable("/dev/sdaa1") == "UUID=z"
+
+
+def test_a_filesystem_on_several_disks_is_known_by_the_uuid_that_they_share() -> None:
+    names = StableNames({f"/dev/sd{one}1": BlockDevice("same", f"p{one}", "btrfs") for one in "ab"})
+    assert names.stable("/dev/sda1") == "UUID=same"
+    assert names.link("/dev/sdb1") == "/dev/disk/by-partuuid/pb"
+    assert TWO_DISKS.link("/dev/sdb2") == "/dev/disk/by-uuid/data"
+    assert TWO_DISKS.link("/dev/sdz1") is None
+
+
 def test_two_disks_are_told_apart() -> None:
     assert TWO_DISKS.stable("/dev/sda1") == "PARTUUID=part-a", "a UUID that two filesystems have is no name"
     assert TWO_DISKS.stable("/dev/sdb2") == "UUID=data"
@@ -65,6 +112,11 @@ def test_two_disks_are_told_apart() -> None:
         ('GRUB_CMDLINE_LINUX="resume=/dev/sda2"', 'GRUB_CMDLINE_LINUX="resume=UUID=root-uuid"'),
         ("RESUME=/dev/sda2\n", "RESUME=UUID=root-uuid\n"),
         ("root=/dev/mapper/vg-root rd.lvm.lv=vg/root", "root=/dev/mapper/vg-root rd.lvm.lv=vg/root"),
+        ("cryptdevice=/dev/sda3:root boot=/dev/sda1", "cryptdevice=PARTUUID=part-3:root boot=UUID=boot-uuid"),
+        (
+            "resume=/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part2",
+            "resume=UUID=root-uuid",
+        ),
         ("nfsroot=/dev/sda2 subroot=/dev/sda2", "nfsroot=/dev/sda2 subroot=/dev/sda2"),
         ("set root='hd0,msdos1'", "set root='hd0,msdos1'"),
     ],
@@ -96,6 +148,35 @@ def test_fstab_keeps_all_else_byte_for_byte() -> None:
     )
     assert unknown == ["/dev/sdz1"]
     assert stable_fstab(after, ONE_DISK)[0] == after
+
+
+def test_fstab_lines_of_every_kind() -> None:
+    before = (
+        "# a comment\u2028/dev/sda2 / ext4 in it\n"
+        "/dev/sda2\t/my\\040data\text4\tjournal_path=/dev/sda1,noatime\t0\t2\r\n"
+        "LABEL=my\\040label /data ext4 defaults 0 2\n/srv/a /srv/b none bind 0 0\n"
+        "/swapfile none swap sw 0 0\n"
+        "/dev/fd0u1440 /media/floppy vfat noauto 0 0\nvmhgfs-fuse /mnt/hgfs fuse defaults 0 0\n"
+        "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\n"
+    )
+    after, unknown = stable_fstab(before, ONE_DISK)
+    assert after == (
+        "# a comment\u2028/dev/sda2 / ext4 in it\n"
+        "UUID=root-uuid\t/my\\040data\text4\tjournal_path=/dev/disk/by-uuid/boot-uuid,noatime\t0\t2\r\n"
+        "LABEL=my\\040label /data ext4 defaults 0 2\n/srv/a /srv/b none bind 0 0\n"
+        "/swapfile none swap sw 0 0\n"
+        "# /dev/fd0u1440 /media/floppy vfat noauto 0 0\n# vmhgfs-fuse /mnt/hgfs fuse defaults 0 0\n"
+        "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\n"
+    )
+    assert unknown == []
+
+
+def test_a_unit_that_mounts_names_its_device_by_a_path() -> None:
+    unit = "[Mount]\nWhat=/dev/sda2\nWhere=/srv\n"
+    assert stable_unit(unit, ONE_DISK) == (unit.replace("/dev/sda2", "/dev/disk/by-uuid/root-uuid"), [])
+    assert stable_unit(unit.replace("sda2", "sdz2"), ONE_DISK)[1] == ["/dev/sdz2"]
+    other = "[Mount]\nWhat=server:/export\n"
+    assert stable_unit(other, ONE_DISK) == (other, [])
 
 
 def test_crypttab_names_its_device_in_the_second_field() -> None:

@@ -2,15 +2,16 @@
 
 import pytest
 
-from hyperctl.activities.convert.devices import BlockDevice, StableNames
-from hyperctl.activities.convert.mounts import KnownDevices, mapper_name, wanted_mounts
+from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
+from hyperctl.activities.convert.mounts import KnownDevices, mapped_volumes, mapper_name, wanted_mounts
 
 KNOWN = KnownDevices(
-    names=StableNames({"/dev/sda1": BlockDevice(), "/dev/sdb1": BlockDevice()}, (0, 1)),
+    names=StableNames({"/dev/sda1": BlockDevice(), "/dev/sdb1": BlockDevice()}, (DiskPlace(0), DiskPlace(1))),
     tags={
         ("UUID", "1b2c-3d4e"): "/dev/sda1",
         ("LABEL", "Data"): "/dev/sdb1",
         ("PARTUUID", "ab-01"): "/dev/sda1",
+        ("LABEL", "my data"): "/dev/md127",
     },
     volumes=frozenset({"/dev/vg-0/root", "/dev/vg-0/srv"}),
     mapped={"sda3_crypt": "/dev/mapper/luks-1"},
@@ -35,10 +36,22 @@ KNOWN = KnownDevices(
         ("/dev/mapper/sda3_crypt", "/dev/mapper/luks-1"),
         ("/dev/mapper/other", None),
         ("/dev/md0", "/dev/md127"),
+        ("LABEL=my data", "/dev/md127"),
+        ("/dev/disk/by-label/my\\x20data", "/dev/md127"),
     ],
 )
 def test_a_source_is_found(source: str, device: str | None) -> None:
     assert KNOWN.device(source) == device
+
+
+def test_an_encrypted_volume_is_found_by_any_name_of_its_device() -> None:
+    crypttab = (
+        "# a comment\none /dev/disk/by-uuid/1b2c-3d4e none luks\ntwo LABEL=Data none\n"
+        "three /dev/mapper/vg--0-srv\n"
+        "four /dev/md0 none\nfive /dev/sdz9 none\n"
+    )
+    opened = {"/dev/sda1": "a", "/dev/sdb1": "b", "/dev/vg-0/srv": "c", "/dev/md127": "d"}
+    assert mapped_volumes(crypttab, KNOWN, opened) == {"one": "a", "two": "b", "three": "c", "four": "d"}
 
 
 def test_lvm_doubles_hyphens() -> None:
@@ -55,9 +68,18 @@ def test_mounts_are_made_from_the_root_down() -> None:
         "UUID=4 none swap sw 0 0\n"
         "tmpfs /tmp tmpfs nosuid 0 0\n"
         "server:/export /mnt nfs defaults 0 0\n"
+        "LABEL=my\\040data\t/data\\011tab\tauto\tdefaults 0 2\n"
+        "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\n"
+        "/dev/sdb1 /media/usb auto user,noauto 0 0\n"
+        "UUID=5 /boot auto noauto 0 0\n"
+        ".host:/ /mnt/hgfs fuse.vmhgfs-fuse defaults 0 0\n"
+        "pool/home /tank zfs defaults 0 0\n"
     )
+    assert [one.source for one in wanted if one.place == "/data\ttab"] == ["LABEL=my data"]
     assert [(one.place, one.subvolume) for one in wanted] == [
         ("/", "subvol=@"),
         ("/home", ""),
+        ("/boot", ""),
+        ("/data\ttab", ""),
         ("/home/my data", ""),
     ]

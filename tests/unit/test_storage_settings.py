@@ -51,6 +51,21 @@ def test_mdadm_looks_on_all_disks() -> None:
     )
 
 
+def test_mdadms_lines_go_on() -> None:
+    text = (
+        "DEVICE /dev/sda1\n  /dev/sdb1\n# a comment\n"
+        "ARRAY /dev/md/0 level=raid1 UUID=1:2:3:4 name=a:0\n   devices=/dev/sda1,/dev/sdb1\n"
+        "ARRAY /dev/md/1 UUID=5:6:7:8\n   spares=1\n"
+    )
+    after = (
+        "DEVICE partitions containers\n# a comment\n"
+        "ARRAY /dev/md/0 level=raid1 UUID=1:2:3:4 name=a:0\n"
+        "ARRAY /dev/md/1 UUID=5:6:7:8\n   spares=1\n"
+    )
+    assert arrays_on_any_disk(text) == after
+    assert arrays_on_any_disk(after) == after
+
+
 @pytest.mark.parametrize("text", ["DEVICE partitions\n", "#DEVICE /dev/sda\n"])
 def test_an_mdadm_that_looks_everywhere_stays(text: str) -> None:
     assert arrays_on_any_disk(text) == text

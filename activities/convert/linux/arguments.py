@@ -4,11 +4,14 @@ import re
 
 from hyperctl.activities.convert.devices import StableNames
 
-_NAMING = re.compile(r"(?<![\w.-])((?:root|resume|ROOT|RESUME)=[\"']?)(/dev/[^\s\"',;]+)")
+_NAMING = re.compile(
+    r"(?<![\w.-])((?:(?:real_)?root|resume|boot|mount\.usr|cryptdevice|ROOT|RESUME)=[\"']?)"
+    r"(/dev/disk/[^\s\"',;]+|/dev/[^\s\"',;:]+)"
+)
 
 
 def stable_arguments(text: str, names: StableNames) -> str:
-    """`root=` and `resume=` by UUID, wherever they stand in a text; all else stays byte for byte."""
+    """`root=`, `resume=` and such by UUID, wherever they stand in a text; all else stays byte for byte."""
 
     def renamed(found: re.Match[str]) -> str:
         return found[1] + (names.stable(found[2]) or found[2])
@@ -19,6 +22,10 @@ def stable_arguments(text: str, names: StableNames) -> str:
 def unresolved_root(text: str, names: StableNames) -> str:
     """The device that a `root=` names and that no stable name is known for, or an empty string."""
     for found in _NAMING.finditer(text):
-        if found[1].lower().startswith("root") and names.is_unstable(found[2]) and not names.stable(found[2]):
+        if (
+            found[1].lower().strip("\"'") in ("root=", "real_root=")
+            and names.is_unstable(found[2])
+            and not names.stable(found[2])
+        ):
             return found[2]
     return ""

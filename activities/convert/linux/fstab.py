@@ -1,6 +1,7 @@
 """fstab and crypttab by names that stay true; LVM and mdadm that look at virtio's disks."""
 
 import re
+from collections.abc import Callable
 
 from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
@@ -10,14 +11,21 @@ from hyperctl.activities.convert.work import Work
 FSTAB = "/etc/fstab"
 CRYPTTAB = "/etc/crypttab"
 _FIELD = re.compile(r"^(\s*)([^\s#]\S*)(\s+)(\S+)(.*)$", re.DOTALL)
-_GONE = re.compile(r"^(?:/dev/fd\d+|\.host:.*)$")
+UNITS = ("/etc/systemd/system/*.mount", "/etc/systemd/system/*.swap")
+_GONE = re.compile(r"^(?:/dev/fd\d\w*|/dev/floppy\S*|\S*\.host:\S*|vmhgfs-fuse)$")
 """Floppy drives and VMware's shared folders."""
+_OPTION = re.compile(r"(?<![^\s,])((?:device|logdev|rtdev|journal_path)=)(/dev/[^\s,]+)")
+"""A filesystem's other disks: btrfs(5), xfs(5), ext4(5)."""
+_WHAT = re.compile(r"^(\s*What\s*=\s*)(/dev/\S+)", re.MULTILINE)
 
 
 def update_fstab(inspected: Inspected, work: Work) -> None:
     """Rename what depends on the controller. What cannot be told is a warning; the boot proof will tell."""
     files, names = inspected.files, inspected.names
-    for path, rewrite in ((FSTAB, stable_fstab), (CRYPTTAB, stable_crypttab)):
+    rewrites: list[tuple[str, Callable[[str, StableNames], tuple[str, list[str]]]]]
+    rewrites = [(FSTAB, stable_fstab), (CRYPTTAB, stable_crypttab)]
+    rewrites += [(path, stable_unit) for path in files.matching(*UNITS)]
+    for path, rewrite in rewrites:
         text = files.text(path)
         if text is None:
             continue
@@ -44,9 +52,29 @@ def stable_crypttab(text: str, names: StableNames) -> tuple[str, list[str]]:
     return _rewritten(text, names, column=1)
 
 
+def stable_unit(text: str, names: StableNames) -> tuple[str, list[str]]:
+    """systemd.mount(5) or systemd.swap(5), which take the path of a device only."""
+    return _linked(_WHAT, text, names)
+
+
+def _linked(naming: re.Pattern[str], text: str, names: StableNames) -> tuple[str, list[str]]:
+    """A text in which each of these names is a path that stays true."""
+    unknown: list[str] = []
+
+    def renamed(found: re.Match[str]) -> str:
+        if not names.is_unstable(found[2]):
+            return found[0]
+        link = names.link(found[2])
+        if link is None:
+            unknown.append(found[2])
+        return f"{found[1]}{link or found[2]}"
+
+    return naming.sub(renamed, text), unknown
+
+
 def _rewritten(text: str, names: StableNames, column: int) -> tuple[str, list[str]]:
     lines, unknown = [], []
-    for line in text.splitlines(keepends=True):
+    for line in re.findall(r"[^\n]*\n|[^\n]+", text):  # and at nothing else that Python ends a line at
         found = _FIELD.match(line)
         if not found:
             lines.append(line)
@@ -62,5 +90,8 @@ def _rewritten(text: str, names: StableNames, column: int) -> tuple[str, list[st
                 unknown.append(device)
             else:
                 first, second = (stable, second) if column == 0 else (first, stable)
+        if column == 0:
+            rest, more = _linked(_OPTION, rest, names)
+            unknown += more
         lines.append(f"{before}{first}{gap}{second}{rest}")
     return "".join(lines), unknown

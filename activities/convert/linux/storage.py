@@ -10,8 +10,15 @@ _FILTER = re.compile(r"""^(\s*(?:global_)?filter\s*=\s*\[)((?:"[^"]*"|'[^']*'|[^
 _ACCEPT = re.compile(r"[\"']a(?P<mark>[^\w\s])(?P<pattern>.*?)(?P=mark)[\"']", re.DOTALL)
 _NAMES_SD = re.compile(r"sd|hd|nvme|disk/by-(?:path|id)")
 _VIRTIO = '"a|^/dev/vd[a-z]+[0-9]*$|"'
-_DEVICE_LINE = re.compile(rf"^(\s*DEVICE\b)[^\n]*{NAMES_OF_DISKS}[^\n]*", re.MULTILINE | re.IGNORECASE)
-_ARRAY_DEVICES = re.compile(rf"^(\s*ARRAY\b[^\n]*?)\s+devices=[^\s]*{NAMES_OF_DISKS}[^\s]*", re.MULTILINE)
+_DEVICE_LINE = re.compile(
+    rf"^(DEVICE\b)[^\n]*(?:\n[ \t]+[^\n]*)*?{NAMES_OF_DISKS}[^\n]*(?:\n[ \t]+[^\s#][^\n]*)*",
+    re.MULTILINE | re.IGNORECASE,
+)
+_ARRAY_DEVICES = re.compile(
+    rf"^(ARRAY\b[^\n]*?)[ \t]+devices=\S*{NAMES_OF_DISKS}\S*|^[ \t]+devices=\S*{NAMES_OF_DISKS}\S*[ \t]*\n",
+    re.MULTILINE,
+)
+"""On the line of its array, or on one that goes on with it, as `mdadm --detail --scan --verbose` has it."""
 
 
 def filters_for_virtio(text: str) -> str:
@@ -31,7 +38,9 @@ def filters_for_virtio(text: str) -> str:
 
 def arrays_on_any_disk(text: str) -> str:
     """mdadm.conf(5) that looks on all disks, where it names some of VMware's."""
-    return _ARRAY_DEVICES.sub(r"\1", _DEVICE_LINE.sub(r"\1 partitions containers", text))
+    return _ARRAY_DEVICES.sub(
+        lambda found: found[1] or "", _DEVICE_LINE.sub(r"\1 partitions containers", text)
+    )
 
 
 REWRITES = (*((path, filters_for_virtio) for path in LVM), *((path, arrays_on_any_disk) for path in MDADM))
