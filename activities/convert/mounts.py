@@ -74,7 +74,7 @@ def mapped_volumes(crypttab: str, known: KnownDevices, opened: Mapping[str, str]
         if len(words) < 2 or words[0].startswith("#"):
             continue
         device = known.device(words[1])
-        if device in opened:
+        if device is not None and device in opened:
             found[words[0]] = opened[device]
     return found
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
-from hyperctl.activities.convert.linux.arguments import stable_arguments, unresolved_root
+from hyperctl.activities.convert.linux.arguments import has_known_root, stable_arguments, unresolved_root
 from hyperctl.activities.convert.linux.bootloader import by_uuid, device_map, environment_block
 from hyperctl.activities.convert.linux.fstab import stable_crypttab, stable_fstab, stable_unit
 from hyperctl.activities.convert.refusal import StepFailed
@@ -132,6 +132,12 @@ def test_a_root_that_is_on_no_disk_is_found() -> None:
     assert unresolved_root("linux /v root=/dev/vg/root", ONE_DISK) == ""
 
 
+def test_a_stale_entry_beside_a_good_one_is_told_from_no_good_one() -> None:
+    assert has_known_root("linux /a root=/dev/sdc1\nlinux /b root=/dev/sda2", ONE_DISK)
+    assert has_known_root("linux /a root=/dev/sdc1\nlinux /b root=UUID=x", ONE_DISK)
+    assert not has_known_root("linux /a root=/dev/sdc1\nlinux /b quiet", ONE_DISK)
+
+
 def test_fstab_keeps_all_else_byte_for_byte() -> None:
     before = (
         "# /dev/sda1 was here\n\n  /dev/sda2\t/ ext4  defaults 0 1\n"
@@ -192,8 +198,9 @@ def test_grub_goes_by_uuid_from_its_next_update_on() -> None:
 
 
 def test_device_map_names_virtios_disks() -> None:
-    assert device_map("(hd0)\t/dev/sda\n(hd1) /dev/sdb\n") == "(hd0)\t/dev/vda\n(hd1) /dev/vdb\n"
-    assert device_map("(hd0)\t/dev/disk/by-id/x\n") == "(hd0)\t/dev/disk/by-id/x\n"
+    assert device_map("(hd0)\t/dev/sda\n(hd1) /dev/sdb\n", ONE_DISK) == "(hd0)\t/dev/vda\n(hd1) /dev/sdb\n"
+    by_id = "(hd0)\t/dev/disk/by-id/scsi-36000c29f1a2b3c4d5e6f708192a3b4c5\n(fd0) /dev/fd0\n"
+    assert device_map(by_id, ONE_DISK) == "(hd0)\t/dev/vda\n(fd0) /dev/fd0\n"
 
 
 def test_grubs_environment_stays_as_long_as_it_was() -> None:

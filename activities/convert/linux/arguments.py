@@ -19,6 +19,12 @@ def stable_arguments(text: str, names: StableNames) -> str:
     return _NAMING.sub(renamed, text)
 
 
+def has_known_root(text: str, names: StableNames) -> bool:
+    """Whether some `root=` names something that is there, as far as can be told."""
+    roots = re.findall(r"(?<![\w.-])root=[\"']?([^\s\"',;]+)", text)
+    return any(not names.is_unstable(root) or names.stable(root) for root in roots)
+
+
 def unresolved_root(text: str, names: StableNames) -> str:
     """The device that a `root=` names and that no stable name is known for, or an empty string."""
     for found in _NAMING.finditer(text):

@@ -2,8 +2,9 @@
 
 import re
 
+from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
-from hyperctl.activities.convert.linux.arguments import stable_arguments, unresolved_root
+from hyperctl.activities.convert.linux.arguments import has_known_root, stable_arguments, unresolved_root
 from hyperctl.activities.convert.linux.default_kernel import ensure_default
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
@@ -18,12 +19,30 @@ ENTRIES = (
     "/boot/loader/entries/*.conf",
     "/boot/efi/loader/entries/*.conf",
     "/efi/loader/entries/*.conf",
-    "/boot/extlinux/extlinux.conf",
+    "/boot/extlinux/*.cfg",
+    "/boot/extlinux/*.conf",
+    "/boot/syslinux/*.cfg",
+    "/boot/syslinux/*.conf",
+    "/boot/extlinux.conf",
+    "/boot/syslinux.cfg",
+    "/extlinux.conf",
+    "/syslinux.cfg",
 )
 """What a boot loader reads."""
 UNIFIED_IMAGES = ("/boot/efi/EFI/Linux/*.efi", "/efi/EFI/Linux/*.efi", "/boot/EFI/Linux/*.efi")
 """What systemd-boot needs no entry for."""
-SETTINGS = ("/etc/default/grub", "/etc/default/grub.d/*.cfg", "/etc/kernel/cmdline")
+SETTINGS = (
+    "/etc/default/grub",
+    "/etc/default/grub.d/*.cfg",
+    "/etc/grub.d/*_custom",
+    "/etc/kernel/cmdline",
+    "/etc/kernel/cmdline.d/*.conf",
+    "/etc/default/extlinux",
+    "/etc/update-extlinux.conf",
+    "/etc/default/u-boot",
+    "/etc/dracut.conf",
+    "/etc/dracut.conf.d/*.conf",
+)
 """What the guest makes the entries from."""
 ENVIRONMENTS = ("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv")
 ENVIRONMENT_BYTES = 1024
@@ -32,7 +51,7 @@ FALLBACK = "EFI/BOOT/BOOTX64.EFI"
 ESP_PLACES = ("/boot/efi", "/efi", "/boot")
 
 _BY_DEVICE = re.compile(r"^(\s*(?:export\s+)?GRUB_DISABLE_LINUX_UUID=[\"']?)true", re.MULTILINE)
-_MAPPED = re.compile(r"^(\s*\(hd\d+\)\s+)/dev/(?:sd|hd)([a-z])\b", re.MULTILINE)
+_MAPPED = re.compile(r"^(\s*\([hf]d\d+\)\s+)(/dev/\S+)", re.MULTILINE)
 
 
 def update_bootloader(inspected: Inspected, work: Work) -> None:
@@ -51,7 +70,10 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
         if text is None:
             continue
         if device := unresolved_root(text, names):
-            raise StepFailed(f"{path} boots from {device}, which is not on the disks that were copied")
+            problem = f"{path} boots from {device}, which is not on the disks that were copied"
+            if path in entries and not has_known_root(text, names):
+                raise StepFailed(problem)
+            work.warnings.append(problem)
         changed = stable_arguments(text, names)
         if path not in entries:
             changed = by_uuid(changed)
@@ -65,7 +87,7 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
             work.done.append(f"{path} by UUID")
     for path in files.matching(*DEVICE_MAPS):
         text = files.text(path)
-        if text is not None and files.edit(path, device_map(text), work):
+        if text is not None and files.edit(path, device_map(text, names), work):
             work.done.append(f"{path} for virtio")
     ensure_default(inspected, work)
     if inspected.machine.firmware is Firmware.EFI:
@@ -77,9 +99,14 @@ def by_uuid(settings: str) -> str:
     return _BY_DEVICE.sub(r"\1false", settings)
 
 
-def device_map(text: str) -> str:
+def device_map(text: str, names: StableNames) -> str:
     """GRUB's device.map with disks as virtio names them."""
-    return _MAPPED.sub(r"\1/dev/vd\2", text)
+
+    def renamed(found: re.Match[str]) -> str:
+        disk = names.device(found[2])
+        return f"{found[1]}{disk.replace('/dev/sd', '/dev/vd')}" if disk else found[0]
+
+    return _MAPPED.sub(renamed, text)
 
 
 def environment_block(before: str, after: str) -> str:
