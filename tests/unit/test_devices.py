@@ -4,8 +4,9 @@ import pytest
 
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
 from hyperctl.activities.convert.linux.arguments import has_known_root, stable_arguments, unresolved_root
-from hyperctl.activities.convert.linux.bootloader import by_uuid, device_map, environment_block
+from hyperctl.activities.convert.linux.bootloader import by_uuid, device_map
 from hyperctl.activities.convert.linux.fstab import stable_crypttab, stable_fstab, stable_unit
+from hyperctl.activities.convert.linux.grub_environment import environment_block
 from hyperctl.activities.convert.refusal import StepFailed
 
 ONE_DISK = StableNames(

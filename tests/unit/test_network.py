@@ -12,7 +12,7 @@ from hyperctl.activities.convert.linux.interfaces import (
     read_sections,
     sourced,
 )
-from hyperctl.activities.convert.linux.matches import Place, for_virtio
+from hyperctl.activities.convert.linux.matches import Place, for_driver
 from hyperctl.activities.convert.linux.network import assign_names, link_file, udev_rule
 from hyperctl.activities.convert.linux.pci import order
 from hyperctl.workflows.machine import MachineNic
@@ -258,7 +258,9 @@ PLACES = {"0b:00.0": Place(ONE, "ens192"), "13:00.0": Place(TWO, "lan0")}
 )
 def test_matches_on_vmwares_hardware_become_ones_on_virtios(path: str, before: str, after: str) -> None:
     rewrites = [
-        rewrite for patterns, rewrite in for_virtio(PLACES, "PermanentMACAddress") if path in patterns
+        rewrite
+        for patterns, rewrite in for_driver("virtio_net", PLACES, "PermanentMACAddress")
+        if path in patterns
     ]
     (rewrite,) = rewrites
     assert rewrite(before) == after

@@ -5,7 +5,8 @@ import re
 from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.arguments import has_known_root, stable_arguments, unresolved_root
-from hyperctl.activities.convert.linux.default_kernel import ensure_default
+from hyperctl.activities.convert.linux.default_kernel import LEGACY_MENUS, SYSLINUX_MENUS, ensure_default
+from hyperctl.activities.convert.linux.grub_environment import environment_block
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.machine import Firmware
@@ -13,20 +14,12 @@ from hyperctl.workflows.machine import Firmware
 ENTRIES = (
     "/boot/grub/grub.cfg",
     "/boot/grub2/grub.cfg",
-    "/boot/grub/menu.lst",
-    "/boot/grub/grub.conf",
+    *LEGACY_MENUS,
     "/boot/efi/EFI/*/grub.cfg",
     "/boot/loader/entries/*.conf",
     "/boot/efi/loader/entries/*.conf",
     "/efi/loader/entries/*.conf",
-    "/boot/extlinux/*.cfg",
-    "/boot/extlinux/*.conf",
-    "/boot/syslinux/*.cfg",
-    "/boot/syslinux/*.conf",
-    "/boot/extlinux.conf",
-    "/boot/syslinux.cfg",
-    "/extlinux.conf",
-    "/syslinux.cfg",
+    *(pattern for patterns in SYSLINUX_MENUS for pattern in patterns),
 )
 """What a boot loader reads."""
 UNIFIED_IMAGES = ("/boot/efi/EFI/Linux/*.efi", "/efi/EFI/Linux/*.efi", "/boot/EFI/Linux/*.efi")
@@ -45,7 +38,6 @@ SETTINGS = (
 )
 """What the guest makes the entries from."""
 ENVIRONMENTS = ("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv")
-ENVIRONMENT_BYTES = 1024
 DEVICE_MAPS = ("/boot/grub/device.map", "/boot/grub2/device.map")
 FALLBACK = "EFI/BOOT/BOOTX64.EFI"
 ESP_PLACES = ("/boot/efi", "/efi", "/boot")
@@ -107,20 +99,6 @@ def device_map(text: str, names: StableNames) -> str:
         return f"{found[1]}{disk.replace('/dev/sd', '/dev/vd')}" if disk else found[0]
 
     return _MAPPED.sub(renamed, text)
-
-
-def environment_block(before: str, after: str) -> str:
-    """GRUB's environment block, which is exactly as long as it was (grub-editenv: filled up with `#`).
-
-    Raises `StepFailed` when it has grown beyond that.
-    """
-    if after == before:
-        return before
-    body = after.rstrip("#")
-    size = max(ENVIRONMENT_BYTES, len(before))
-    if len(body) > size:
-        raise StepFailed("GRUB's environment block has no room for its arguments by UUID")
-    return body + "#" * (size - len(body))
 
 
 def _ensure_fallback(inspected: Inspected, work: Work) -> None:

@@ -7,12 +7,21 @@ from fnmatch import fnmatchcase
 
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.entries import BootEntry, find_entries
+from hyperctl.activities.convert.linux.grub_environment import saved_entry, with_saved_entry
 from hyperctl.activities.convert.linux.kernels import Kernel, version_key
+from hyperctl.activities.convert.linux.plain_menus import image_version, legacy_default, syslinux_defaults
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 
 GRUB_CONFIGURATIONS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 GRUB_SETTINGS = "/etc/default/grub"
+LEGACY_MENUS = ("/boot/grub/menu.lst", "/boot/grub/grub.conf")
+SYSLINUX_MENUS = (
+    ("/boot/extlinux/extlinux.conf", "/boot/extlinux/*.conf", "/boot/extlinux/*.cfg"),
+    ("/boot/syslinux/syslinux.cfg", "/boot/syslinux/*.conf", "/boot/syslinux/*.cfg"),
+    ("/boot/extlinux.conf", "/extlinux.conf", "/boot/syslinux.cfg", "/syslinux.cfg"),
+)
+"""One configuration each, with its main file first."""
 LOADER_CONFIGURATIONS = (
     "/boot/efi/loader/loader.conf",
     "/efi/loader/loader.conf",
@@ -26,6 +35,7 @@ _MENU = re.compile(
 _IDENTITY = re.compile(r"(?:\$menuentry_id_option|--id)\s+['\"]([^'\"]+)['\"]")
 _TITLE = re.compile(r"^['\"]([^'\"]*)['\"]")
 _SET_DEFAULT = re.compile(r"^(\s*set default=)\"(?!\$)([^\"]*)\"", re.MULTILINE)
+_SET_SAVED = re.compile(r'^\s*set default="\$\{saved_entry\}"', re.MULTILINE)
 _GRUB_DEFAULT = re.compile(r"^(\s*GRUB_DEFAULT=).*$", re.MULTILINE)
 _LOADER_DEFAULT = re.compile(r"^\s*default\s+(\S+)[^\n]*\n?", re.MULTILINE)
 
@@ -38,6 +48,8 @@ class MenuEntry:
     """As `default` names it: `ID`, or `SUBMENU>ID`."""
     place: str
     """The same by numbers, `1>0`."""
+    title: str
+    """And by titles."""
     kernel: str
 
 
@@ -62,6 +74,8 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
         if entries:
             _ensure_in_loader(inspected, path, entries, without, able, work)
             return
+    if _ensured_in_plain_menu(inspected, without, able[0], work):
+        return
     if not inspected.kernels[0].has_virtio:
         raise StepFailed(_cannot(inspected.kernels[0].version, able[0].version))
 
@@ -69,7 +83,7 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
 def grub_menu(text: str) -> list[MenuEntry]:
     """The entries of a grub.cfg as grub-mkconfig writes it, in its order."""
     found: list[MenuEntry] = []
-    above: list[tuple[str, int, bool]] = []
+    above: list[tuple[str, int, str, bool]] = []
     counters = [0]
     for line in text.splitlines():
         part = _MENU.match(line)
@@ -77,13 +91,21 @@ def grub_menu(text: str) -> list[MenuEntry]:
             continue
         if part["kind"]:
             identity = _IDENTITY.search(part["rest"]) or _TITLE.search(part["rest"])
-            above.append((identity[1] if identity else "", counters[-1], part["kind"] == "submenu"))
+            title = _TITLE.search(part["rest"])
+            above.append(
+                (
+                    identity[1] if identity else "",
+                    counters[-1],
+                    title[1] if title else "",
+                    part["kind"] == "submenu",
+                )
+            )
             counters[-1] += 1
             counters.append(0)
         elif part["kernel"]:
-            if above and not above[-1][2]:
-                address, place = ">".join(one[0] for one in above), ">".join(str(one[1]) for one in above)
-                found.append(MenuEntry(address, place, part["kernel"]))
+            if above and not above[-1][3]:
+                address, place, titles = (">".join(str(one[n]) for one in above) for n in range(3))
+                found.append(MenuEntry(address, place, titles, part["kernel"]))
         elif above:
             above.pop()
             counters.pop()
@@ -99,17 +121,24 @@ def _ensure_in_grub(
     able: Kernel,
     work: Work,
 ) -> None:
-    found = _SET_DEFAULT.search(text)
-    default = found[2] if found else ""
-    booted = next((one for one in menu if default in (one.address, one.place)), None)
-    if booted is None and default == "0":
-        booted = menu[0]
-    if booted is not None and _version(booted.kernel) not in without:
-        return
-    wanted = next((one for one in menu if _version(one.kernel) == able.version), None)
-    if found is None or wanted is None:
-        raise StepFailed(_cannot(inspected.kernels[0].version, able.version))
     files = inspected.files
+    found = _SET_DEFAULT.search(text)
+    environment = f"{path.rpartition('/')[0]}/grubenv"
+    block = files.text(environment) or ""
+    saved = found is None and _SET_SAVED.search(text) is not None
+    default = found[2] if found else saved_entry(block)
+    booted = next((one for one in menu if default in (one.address, one.place, one.title)), None)
+    if booted is None and (saved or default == "0"):
+        booted = menu[0]
+    if booted is not None and image_version(booted.kernel) not in without:
+        return
+    wanted = next((one for one in menu if image_version(one.kernel) == able.version), None)
+    if (found is None and not saved) or wanted is None:
+        raise StepFailed(_cannot(inspected.kernels[0].version, able.version))
+    if saved:
+        files.edit(environment, with_saved_entry(block, wanted.address), work)
+        work.done.append(f"{able.version} is the default kernel, which has virtio")
+        return
     files.edit(path, _SET_DEFAULT.sub(lambda one: f'{one[1]}"{wanted.address}"', text, count=1), work)
     settings = files.text(GRUB_SETTINGS)
     if settings is not None:
@@ -142,8 +171,28 @@ def _ensure_in_loader(
     work.done.append(f"{wanted.version} is the default kernel, which has virtio")
 
 
-def _version(image: str) -> str:
-    return image.rpartition("/")[2].partition("-")[2]
+def _ensured_in_plain_menu(inspected: Inspected, without: set[str], able: Kernel, work: Work) -> bool:
+    """GRUB legacy and the syslinux family; says whether there is such a menu."""
+    files = inspected.files
+    for patterns in (LEGACY_MENUS, *SYSLINUX_MENUS):
+        paths = dict.fromkeys(path for pattern in patterns for path in files.matching(pattern))
+        texts = {path: text for path in paths if (text := files.text(path)) is not None}
+        if not texts:
+            continue
+        changed: dict[str, str] | None
+        if patterns is LEGACY_MENUS:
+            path, text = next(iter(texts.items()))
+            menu = legacy_default(text, without, able.version)
+            changed = None if menu is None else {path: menu}
+        else:
+            changed = syslinux_defaults(texts, without, able.version)
+        if changed is None:
+            raise StepFailed(_cannot(inspected.kernels[0].version, able.version))
+        edited = [path for path, text in changed.items() if files.edit(path, text, work)]
+        if edited:
+            work.done.append(f"{able.version} is the default kernel, which has virtio")
+        return True
+    return False
 
 
 def _cannot(default: str, able: str) -> str:

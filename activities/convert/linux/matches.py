@@ -14,7 +14,6 @@ NETWORK_MANAGER = ("/etc/NetworkManager/NetworkManager.conf", "/etc/NetworkManag
 RULES = ("/etc/udev/rules.d/*.rules",)
 
 _OLD_DRIVER = re.compile(r"\b(?:vmxnet3|vmxnet|e1000e?|pcnet32)\b", re.IGNORECASE)
-_DRIVER = "virtio_net"
 _YAML_DRIVER = re.compile(r"\bdriver\s*:[ \t]*(?:\[[^\]]*\]|(?:\n\s*-[^\n]*)+|[^,}\n]+)")
 _SECTION_DRIVER = re.compile(r"^[ \t]*driver[ \t]*=[^\n]*", re.MULTILINE | re.IGNORECASE)
 _LISTED_DRIVER = re.compile(r"\bdriver:[\w.-]+")
@@ -33,8 +32,11 @@ class Place:
     name: str
 
 
-def for_virtio(places: Mapping[str, Place], mac_key: str) -> tuple["Rewrite", ...]:
-    """What to do to which files. `mac_key` is how this systemd's [Match] calls a NIC's own MAC."""
+def for_driver(driver: str, places: Mapping[str, Place], mac_key: str) -> tuple["Rewrite", ...]:
+    """What to do to which files, for NICs that this driver drives.
+
+    `mac_key` is how this systemd's [Match] calls a NIC's own MAC.
+    """
 
     def by_mac(text: str) -> str:
         return _each_place(text, places, lambda found: f"{mac_key}={' '.join(one.mac for one in found)}")
@@ -45,11 +47,11 @@ def for_virtio(places: Mapping[str, Place], mac_key: str) -> tuple["Rewrite", ..
         )
 
     return (
-        (NETPLAN, lambda text: _sub(_YAML_DRIVER, text)),
-        ((*NETWORKD, *NETWORKD_DROP_INS), lambda text: by_mac(_sub(_SECTION_DRIVER, text))),
-        (KEYFILES, lambda text: by_name(_sub(_SECTION_DRIVER, text))),
-        (NETWORK_MANAGER, lambda text: _sub(_LISTED_DRIVER, text)),
-        (RULES, lambda text: _rules(text, places)),
+        (NETPLAN, lambda text: _sub(_YAML_DRIVER, driver, text)),
+        ((*NETWORKD, *NETWORKD_DROP_INS), lambda text: by_mac(_sub(_SECTION_DRIVER, driver, text))),
+        (KEYFILES, lambda text: by_name(_sub(_SECTION_DRIVER, driver, text))),
+        (NETWORK_MANAGER, lambda text: _sub(_LISTED_DRIVER, driver, text)),
+        (RULES, lambda text: _rules(text, driver, places)),
     )
 
 
@@ -57,8 +59,8 @@ Rewrite = tuple[tuple[str, ...], Callable[[str], str]]
 """Glob patterns of files, and what becomes of the text of one."""
 
 
-def _sub(where: re.Pattern[str], text: str) -> str:
-    return where.sub(lambda found: _OLD_DRIVER.sub(_DRIVER, found[0]), text)
+def _sub(where: re.Pattern[str], driver: str, text: str) -> str:
+    return where.sub(lambda found: _OLD_DRIVER.sub(driver, found[0]), text)
 
 
 def _each_place(text: str, places: Mapping[str, Place], match: Callable[[list[Place]], str]) -> str:
@@ -72,7 +74,7 @@ def _each_place(text: str, places: Mapping[str, Place], match: Callable[[list[Pl
     return _SECTION_PLACE.sub(instead, text)
 
 
-def _rules(text: str, places: Mapping[str, Place]) -> str:
+def _rules(text: str, driver: str, places: Mapping[str, Place]) -> str:
     """udev(7)'s rules for NICs; those for other devices stay."""
 
     def by_mac(found: re.Match[str]) -> str:
@@ -82,5 +84,5 @@ def _rules(text: str, places: Mapping[str, Place]) -> str:
     lines = text.splitlines(keepends=True)
     for at, line in enumerate(lines):
         if _OF_NICS.search(line) and not _COMMENT.match(line):
-            lines[at] = _RULE_PLACE.sub(by_mac, _sub(_RULE_DRIVER, line))
+            lines[at] = _RULE_PLACE.sub(by_mac, _sub(_RULE_DRIVER, driver, line))
     return "".join(lines)

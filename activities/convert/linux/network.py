@@ -7,7 +7,7 @@ from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.bootloader import ENTRIES, SETTINGS
 from hyperctl.activities.convert.linux.interfaces import PERSISTENT_RULES, PHYSICAL, Clue, find_clues
-from hyperctl.activities.convert.linux.matches import NETPLAN, Place, for_virtio
+from hyperctl.activities.convert.linux.matches import NETPLAN, Place, for_driver
 from hyperctl.activities.convert.linux.matches import RULES as UDEV_RULES
 from hyperctl.activities.convert.linux.pci import name_in_slot, order
 from hyperctl.activities.convert.work import Work
@@ -46,11 +46,12 @@ def fix_network(inspected: Inspected, work: Work) -> None:
         if clue.place and clue.name in by_name
     }
     new_enough = _systemd_version(files) >= PERMANENT_MAC_SINCE
-    for patterns, rewrite in for_virtio(places, "PermanentMACAddress" if new_enough else "MACAddress"):
+    mac_key = "PermanentMACAddress" if new_enough else "MACAddress"
+    for patterns, rewrite in for_driver("virtio_net", places, mac_key):
         for path in files.matching(*patterns):
             text = files.text(path)
             if text is not None and path != PERSISTENT_RULES and files.edit(path, rewrite(text), work):
-                work.done.append(f"{path} matches virtio's NICs")
+                work.done.append(f"{path} matches the new NICs")
     if files.exists(PERSISTENT_RULES) and names:
         files.guest.mv(PERSISTENT_RULES, f"{PERSISTENT_RULES}.before-hyperctl")
         work.changed.append(PERSISTENT_RULES)
