@@ -14,10 +14,12 @@ from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.kernels import Kernel, find_kernels
 from hyperctl.activities.convert.linux.storage import MDADM
 from hyperctl.activities.convert.mounts import (
+    SYSTEM_PARTITION_PLACES,
     KnownDevices,
     mapped_volumes,
     mount_all,
     mount_root,
+    mount_system_partition,
     wanted_mounts,
 )
 from hyperctl.activities.convert.order import Order
@@ -25,7 +27,7 @@ from hyperctl.activities.convert.refusal import Refused
 from hyperctl.activities.convert.storage import Storage, survey, what_stands_in_the_way
 from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.guest import GuestSystem
-from hyperctl.workflows.machine import Machine
+from hyperctl.workflows.machine import Firmware, Machine
 
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut")
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
@@ -87,6 +89,10 @@ def _inspect(guest: guestfs.GuestFS, machine: Machine, keys: tuple[DiskKey, ...]
     )
     known = replace(known, mapped=mapped_volumes(files.text("/etc/crypttab") or "", known, encryption.opened))
     mounts, warnings = mount_all(guest, root, wanted_mounts(files.text("/etc/fstab") or ""), known)
+    if machine.firmware is Firmware.EFI and not any(
+        files.is_folder(f"{place}/EFI") for place in SYSTEM_PARTITION_PLACES
+    ):
+        mounts |= mount_system_partition(guest, storage.system_partitions)
     kernels = find_kernels(files)
     product = _product_name(files) or guest.inspect_get_product_name(root)
     if not kernels:

@@ -10,6 +10,7 @@ from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.refusal import Refused
 from hyperctl.workflows.errors import ErrorCode
 
+SYSTEM_PARTITION_PLACES = ("/boot/efi", "/efi", "/boot")
 NEEDED = ("/", "/boot", "/boot/efi", "/efi", "/usr", "/etc", "/var")
 NO_FILESYSTEMS = frozenset({"swap", "none", "iso9660", "udf", "udf,iso9660", "iso9660,udf"})
 """Kinds of an fstab that are not mounted here, though they may be on a disk."""
@@ -150,6 +151,20 @@ def mount_all(
         if one.place in NEEDED:
             _assert_writable(guest, one.place, one.source)
     return mounts, tuple(warnings)
+
+
+def mount_system_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) -> dict[str, str]:
+    """Mount the EFI system partition that fstab leaves out, where systemd-gpt-auto-generator(8) would."""
+    for device in candidates:
+        place = next((one for one in ("/efi", "/boot/efi") if guest.is_dir(one)), "/boot")
+        if place == "/boot" and guest.is_dir(place) and guest.ls(place):
+            place = "/boot/efi"
+        guest.mkdir_p(place)
+        guest.mount(device, place)
+        if guest.is_dir(f"{place}/EFI"):
+            return {place: device}
+        guest.umount(place)
+    return {}
 
 
 def _not_mounted(place: str, source: str, error: RuntimeError) -> Refused:

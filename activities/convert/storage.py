@@ -12,6 +12,8 @@ from hyperctl.workflows.errors import ErrorCode
 HIBERNATED = "swsuspend"
 RAID_MEMBER = "linux_raid_member"
 BITLOCKER = "BitLocker"
+SYSTEM_PARTITION_TYPES = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef")
+"""In a GPT and in an MBR."""
 EXT = ("ext2", "ext3", "ext4")
 PARTIAL = "p"
 """The fourth letter of a volume group's attributes (vgs(8)) when it lacks a disk."""
@@ -27,6 +29,8 @@ class Storage:
     """Whole disks and partitions."""
     tags: Mapping[tuple[str, str], str]
     """By `("UUID", value)`, `LABEL`, `PARTUUID` and `PARTLABEL`, the device."""
+    system_partitions: tuple[str, ...]
+    """Those that a UEFI firmware looks into."""
     warnings: tuple[str, ...]
 
 
@@ -37,6 +41,7 @@ def survey(guest: guestfs.GuestFS) -> Storage:
     disks: dict[str, BlockDevice] = {}
     tags: dict[tuple[str, str], str] = {}
     members: dict[str, list[str]] = {}
+    system_partitions = []
     for device in block_devices(guest):
         facts = blkid(guest, device)
         kind, uuid = facts.get("TYPE", ""), facts.get("UUID", "")
@@ -47,6 +52,8 @@ def survey(guest: guestfs.GuestFS) -> Storage:
             continue
         if kind:
             kinds[device] = kind
+        if kind == "vfat" and facts.get("PART_ENTRY_TYPE", "").lower() in SYSTEM_PARTITION_TYPES:
+            system_partitions.append(device)
         for tag, fact in (
             ("UUID", "UUID"),
             ("LABEL", "LABEL"),
@@ -68,7 +75,7 @@ def survey(guest: guestfs.GuestFS) -> Storage:
             "Put it right in the source: start the VM in vSphere with all its disks, let it check its "
             "filesystems, and shut it down.",
         )
-    return Storage(kinds, disks, tags, tuple(warnings))
+    return Storage(kinds, disks, tags, tuple(system_partitions), tuple(warnings))
 
 
 def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.arguments import has_known_root, stable_arguments, unresolved_root
 from hyperctl.activities.convert.linux.default_kernel import LEGACY_MENUS, SYSLINUX_MENUS, ensure_default
 from hyperctl.activities.convert.linux.grub_environment import environment_block
+from hyperctl.activities.convert.mounts import SYSTEM_PARTITION_PLACES
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.machine import Firmware
@@ -40,7 +41,6 @@ SETTINGS = (
 ENVIRONMENTS = ("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv")
 DEVICE_MAPS = ("/boot/grub/device.map", "/boot/grub2/device.map")
 FALLBACK = "EFI/BOOT/BOOTX64.EFI"
-ESP_PLACES = ("/boot/efi", "/efi", "/boot")
 
 _BY_DEVICE = re.compile(r"^(\s*(?:export\s+)?GRUB_DISABLE_LINUX_UUID=[\"']?)true", re.MULTILINE)
 _MAPPED = re.compile(r"^(\s*\([hf]d\d+\)\s+)(/dev/\S+)", re.MULTILINE)
@@ -104,7 +104,7 @@ def device_map(text: str, names: StableNames) -> str:
 def _ensure_fallback(inspected: Inspected, work: Work) -> None:
     """Put the loader where a firmware looks that has no entry for it: the new machine's NVRAM is empty."""
     files = inspected.files
-    place = next((place for place in ESP_PLACES if files.is_folder(f"{place}/EFI")), None)
+    place = next((place for place in SYSTEM_PARTITION_PLACES if files.is_folder(f"{place}/EFI")), None)
     if place is None:
         raise StepFailed("the firmware is UEFI, and no EFI system partition with a loader was found")
     esp_files = {path.lower(): path for path in files.matching(f"{place}/EFI/*/*", f"{place}/EFI/*/*.*")}

@@ -51,7 +51,9 @@ def test_it_arrives(guest: Guest, output_dir: Path) -> None:
     assert proof.passed, proof.problems
     assert proof.multi_user
     assert all(mount.active for mount in proof.mounts if mount.required), proof.mounts
-    places = {one.mount_point for one in guest.layout.filesystems}
+    listed = {line.split()[1] for line in guest.files["/etc/fstab"].splitlines() if line[:1] not in ("", "#")}
+    places = {one.mount_point for one in guest.layout.filesystems} & listed
+    assert "/" in places
     assert places <= {mount.target for mount in proof.mounts}
     assert {nic.mac: nic.name for nic in proof.nics} == {nic.mac: nic.name for nic in guest.nics}
     assert all(nic.missing_addresses == () for nic in proof.nics), proof.nics
