@@ -4,7 +4,7 @@ import pytest
 
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
 from hyperctl.activities.convert.linux.arguments import has_known_root, stable_arguments, unresolved_root
-from hyperctl.activities.convert.linux.bootloader import by_uuid, device_map
+from hyperctl.activities.convert.linux.bootloader import by_uuid, device_map, installed_devices
 from hyperctl.activities.convert.linux.fstab import stable_crypttab, stable_fstab, stable_unit
 from hyperctl.activities.convert.linux.grub_environment import environment_block
 from hyperctl.activities.convert.refusal import StepFailed
@@ -202,6 +202,22 @@ def test_device_map_names_virtios_disks() -> None:
     assert device_map("(hd0)\t/dev/sda\n(hd1) /dev/sdb\n", ONE_DISK) == "(hd0)\t/dev/vda\n(hd1) /dev/sdb\n"
     by_id = "(hd0)\t/dev/disk/by-id/scsi-36000c29f1a2b3c4d5e6f708192a3b4c5\n(fd0) /dev/fd0\n"
     assert device_map(by_id, ONE_DISK) == "(hd0)\t/dev/vda\n(fd0) /dev/fd0\n"
+
+
+def test_debians_grub_finds_its_disk_at_its_next_update() -> None:
+    answers = (
+        "Name: grub-pc/install_devices\nTemplate: grub-pc/install_devices\n"
+        "Value: /dev/disk/by-id/scsi-36000c29f1a2b3c4d5e6f708192a3b4c5, /dev/sda, /dev/sdq\n"
+        "Owners: grub-pc\n\n"
+        "Name: other/disk\nValue: /dev/sda\n\n"
+    )
+    after = answers.replace(
+        "/dev/disk/by-id/scsi-36000c29f1a2b3c4d5e6f708192a3b4c5, /dev/sda,", "/dev/vda, /dev/vda,"
+    )
+    assert installed_devices(answers, ONE_DISK) == after
+    assert installed_devices(after, ONE_DISK) == after
+    empty = "Name: grub-pc/install_devices\nOwners: grub-pc\n\nName: other/disk\nValue: /dev/sda\n"
+    assert installed_devices(empty, ONE_DISK) == empty
 
 
 def test_grubs_environment_stays_as_long_as_it_was() -> None:

@@ -39,10 +39,16 @@ SETTINGS = (
 )
 """What the guest makes the entries from."""
 ENVIRONMENTS = ("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv")
+DEBCONF = "/var/cache/debconf/config.dat"
+"""Where Debian keeps the disks that its grub-pc puts GRUB on whenever it is updated."""
 DEVICE_MAPS = ("/boot/grub/device.map", "/boot/grub2/device.map")
 FALLBACK = "EFI/BOOT/BOOTX64.EFI"
 
 _BY_DEVICE = re.compile(r"^(\s*(?:export\s+)?GRUB_DISABLE_LINUX_UUID=[\"']?)true", re.MULTILINE)
+_INSTALLED = re.compile(
+    r"^(Name: grub-pc/install_devices(?:_disks_changed)?\n(?:[^\n]+\n)*?Value: )([^\n]+)", re.MULTILINE
+)
+_DISK = re.compile(r"/dev/[^\s,]+")
 _MAPPED = re.compile(r"^(\s*\([hf]d\d+\)\s+)(/dev/\S+)", re.MULTILINE)
 
 
@@ -77,9 +83,10 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
             path, environment_block(text, stable_arguments(text, names)), work
         ):
             work.done.append(f"{path} by UUID")
-    for path in files.matching(*DEVICE_MAPS):
+    for path in files.matching(*DEVICE_MAPS, DEBCONF):
         text = files.text(path)
-        if text is not None and files.edit(path, device_map(text, names), work):
+        rename = installed_devices if path == DEBCONF else device_map
+        if text is not None and files.edit(path, rename(text, names), work):
             work.done.append(f"{path} for virtio")
     ensure_default(inspected, work)
     if inspected.machine.firmware is Firmware.EFI:
@@ -93,12 +100,22 @@ def by_uuid(settings: str) -> str:
 
 def device_map(text: str, names: StableNames) -> str:
     """GRUB's device.map with disks as virtio names them."""
+    return _MAPPED.sub(lambda found: found[1] + _on_virtio(found[2], names), text)
+
+
+def installed_devices(text: str, names: StableNames) -> str:
+    """debconf's answers (debconf-devel(7)), in which grub-pc finds its disks as virtio names them."""
 
     def renamed(found: re.Match[str]) -> str:
-        disk = names.device(found[2])
-        return f"{found[1]}{disk.replace('/dev/sd', '/dev/vd')}" if disk else found[0]
+        return found[1] + _DISK.sub(lambda disk: _on_virtio(disk[0], names), found[2])
 
-    return _MAPPED.sub(renamed, text)
+    return _INSTALLED.sub(renamed, text)
+
+
+def _on_virtio(disk: str, names: StableNames) -> str:
+    """/dev/vda for the first disk; what is not known stays."""
+    device = names.device(disk)
+    return device.replace("/dev/sd", "/dev/vd") if device else disk
 
 
 def _ensure_fallback(inspected: Inspected, work: Work) -> None:

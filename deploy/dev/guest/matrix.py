@@ -16,7 +16,7 @@ the initramfs is made; how devices are named; what makes the network.
   trixie-bridge: 13, BIOS with GPT, GRUB; xfs; list; UUID; networkd, bridge over bond
   two-kernels: 12, BIOS, GRUB; plain, swap; list, newest kernel without virtio; LABEL; ifupdown, bridge
   bullseye-efi: 11, UEFI with fallback, GRUB; xfs data disk; dracut; sdX; networkd, bond
-  trixie-mdraid-efi: 13, UEFI, GRUB; RAID 1; dracut; UUID; NetworkManager, VLAN
+  trixie-mdraid-efi: 13, UEFI, GRUB; RAID 1; dracut; UUID; NetworkManager, VLAN over bond
   systemd-boot-btrfs: 12, UEFI with fallback, systemd-boot; btrfs; list, older kernel without virtio; UUID,
     without the ESP; netplan, VLAN over bond
 
@@ -86,6 +86,14 @@ def _keyfile(identity: str, interface: str, address: str, gateway: str = "") -> 
     return (
         f"[connection]\nid={identity}\ntype=ethernet\ninterface-name={interface}\n\n"
         f"[ipv4]\nmethod=manual\naddress1={address}\n{route}\n[ipv6]\nmethod=disabled\n"
+    )
+
+
+def _slave(identity: str, interface: str) -> str:
+    """NetworkManager's, for a NIC of bond0."""
+    return (
+        f"[connection]\nid={identity}\ntype=ethernet\ninterface-name={interface}\n"
+        "master=bond0\nslave-type=bond\n"
     )
 
 
@@ -548,7 +556,7 @@ _BULLSEYE_EFI = Guest(
 _TRIXIE_MDRAID_EFI = Guest(
     name="trixie-mdraid-efi",
     suite="trixie",
-    covers="a mirror under dracut's hostonly, a GRUB that only NVRAM named, a VLAN of NetworkManager",
+    covers="a mirror under dracut's hostonly, a GRUB that only NVRAM named, NetworkManager's VLAN on a bond",
     uefi=True,
     initramfs=Initramfs.DRACUT,
     packages=("grub-efi-amd64", "mdadm", "dracut", "network-manager"),
@@ -564,7 +572,10 @@ _TRIXIE_MDRAID_EFI = Guest(
         mirrors=(Mirror("/dev/md0", ("/dev/sda2", "/dev/sdb2"), "1a2b3c4d:00000000:00000000:00000003"),),
         filesystems=(Filesystem("/dev/md0", "ext4", "/"), Filesystem("/dev/sda1", "vfat", "/boot/efi")),
     ),
-    nics=(Nic("ens192", _mac(14), ("192.0.2.24/24", "198.51.100.24/24")),),
+    nics=(
+        Nic("ens192", _mac(14), ("192.0.2.24/24", "198.51.100.24/24")),
+        Nic("ens224", _mac(14, 2)),
+    ),
     files={
         **_host("trixie-mdraid-efi", 14),
         **_grub(),
@@ -576,9 +587,15 @@ _TRIXIE_MDRAID_EFI = Guest(
         "/etc/fstab": (
             "UUID=@/dev/md0@ / ext4 errors=remount-ro 0 1\nUUID=@/dev/sda1@ /boot/efi vfat umask=0077 0 1\n"
         ),
-        f"{CONNECTIONS}/lan.nmconnection": _keyfile("lan", "ens192", "192.0.2.24/24", "192.0.2.1"),
+        f"{CONNECTIONS}/lan.nmconnection": (
+            "[connection]\nid=lan\ntype=bond\ninterface-name=bond0\n\n"
+            "[bond]\nmode=active-backup\nmiimon=100\n\n"
+            "[ipv4]\nmethod=manual\naddress1=192.0.2.24/24\ngateway=192.0.2.1\n\n[ipv6]\nmethod=disabled\n"
+        ),
+        f"{CONNECTIONS}/one.nmconnection": _slave("one", "ens192"),
+        f"{CONNECTIONS}/two.nmconnection": _slave("two", "ens224"),
         f"{CONNECTIONS}/lan20.nmconnection": (
-            "[connection]\nid=lan20\ntype=vlan\ninterface-name=lan20\n\n[vlan]\nid=20\nparent=ens192\n\n"
+            "[connection]\nid=lan20\ntype=vlan\ninterface-name=lan20\n\n[vlan]\nid=20\nparent=bond0\n\n"
             "[ipv4]\nmethod=manual\naddress1=198.51.100.24/24\n\n[ipv6]\nmethod=disabled\n"
         ),
     },
