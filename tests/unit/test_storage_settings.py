@@ -2,7 +2,7 @@
 
 import pytest
 
-from hyperctl.activities.convert.linux.storage import arrays_on_any_disk, filters_for_virtio
+from hyperctl.activities.convert.linux.storage import arrays_on_any_disk, devices_by_name, filters_for_virtio
 
 VIRTIO = '"a|^/dev/vd[a-z]+[0-9]*$|"'
 
@@ -36,6 +36,23 @@ def test_a_filter_for_vmwares_disks_is_widened_once(before: str, after: str) -> 
 )
 def test_other_filters_stay(text: str) -> None:
     assert filters_for_virtio(text) == text
+
+
+def test_lvms_list_of_devices_goes_by_what_is_on_them() -> None:
+    text = (
+        "# LVM uses devices listed in this file.\n# a comment\nHASH=123\nPRODUCT_UUID=4213\nVERSION=1.1.5\n"
+        "IDTYPE=sys_wwid IDNAME=naa.6000c29f1a2b DEVNAME=/dev/sda2 PVID=abc PART=2\n"
+        "IDTYPE=md_uuid IDNAME=1:2:3:4 DEVNAME=/dev/md0 PVID=def\n"
+    )
+    after = (
+        "# LVM uses devices listed in this file.\n# a comment\nVERSION=1.1.5\n"
+        "IDTYPE=devname IDNAME=/dev/vda2 DEVNAME=/dev/vda2 PVID=abc PART=2\n"
+        "IDTYPE=md_uuid IDNAME=1:2:3:4 DEVNAME=/dev/md0 PVID=def\n"
+    )
+    assert devices_by_name(text) == after
+    assert devices_by_name(after) == after
+    only_md = "HASH=1\nIDTYPE=md_uuid IDNAME=1:2:3:4 DEVNAME=/dev/md0 PVID=def\n"
+    assert devices_by_name(only_md) == only_md
 
 
 def test_mdadm_looks_on_all_disks() -> None:

@@ -4,12 +4,19 @@ import re
 
 NAMES_OF_DISKS = r"/dev/(?:sd|hd|nvme|disk/by-(?:path|id)/)"
 LVM = ("/etc/lvm/lvm.conf", "/etc/lvm/lvmlocal.conf")
+DEVICES_FILES = ("/etc/lvm/devices/system.devices",)
 MDADM = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
 
 _FILTER = re.compile(r"""^(\s*(?:global_)?filter\s*=\s*\[)((?:"[^"]*"|'[^']*'|[^\]"'])*)\]""", re.MULTILINE)
 _ACCEPT = re.compile(r"[\"']a(?P<mark>[^\w\s])(?P<pattern>.*?)(?P=mark)[\"']", re.DOTALL)
 _NAMES_SD = re.compile(r"sd|hd|nvme|disk/by-(?:path|id)")
 _VIRTIO = '"a|^/dev/vd[a-z]+[0-9]*$|"'
+_DEVICES_ENTRY = re.compile(
+    r"^IDTYPE=(?:sys_wwid|sys_serial|wwid_\w+|devname) .*?"
+    r"\bDEVNAME=(?P<name>/dev/(?:sd|hd|nvme)\S+)(?P<rest>.*)$",
+    re.MULTILINE,
+)
+_DEVICES_HASH = re.compile(r"^(?:HASH|PRODUCT_UUID|HOSTNAME)=.*\n", re.MULTILINE)
 _DEVICE_LINE = re.compile(
     rf"^(DEVICE\b)[^\n]*(?:\n[ \t]+[^\n]*)*?{NAMES_OF_DISKS}[^\n]*(?:\n[ \t]+[^\s#][^\n]*)*",
     re.MULTILINE | re.IGNORECASE,
@@ -36,6 +43,21 @@ def filters_for_virtio(text: str) -> str:
     return _FILTER.sub(widened, text)
 
 
+def devices_by_name(text: str) -> str:
+    """lvmdevices(8) without the identities that VMware gives to disks.
+
+    LVM finds an entry of the type `devname` by its PVID, whatever its device is called (lvm.conf(5),
+    search_for_devnames). The checksum goes, since it is no longer true.
+    """
+
+    def by_name(found: re.Match[str]) -> str:
+        name = re.sub(r"^/dev/[sh]d", "/dev/vd", found["name"])
+        return f"IDTYPE=devname IDNAME={name} DEVNAME={name}{found['rest']}"
+
+    changed = _DEVICES_ENTRY.sub(by_name, text)
+    return text if changed == text else _DEVICES_HASH.sub("", changed)
+
+
 def arrays_on_any_disk(text: str) -> str:
     """mdadm.conf(5) that looks on all disks, where it names some of VMware's."""
     return _ARRAY_DEVICES.sub(
@@ -43,5 +65,9 @@ def arrays_on_any_disk(text: str) -> str:
     )
 
 
-REWRITES = (*((path, filters_for_virtio) for path in LVM), *((path, arrays_on_any_disk) for path in MDADM))
+REWRITES = (
+    *((path, filters_for_virtio) for path in LVM),
+    *((path, devices_by_name) for path in DEVICES_FILES),
+    *((path, arrays_on_any_disk) for path in MDADM),
+)
 """By path, in the guest and in its initramfs."""
