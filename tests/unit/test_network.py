@@ -206,6 +206,16 @@ def test_the_slots_number_tells_the_name() -> None:
     assert assign_names(nics, [], by_slot=False)[0] == {}
 
 
+def test_a_name_that_is_left_over_from_another_time_is_the_last_choice() -> None:
+    stale = [clue("ens33", "", "10.0.0.1"), clue("eth0")]
+    names, guesses = assign_names([nic(ONE, "192.0.2.10/24")], stale)
+    assert names == {ONE: "eth0"}
+    assert guesses[-1] == "no NIC was found for ens33"
+    both = [clue("ens192"), clue("eth0")]
+    assert assign_names([nic(ONE)], both)[0] == {ONE: "ens192"}
+    assert assign_names([nic(ONE)], both, by_slot=False)[0] == {ONE: "eth0"}
+
+
 def test_names_are_in_vmwares_order() -> None:
     names = ["eth10", "eth2", "ens161", "ens256", "ens193", "ens224", "ens192"]
     assert sorted(names, key=order) == ["ens192", "ens224", "ens256", "ens161", "ens193", "eth2", "eth10"]

@@ -82,7 +82,15 @@ def assign_names(
                 break
     others = {nic.mac.lower() for nic in nics}
     left = {clue.name for clue in clues if clue.name in known and not (clue.mac and clue.mac not in others)}
-    names = sorted(left - set(found.values()), key=order)
+    held_by_any = {address.partition("/")[0].lower() for nic in nics for address in nic.addresses}
+    current = {clue.name for clue in clues if held_by_any & set(clue.addresses)}
+    stale = {clue.name for clue in clues if clue.addresses} - current if held_by_any else set[str]()
+
+    def likelihood(name: str) -> tuple[bool, bool, tuple[tuple[int, int, str], ...]]:
+        """The likeliest first: not one whose addresses no NIC has, and of the kind that the guest gives."""
+        return name in stale, name.startswith("eth") is by_slot, order(name)
+
+    names = sorted(left - set(found.values()), key=likelihood)
     unnamed = [nic.mac.lower() for nic in nics if nic.mac.lower() not in found]
     guesses = []
     for mac, name in zip(unnamed, names, strict=False):
