@@ -439,6 +439,10 @@ _BY_PATH = Guest(
             "[Match]\nPath=pci-0000:0b:00.0\n\n[Network]\n"
             "Address=192.0.2.20/24\nGateway=192.0.2.1\nVLAN=lan20\n"
         ),
+        "/etc/systemd/network/50-lan.link": (
+            "[Match]\nDriver=vmxnet3\n\n"
+            "[Link]\nNamePolicy=keep kernel database onboard slot path\nMTUBytes=1400\n"
+        ),
         "/etc/systemd/network/20-lan20.netdev": "[NetDev]\nName=lan20\nKind=vlan\n\n[VLAN]\nId=20\n",
         "/etc/systemd/network/20-lan20.network": (
             "[Match]\nName=lan20\n\n[Network]\nAddress=198.51.100.20/24\n"
