@@ -5,7 +5,12 @@ import pytest
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
 from hyperctl.activities.convert.linux.arguments import has_known_root, stable_arguments, unresolved_root
 from hyperctl.activities.convert.linux.bootloader import by_uuid, device_map, installed_devices
-from hyperctl.activities.convert.linux.fstab import stable_crypttab, stable_fstab, stable_unit
+from hyperctl.activities.convert.linux.fstab import (
+    names_vmwares_disk,
+    stable_crypttab,
+    stable_fstab,
+    stable_unit,
+)
 from hyperctl.activities.convert.linux.grub_environment import environment_block
 from hyperctl.activities.convert.refusal import StepFailed
 
@@ -176,6 +181,19 @@ def test_fstab_lines_of_every_kind() -> None:
         "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\n"
     )
     assert unknown == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('KERNEL=="sd?1", RESULT=="36000c29a", NAME="asm"\n', 'KERNEL=="sd?'),
+        ('SUBSYSTEM=="block", ENV{ID_SERIAL}=="36000c29f1a", SYMLINK+="oracle"\n', "36000c29f1a"),
+        ("ext4 /dev/sdb1\n", "/dev/sdb"),
+        ('# KERNEL=="sda"\nSUBSYSTEM=="net", NAME="sda"\n', ""),
+    ],
+)
+def test_what_names_vmwares_disks_for_a_purpose_of_its_own_is_noticed(text: str, name: str) -> None:
+    assert names_vmwares_disk(text) == name
 
 
 def test_a_unit_that_mounts_names_its_device_by_a_path() -> None:

@@ -11,11 +11,23 @@ from hyperctl.activities.convert.work import Work
 FSTAB = "/etc/fstab"
 CRYPTTAB = "/etc/crypttab"
 _FIELD = re.compile(r"^(\s*)([^\s#]\S*)(\s+)(\S+)(.*)$", re.DOTALL)
+WATCHED = (
+    "/etc/udev/rules.d/*.rules",
+    "/etc/multipath.conf",
+    "/etc/multipath/conf.d/*.conf",
+    "/etc/kdump.conf",
+    "/etc/rc.local",
+)
+"""What may name disks for a purpose that only its owner knows."""
 UNITS = ("/etc/systemd/system/*.mount", "/etc/systemd/system/*.swap")
 _GONE = re.compile(r"^(?:/dev/fd\d\w*|/dev/floppy\S*|\S*\.host:\S*|vmhgfs-fuse)$")
 """Floppy drives and VMware's shared folders."""
 _OPTION = re.compile(r"(?<![^\s,])((?:device|logdev|rtdev|journal_path)=)(/dev/[^\s,]+)")
 """A filesystem's other disks: btrfs(5), xfs(5), ext4(5)."""
+_OF_VMWARE = re.compile(
+    r"^[ \t]*(?![#\s])[^\n]*?(/dev/sd[a-z]|KERNEL==\"sd[a-z?*\[]|\b(?:scsi-|naa\.|3)?6000c29[0-9a-f]*)",
+    re.MULTILINE | re.IGNORECASE,
+)
 _WHAT = re.compile(r"^(\s*What\s*=\s*)(/dev/\S+)", re.MULTILINE)
 
 
@@ -33,6 +45,9 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
         work.warnings += [f"{path}: {name} is on none of the copied disks" for name in unknown]
         if files.edit(path, changed, work):
             work.done.append(f"{path} by UUID")
+    for path in files.matching(*WATCHED):
+        if name := names_vmwares_disk(files.text(path) or ""):
+            work.warnings.append(f"{path} names disks as VMware has them ({name}), and stays as it is")
     for path, widen in REWRITES:
         text = files.text(path)
         if text is not None and files.edit(path, widen(text), work):
@@ -50,6 +65,12 @@ def stable_fstab(text: str, names: StableNames) -> tuple[str, list[str]]:
 def stable_crypttab(text: str, names: StableNames) -> tuple[str, list[str]]:
     """crypttab(5), whose second field is the device."""
     return _rewritten(text, names, column=1)
+
+
+def names_vmwares_disk(text: str) -> str:
+    """How a setting that is in force names a disk of VMware's, or an empty string."""
+    found = _OF_VMWARE.search(text)
+    return found[1] if found else ""
 
 
 def stable_unit(text: str, names: StableNames) -> tuple[str, list[str]]:
