@@ -169,7 +169,7 @@ def test_fstab_lines_of_every_kind() -> None:
         "LABEL=my\\040label /data ext4 defaults 0 2\n/srv/a /srv/b none bind 0 0\n"
         "/swapfile none swap sw 0 0\n"
         "/dev/fd0u1440 /media/floppy vfat noauto 0 0\nvmhgfs-fuse /mnt/hgfs fuse defaults 0 0\n"
-        "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\n"
+        "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\nnas.host:/export /mnt nfs defaults 0 0\n"
     )
     after, unknown = stable_fstab(before, ONE_DISK)
     assert after == (
@@ -178,7 +178,7 @@ def test_fstab_lines_of_every_kind() -> None:
         "LABEL=my\\040label /data ext4 defaults 0 2\n/srv/a /srv/b none bind 0 0\n"
         "/swapfile none swap sw 0 0\n"
         "# /dev/fd0u1440 /media/floppy vfat noauto 0 0\n# vmhgfs-fuse /mnt/hgfs fuse defaults 0 0\n"
-        "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\n"
+        "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\nnas.host:/export /mnt nfs defaults 0 0\n"
     )
     assert unknown == []
 

@@ -20,7 +20,7 @@ WATCHED = (
 )
 """What may name disks for a purpose that only its owner knows."""
 UNITS = ("/etc/systemd/system/*.mount", "/etc/systemd/system/*.swap")
-_GONE = re.compile(r"^(?:/dev/fd\d\w*|/dev/floppy\S*|\S*\.host:\S*|vmhgfs-fuse)$")
+_GONE = re.compile(r"^(?:/dev/fd\d\w*|/dev/floppy\S*|(?:vmhgfs-fuse#)?\.host:\S*|vmhgfs-fuse)$")
 """Floppy drives and VMware's shared folders."""
 _OPTION = re.compile(r"(?<![^\s,])((?:device|logdev|rtdev|journal_path)=)(/dev/[^\s,]+)")
 """A filesystem's other disks: btrfs(5), xfs(5), ext4(5)."""
