@@ -4,7 +4,7 @@ import re
 
 from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
-from hyperctl.activities.convert.linux.storage import REWRITES
+from hyperctl.activities.convert.linux.storage import rewrites
 from hyperctl.activities.convert.work import Work
 
 FSTAB = "/etc/fstab"
@@ -25,10 +25,10 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
         work.warnings += [f"{path}: {name} is on none of the copied disks" for name in unknown]
         if files.edit(path, changed, work):
             work.done.append(f"{path} by UUID")
-    for path, widen in REWRITES:
+    for path, widen in rewrites(inspected.order.hardware.disk_bus).items():
         text = files.text(path)
         if text is not None and files.edit(path, widen(text), work):
-            work.done.append(f"{path} for virtio's disks")
+            work.done.append(f"{path} for the disks' new names")
 
 
 def stable_fstab(text: str, names: StableNames) -> tuple[str, list[str]]:

@@ -31,10 +31,11 @@ def fix_network(inspected: Inspected, work: Work) -> None:
     wanted = {mac: name for mac, name in names.items() if pinned.get(mac) != name}
     if wanted:
         _pin(files, wanted, work)
+    driver = inspected.order.hardware.nic_model.driver
     for path in files.matching(*DRIVER_MATCHES):
         text = files.text(path)
-        if text is not None and files.edit(path, _DRIVER.sub(r"\1virtio_net", text), work):
-            work.done.append(f"{path} matches virtio's driver")
+        if text is not None and files.edit(path, _DRIVER.sub(rf"\1{driver}", text), work):
+            work.done.append(f"{path} matches the driver {driver}")
     if files.exists(PERSISTENT_RULES) and names:
         files.guest.mv(PERSISTENT_RULES, f"{PERSISTENT_RULES}.before-hyperctl")
         work.changed.append(PERSISTENT_RULES)
