@@ -45,3 +45,6 @@ class Hardware(BaseModel):
 
     disk_bus: DiskBus = DiskBus.VIRTIO
     nic_model: NicModel = NicModel.VIRTIO
+
+
+VIRTIO = Hardware()

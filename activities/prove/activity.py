@@ -45,7 +45,7 @@ from hyperctl.workflows.contract import PROVE_BOOT, ConvertResult, ProveInput, P
 from hyperctl.workflows.disk import ConvertedDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.guest import BootProof, GuestSystem
-from hyperctl.workflows.hardware import Hardware
+from hyperctl.workflows.hardware import VIRTIO, Hardware
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.request import ProveMode
 from hyperctl.workflows.status import Phase
@@ -130,7 +130,7 @@ def prove(
     running: Attempt,
     patience: Patience | None = None,
     disk_keys_file: Path | None = None,
-    hardware: Hardware = Hardware(),
+    hardware: Hardware = VIRTIO,
 ) -> Proved:
     """Boot the guest once and judge what it says. Neither base nor conversion overlay is written.
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from hyperctl.activities.target.firmware import FirmwareFiles
 from hyperctl.activities.target.network import DeadEnd, HostBridge, NicSource
 from hyperctl.workflows.guest import GuestSystem
-from hyperctl.workflows.hardware import DiskBus, Hardware
+from hyperctl.workflows.hardware import VIRTIO, DiskBus, Hardware
 from hyperctl.workflows.machine import Machine, MachineNic
 
 METADATA_NAMESPACE = "urn:hyperctl:migration:1"
@@ -98,7 +98,7 @@ class DomainSpec:
     memory_bytes: int = 0
     """0: as many as the machine has."""
     trial: TrialConsole | None = None
-    hardware: Hardware = Hardware()
+    hardware: Hardware = VIRTIO
 
 
 def runs_on_q35(machine: Machine, guest: GuestSystem | None) -> bool:

@@ -31,7 +31,7 @@ def with_console(arguments: str) -> str:
     if any(word.partition("=")[2].partition(",")[0] == PORT for word in consoles):
         return arguments
     added = CONSOLE if consoles else f"console=tty0 {CONSOLE}"
-    return f"{arguments.rstrip()} {added}".lstrip()
+    return f"{arguments.rstrip()} {added}" if arguments.strip() else added
 
 
 def entries_with_console(path: str, text: str) -> str:

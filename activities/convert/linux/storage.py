@@ -18,7 +18,7 @@ _ARRAY_DEVICES = re.compile(rf"^(\s*ARRAY\b[^\n]*?)\s+devices=[^\s]*{NAMES_OF_DI
 
 
 def filters_for(text: str, bus: DiskBus = DiskBus.VIRTIO) -> str:
-    """lvm.conf(5) whose filters let the disks through as they are called now, where they let VMware's by name.
+    """lvm.conf(5) whose filters let the disks through as they are called now, where they let VMware's.
 
     What has no such filter stays byte for byte.
     """

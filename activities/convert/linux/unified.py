@@ -1,7 +1,7 @@
 """Unified kernel images: a kernel, its initramfs and its arguments in one EFI programme.
 
-Format: UAPI.5 Unified Kernel Image, sections of a PE file (Microsoft, PE Format). What has a signature loses it with
-any change.
+Format: UAPI.5 Unified Kernel Image, sections of a PE file (Microsoft, PE Format). Any change makes a
+signature worthless.
 """
 
 import struct

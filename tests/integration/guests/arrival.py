@@ -21,7 +21,7 @@ from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertInput, ConvertResult, ProveInput
 from hyperctl.workflows.disk import ConvertedDisk, LandedDisk
 from hyperctl.workflows.guest import BootProof
-from hyperctl.workflows.hardware import Hardware
+from hyperctl.workflows.hardware import VIRTIO, Hardware
 from hyperctl.workflows.machine import Firmware, Machine, MachineNic
 from hyperctl.workflows.request import Fixers, InitramfsWay, ProveMode
 from hyperctl.workflows.status import Phase
@@ -77,7 +77,7 @@ class Arrival:
         self,
         running: Attempt,
         initramfs: InitramfsWay = InitramfsWay.AUTO,
-        hardware: Hardware = Hardware(),
+        hardware: Hardware = VIRTIO,
         *,
         serial_console: bool = False,
     ) -> ConvertResult:

@@ -1,4 +1,4 @@
-"""Guests whose initramfs their own tool rebuilds, or that get other hardware than virtio: `make test-guests`."""
+"""Guests whose initramfs their own tool rebuilds, or with other hardware than virtio: `make test-guests`."""
 
 import os
 from collections.abc import Iterator
