@@ -135,7 +135,7 @@ class InitramfsWay(StrEnum):
     """How the drivers get into a guest's initramfs."""
 
     AUTO = "auto"
-    """Appended; rebuilt where appending cannot serve, and when the appended one's boot finds no root device."""
+    """Appended; rebuilt where that cannot serve, and when the appended one's boot finds no root device."""
     APPEND = "append"
     """As one more cpio segment. None of the guest's programmes is run."""
     REBUILD = "rebuild"

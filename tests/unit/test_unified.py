@@ -1,4 +1,4 @@
-"""Unified kernel images: read from a PE file as objcopy and ukify make it, and the tools that make new ones."""
+"""Unified kernel images, read from a PE file as objcopy and ukify make it; the tools that make new ones."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""An appended initramfs whose boot finds no root device: the guest is converted once more, with a rebuilt one.
+"""An appended initramfs whose boot finds no root device: once more converted, with a rebuilt one.
 
 The workflow on a real Temporal server. Hosts answer by heart here, since a guest of which only the appended
 initramfs does not boot cannot be made to order; the activities themselves are tested on real guests.
