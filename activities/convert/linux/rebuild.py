@@ -35,18 +35,28 @@ STORAGE_MODULES = frozenset(
 
 
 def rebuild_initramfs(inspected: Inspected, work: Work) -> None:
-    """Everything that an earlier step has noted. Raises `StepFailed`; what was there is then as it was."""
+    """Everything that an earlier step has noted. Raises `StepFailed`; what was there is then as it was.
+
+    A unified image that cannot be made anew is a warning where its kernel has an initramfs beside it.
+    """
     for one in inspected.rebuilds:
-        with _work_folder(inspected) as folder:
-            new = f"{folder}/{'image.efi' if one.is_unified else 'initramfs'}"
-            tool = (
-                _build_unified(inspected, one, folder, new) if one.is_unified else _build(inspected, one, new)
-            )
-            before, after = inspected.files.size(one.path), inspected.files.size(new)
-            assert_room(inspected, {one.path: max(0, after - before)})
-            inspected.files.guest.cp(new, one.path)
-        work.changed.append(one.path)
-        work.done.append(f"{one.path} by {tool}: {after / MIB:.1f} MiB, before {before / MIB:.1f} MiB")
+        try:
+            _rebuild(inspected, one, work)
+        except StepFailed as failed:
+            if not (one.is_unified and one.kernel.initramfs):
+                raise
+            work.warnings.append(str(failed))
+
+
+def _rebuild(inspected: Inspected, one: Rebuild, work: Work) -> None:
+    with _work_folder(inspected) as folder:
+        new = f"{folder}/{'image.efi' if one.is_unified else 'initramfs'}"
+        tool = _build_unified(inspected, one, folder, new) if one.is_unified else _build(inspected, one, new)
+        before, after = inspected.files.size(one.path), inspected.files.size(new)
+        assert_room(inspected, {one.path: max(0, after - before)})
+        inspected.files.guest.cp(new, one.path)
+    work.changed.append(one.path)
+    work.done.append(f"{one.path} by {tool}: {after / MIB:.1f} MiB, before {before / MIB:.1f} MiB")
 
 
 @contextmanager
