@@ -284,6 +284,7 @@ class Migration:
             guest=status.guest,
             network_map=asked.network_map if network_map is None else network_map,
             start=start,
+            hardware=asked.hardware,
         )
         try:
             with self._connection.errors():

@@ -151,6 +151,8 @@ class ProgressBoard:
             lines += ["", f"Output: `{status.output_dir}`"]
         for failure in status.failures:
             lines += ["", f"**{failure.code}**: {failure.message} {failure.hint}"]
+        for text in status.warnings:
+            lines += ["", f"Warning: {text}"]
         for text in status.not_undone:
             lines += ["", f"Not undone: {text}"]
         return "\n".join(lines)

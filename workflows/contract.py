@@ -15,7 +15,8 @@ from temporalio.common import RetryPolicy as TemporalRetryPolicy
 
 from hyperctl.workflows.disk import ConvertedDisk, LandedDisk, OutputDisk, VerifiedDisk
 from hyperctl.workflows.errors import Failure
-from hyperctl.workflows.guest import BootProof, GuestSystem, StepOutcome
+from hyperctl.workflows.guest import BootProof, GuestSystem, Outcome, Step, StepOutcome
+from hyperctl.workflows.hardware import Hardware
 from hyperctl.workflows.leftover import Leftover
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.plan import SourcePlan, TargetPlan
@@ -24,6 +25,7 @@ from hyperctl.workflows.request import (
     DiskFormat,
     FileSource,
     Fixers,
+    InitramfsWay,
     MigrationRequest,
     Priority,
     RunningSource,
@@ -153,6 +155,9 @@ class ConvertInput(_Frozen):
     machine: Machine
     disks: tuple[LandedDisk, ...]
     fix: Fixers
+    initramfs: InitramfsWay = InitramfsWay.AUTO
+    serial_console: bool = False
+    hardware: Hardware = Hardware()
 
 
 class ConvertResult(_Frozen):
@@ -160,6 +165,15 @@ class ConvertResult(_Frozen):
     guest: GuestSystem
     steps: tuple[StepOutcome, ...]
     duration_seconds: float
+    initramfs: InitramfsWay = InitramfsWay.AUTO
+    """What was asked for, as are the next two: a conversion for other hardware is another one."""
+    serial_console: bool = False
+    hardware: Hardware = Hardware()
+
+    @property
+    def has_rebuilt(self) -> bool:
+        """Whether the guest's own tool has made an initramfs."""
+        return any(one.step is Step.REBUILD and one.outcome is Outcome.DONE for one in self.steps)
 
 
 class ProveInput(_Frozen):
@@ -168,6 +182,9 @@ class ProveInput(_Frozen):
     machine: Machine
     disks: tuple[ConvertedDisk, ...]
     mode: str
+    hardware: Hardware = Hardware()
+    may_rebuild: bool = False
+    """A boot that finds no root device is an answer, not a failure: the initramfs can still be rebuilt."""
 
 
 class ProveResult(_Frozen):
@@ -198,6 +215,7 @@ class ImportInput(_Frozen):
     guest: GuestSystem | None
     network_map: dict[str, str]
     start: bool
+    hardware: Hardware = Hardware()
 
 
 class ImportResult(_Frozen):

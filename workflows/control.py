@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from hyperctl.workflows.disk import OutputDisk
 from hyperctl.workflows.guest import GuestSystem
+from hyperctl.workflows.hardware import Hardware
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.request import Name
 
@@ -86,6 +87,8 @@ class ImportRequest(BaseModel):
     guest: GuestSystem | None = None
     network_map: dict[str, str] = Field(default_factory=dict)
     start: bool = False
+    hardware: Hardware = Hardware()
+    """The same that the guest was converted for."""
 
 
 class LogsRequest(BaseModel):

@@ -31,6 +31,7 @@ class Step(StrEnum):
     NETWORK = "fix_network"
     FSTAB = "update_fstab"
     TOOLS = "retire_vmware_tools"
+    REBUILD = "rebuild_initramfs"
 
 
 class Outcome(StrEnum):
@@ -104,6 +105,8 @@ class BootProof(BaseModel):
     warnings: tuple[str, ...] = ()
     diagnosis: str = ""
     """Where no answer came: what the console showed, in words."""
+    root_missing: bool = False
+    """Its initramfs or kernel did not find the root device."""
     screenshot: str = ""
     serial_log: str = ""
     """Paths on the target host, where the guest did not boot."""

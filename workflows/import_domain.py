@@ -29,6 +29,7 @@ class ImportWorkflow:
                     guest=request.guest,
                     network_map=request.network_map,
                     start=request.start,
+                    hardware=request.hardware,
                 ),
                 host=request.host,
                 summary=f"define the libvirt domain {request.domain_name or request.machine.name}",

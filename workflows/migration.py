@@ -18,7 +18,7 @@ from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.guest import BootProof
 from hyperctl.workflows.plan import MigrationPlan
 from hyperctl.workflows.preparation import SourcePreparation
-from hyperctl.workflows.request import MigrationRequest, Priority, ProveMode, VerifyMode
+from hyperctl.workflows.request import InitramfsWay, MigrationRequest, Priority, ProveMode, VerifyMode
 from hyperctl.workflows.source import PreparedSource
 from hyperctl.workflows.status import (
     JobStatus,
@@ -35,6 +35,7 @@ CONVERSION = "throw the conversion's overlays away"
 DOMAIN = "remove the libvirt domain"
 REFUSES_RIVALS = "refuse a second job of one machine"
 CLEANUP_DECIDES = "a cancel after the clean-up is too late"
+REBUILDS_UNBOOTABLE = "an initramfs that finds no root device is rebuilt"
 """Patches: the shapes that a migration begun by an older release does not have."""
 
 
@@ -91,8 +92,7 @@ class MigrationWorkflow:
         self._admit(plan)
         landed = await self._steps.retrying(lambda: self._copy(plan))
         await self._source.release(plan)
-        converted = await self._convert(plan, landed)
-        proof = await self._prove(plan, converted)
+        converted, proof = await self._convert_and_prove(plan, landed)
         committed = await self._commit(plan, converted)
         imported = await self._import(plan, committed.disks, converted)
         return await self._finish(plan, landed, converted, proof, committed, imported)
@@ -225,7 +225,28 @@ class MigrationWorkflow:
             priority=Priority.HIGH,
         )
 
-    async def _convert(self, plan: MigrationPlan, landed: tuple[LandedDisk, ...]) -> contract.ConvertResult:
+    async def _convert_and_prove(
+        self, plan: MigrationPlan, landed: tuple[LandedDisk, ...]
+    ) -> tuple[contract.ConvertResult, BootProof | None]:
+        """Once more with a rebuilt initramfs, where the boot of an appended one finds no root device."""
+        asked = self._request.initramfs
+        converted = await self._convert(plan, landed, asked)
+        may_rebuild = asked is InitramfsWay.AUTO and not converted.has_rebuilt
+        proof = await self._prove(
+            plan, converted, may_rebuild=may_rebuild and workflow.patched(REBUILDS_UNBOOTABLE)
+        )
+        if proof is None or proof.passed:
+            return converted, proof
+        self._board.status.warnings += (
+            f"converted once more, with its initramfs rebuilt: in its boot proof {'; '.join(proof.problems)}",
+        )
+        self._board.status.steps = ()
+        converted = await self._convert(plan, landed, InitramfsWay.REBUILD)
+        return converted, await self._prove(plan, converted, may_rebuild=False)
+
+    async def _convert(
+        self, plan: MigrationPlan, landed: tuple[LandedDisk, ...], initramfs: InitramfsWay
+    ) -> contract.ConvertResult:
         self._enter(Phase.CONVERT, JobStatus.CONVERTING)
         self._undos.push(Undo(CONVERSION, lambda: self._aftermath.undo(contract.DISCARD_CONVERSION, plan)))
         converted = await self._steps.retrying(
@@ -237,6 +258,9 @@ class MigrationWorkflow:
                     machine=plan.machine,
                     disks=landed,
                     fix=self._request.fix,
+                    initramfs=initramfs,
+                    serial_console=self._request.serial_console,
+                    hardware=self._request.hardware,
                 ),
                 host=plan.host,
                 summary="edit the guest on an overlay",
@@ -246,7 +270,10 @@ class MigrationWorkflow:
         self._board.status.steps = converted.steps
         return converted
 
-    async def _prove(self, plan: MigrationPlan, converted: contract.ConvertResult) -> BootProof | None:
+    async def _prove(
+        self, plan: MigrationPlan, converted: contract.ConvertResult, *, may_rebuild: bool
+    ) -> BootProof | None:
+        """A proof that is not passed comes back only where rebuilding the initramfs may help."""
         self._enter(Phase.PROVE, JobStatus.PROVING)
         if self._request.prove is ProveMode.NONE:
             self._board.skip(Phase.PROVE)
@@ -260,6 +287,8 @@ class MigrationWorkflow:
                     machine=plan.machine,
                     disks=converted.disks,
                     mode=self._request.prove,
+                    hardware=self._request.hardware,
+                    may_rebuild=may_rebuild,
                 ),
                 host=plan.host,
                 summary="boot the converted guest once, cut off from every network, and ask it",
@@ -308,6 +337,7 @@ class MigrationWorkflow:
                     guest=converted.guest,
                     network_map=self._request.network_map,
                     start=self._request.start,
+                    hardware=self._request.hardware,
                 ),
                 host=plan.host,
                 summary=f"define the libvirt domain {plan.domain_name}",

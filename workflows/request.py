@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from hyperctl.workflows.bandwidth import LOWEST_BYTES_PER_SECOND
+from hyperctl.workflows.hardware import Hardware
 from hyperctl.workflows.identity import derive_file_job_id, derive_job_id
 from hyperctl.workflows.retry import RetryPolicy
 
@@ -130,6 +131,17 @@ class ProveMode(StrEnum):
     NONE = "none"
 
 
+class InitramfsWay(StrEnum):
+    """How the drivers get into a guest's initramfs."""
+
+    AUTO = "auto"
+    """Appended; rebuilt where that cannot serve, and when the appended one's boot finds no root device."""
+    APPEND = "append"
+    """As one more cpio segment. None of the guest's programmes is run."""
+    REBUILD = "rebuild"
+    """Made anew by the guest's own tool, in libguestfs' appliance."""
+
+
 class VerifyMode(StrEnum):
     """How much of the landed image is read again and compared with the ledger."""
 
@@ -224,6 +236,10 @@ class MigrationRequest(BaseModel):
     """Start the domain once it is defined; needs `to_libvirt`."""
     priority: Priority = Priority.NORMAL
     fix: Fixers = Fixers()
+    initramfs: InitramfsWay = InitramfsWay.AUTO
+    serial_console: bool = False
+    """Kernels and GRUB speak on the first serial port, too."""
+    hardware: Hardware = Hardware()
     verify: VerifyMode = VerifyMode.FULL
     prove: ProveMode = ProveMode.FULL
     network_map: dict[str, str] = Field(default_factory=dict)

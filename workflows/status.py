@@ -131,7 +131,7 @@ class Modifications(BaseModel):
     def from_steps(cls, steps: tuple[StepOutcome, ...]) -> "Modifications":
         done = {step.step for step in steps if step.outcome is Outcome.DONE}
         return cls(
-            virtio_drivers=Step.VIRTIO in done,
+            virtio_drivers=bool({Step.VIRTIO, Step.REBUILD} & done),
             bootloader_updated=Step.BOOTLOADER in done,
             network_fixed=Step.NETWORK in done,
             fstab_updated=Step.FSTAB in done,

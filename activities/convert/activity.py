@@ -26,6 +26,7 @@ from hyperctl.workflows.contract import (
 )
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.guest import GuestSystem, StepOutcome
+from hyperctl.workflows.request import InitramfsWay
 from hyperctl.workflows.status import Phase
 
 STEP = CONVERT_GUEST.name
@@ -59,14 +60,22 @@ def convert_guest(
 ) -> ConvertResult:
     """Convert in overlays over the landed images, which stay as they were verified.
 
-    A conversion that was finished before is not done again; a half-done one is begun anew. Raises
+    The same conversion is not done again when it was finished before; any other is begun anew. Raises
     `GUEST_UNSUPPORTED` or `CONVERSION_FAILED`, and what `read_disk_keys` raises, with no overlay left.
     """
     staging = Staging(argument.output_dir, argument.job_id)
     known = staging.finished(STEP, ConvertResult)
-    if known is not None and all(staging.overlay(disk.index).exists() for disk in known.disks):
+    is_there = known is not None and all(staging.overlay(disk.index).exists() for disk in known.disks)
+    if known is not None and is_there and _is_what_is_asked(known, argument):
         running.log.info("converted before")
         return known
+    if commit_begun(staging) is not None and is_there:
+        raise HyperctlError(
+            ErrorCode.CONVERSION_FAILED,
+            f"{argument.machine.name} was converted in another way, which is being made part of its images",
+            "Ask for the same hardware, initramfs and serial console as before, or delete what is there: "
+            f"hyperctl discard --job {argument.job_id}.",
+        )
     if commit_begun(staging) is not None:
         raise HyperctlError(
             ErrorCode.STORAGE_FAILED,
@@ -81,6 +90,9 @@ def convert_guest(
             machine=argument.machine,
             overlays=tuple(disk.overlay for disk in disks),
             fix=argument.fix,
+            initramfs=argument.initramfs,
+            serial_console=argument.serial_console,
+            hardware=argument.hardware,
             disk_keys_file=disk_keys_file,
         )
         conversation = _Conversation(running)
@@ -91,9 +103,23 @@ def convert_guest(
         raise
     make_durable(disks)
     seconds = round(time.monotonic() - started, 1)
-    result = ConvertResult(disks=disks, guest=guest, steps=steps, duration_seconds=seconds)
+    result = ConvertResult(
+        disks=disks,
+        guest=guest,
+        steps=steps,
+        duration_seconds=seconds,
+        initramfs=argument.initramfs,
+        serial_console=argument.serial_console,
+        hardware=argument.hardware,
+    )
     staging.finish(STEP, result)
     return result
+
+
+def _is_what_is_asked(known: ConvertResult, asked: ConvertInput) -> bool:
+    """A conversion with a rebuilt initramfs serves where the way was left open."""
+    same = (known.hardware, known.serial_console) == (asked.hardware, asked.serial_console)
+    return same and asked.initramfs in (known.initramfs, InitramfsWay.AUTO)
 
 
 def _run_child(order: Order, conversation: "_Conversation", running: Attempt) -> None:

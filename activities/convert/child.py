@@ -1,7 +1,8 @@
 """The process that opens a guest's disks and converts them: `python -m hyperctl.activities.convert.child`.
 
 Reads an `Order` on stdin and prints `Event`s. The guest's filesystems are mounted in libguestfs' appliance
-only, and none of its programmes is run.
+only. None of its programmes is run but those that rebuild an initramfs, which run in there, without a
+network.
 """
 
 import sys
@@ -14,6 +15,7 @@ from hyperctl.activities.convert.linux.bootloader import update_bootloader
 from hyperctl.activities.convert.linux.fstab import update_fstab
 from hyperctl.activities.convert.linux.initramfs import inject_virtio_drivers
 from hyperctl.activities.convert.linux.network import fix_network
+from hyperctl.activities.convert.linux.rebuild import rebuild_initramfs
 from hyperctl.activities.convert.linux.tools import retire_vmware_tools
 from hyperctl.activities.convert.order import Event, Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
@@ -36,6 +38,7 @@ FIXERS = (
     _Fixer(Step.NETWORK, lambda fix: fix.network, fix_network),
     _Fixer(Step.FSTAB, lambda fix: fix.fstab, update_fstab),
     _Fixer(Step.TOOLS, lambda fix: fix.tools, retire_vmware_tools),
+    _Fixer(Step.REBUILD, lambda fix: fix.virtio, rebuild_initramfs),
 )
 
 

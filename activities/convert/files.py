@@ -1,10 +1,14 @@
 """Reading and writing the guest's files, bounded, through libguestfs."""
 
+from collections.abc import Callable
+
 import guestfs
 
 from hyperctl.activities.convert.work import Work
 
 LARGEST_TEXT_BYTES = 2 << 20
+LARGEST_PIECE_BYTES = 2 << 20
+"""libguestfs' messages hold no more than 4 MiB."""
 SELINUX_ATTRIBUTE = "security.selinux"
 
 
@@ -23,6 +27,21 @@ class GuestFiles:
 
     def size(self, path: str) -> int:
         return int(self.guest.filesize(path))
+
+    def reader(self, path: str) -> Callable[[int, int], bytes]:
+        """Reads a file of any size in pieces: so many bytes from an offset on, fewer at its end."""
+
+        def read(offset: int, count: int) -> bytes:
+            pieces = []
+            while count > 0:
+                piece: bytes = self.guest.pread(path, min(count, LARGEST_PIECE_BYTES), offset)
+                if not piece:
+                    break
+                pieces.append(piece)
+                offset, count = offset + len(piece), count - len(piece)
+            return b"".join(pieces)
+
+        return read
 
     def is_folder(self, path: str) -> bool:
         return bool(self.guest.is_dir(path, followsymlinks=True))

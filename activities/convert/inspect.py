@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import guestfs
 
@@ -11,7 +11,7 @@ from hyperctl.activities.convert.devices import DiskPlace, StableNames
 from hyperctl.activities.convert.disk_keys import VARIABLE, DiskKey, read_disk_keys
 from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, Encryption, open_encrypted
 from hyperctl.activities.convert.files import GuestFiles
-from hyperctl.activities.convert.linux.kernels import Kernel, find_kernels
+from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, find_kernels
 from hyperctl.activities.convert.linux.storage import MDADM
 from hyperctl.activities.convert.mounts import (
     SYSTEM_PARTITION_PLACES,
@@ -29,7 +29,7 @@ from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.machine import Firmware, Machine
 
-SUPPORTED_TOOLS = ("initramfs-tools", "dracut")
+SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd")
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 _ARRAY = re.compile(r"^\s*ARRAY\s+(\S+)[^\n]*?\bUUID=(\S+)", re.MULTILINE | re.IGNORECASE)
 
@@ -46,6 +46,10 @@ class Inspected:
     mounts: dict[str, str]
     """By mount point, the appliance's device."""
     warnings: tuple[str, ...]
+    order: Order
+    """What was asked for."""
+    rebuilds: list[Rebuild] = field(default_factory=list)
+    """Noted by a step for the last one: the guest's own tool is to see what all others have written."""
 
 
 @contextmanager
@@ -62,14 +66,15 @@ def opened_guest(order: Order) -> Iterator[Inspected]:
         if keys:
             guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
-        yield _inspect(guest, order.machine, keys)
+        yield _inspect(guest, order, keys)
         guest.umount_all()
         guest.shutdown()
     finally:
         guest.close()
 
 
-def _inspect(guest: guestfs.GuestFS, machine: Machine, keys: tuple[DiskKey, ...]) -> Inspected:
+def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) -> Inspected:
+    machine = order.machine
     encryption = open_encrypted(guest, keys)
     storage = survey(guest)
     root = _only_linux_root(guest, storage, encryption, len(keys))
@@ -119,7 +124,7 @@ def _inspect(guest: guestfs.GuestFS, machine: Machine, keys: tuple[DiskKey, ...]
         initramfs_tool=tool,
     )
     all_warnings = (*storage.warnings, *unsure, *warnings)
-    return Inspected(files, machine, system, kernels, names, mounts, all_warnings)
+    return Inspected(files, machine, system, kernels, names, mounts, all_warnings, order)
 
 
 def _only_linux_root(

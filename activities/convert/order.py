@@ -6,8 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.guest import GuestSystem, Step, StepOutcome
+from hyperctl.workflows.hardware import Hardware
 from hyperctl.workflows.machine import Machine
-from hyperctl.workflows.request import Fixers
+from hyperctl.workflows.request import Fixers, InitramfsWay
 
 
 class Order(BaseModel):
@@ -19,6 +20,9 @@ class Order(BaseModel):
     overlays: tuple[str, ...]
     """qcow2 images in the guest's order; all that is written to."""
     fix: Fixers
+    initramfs: InitramfsWay = InitramfsWay.AUTO
+    serial_console: bool = False
+    hardware: Hardware = Hardware()
     disk_keys_file: Path | None = None
     """Keys of encrypted disks; read by the process that needs them, so that they travel nowhere."""
 

@@ -45,6 +45,7 @@ from hyperctl.workflows.contract import PROVE_BOOT, ConvertResult, ProveInput, P
 from hyperctl.workflows.disk import ConvertedDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.guest import BootProof, GuestSystem
+from hyperctl.workflows.hardware import VIRTIO, Hardware
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.request import ProveMode
 from hyperctl.workflows.status import Phase
@@ -84,6 +85,7 @@ def prove_and_record(
 ) -> ProveResult:
     """The recorded proof of the same overlays, or a new one.
 
+    One that has found no root device is returned, not recorded, where that may be repaired (`may_rebuild`).
     Raises `PROOF_FAILED` with the problems in its message when it is not passed; the proof, the screen and
     the serial log are then under `OUTPUT_DIR/.errors/JOB`.
     """
@@ -104,7 +106,10 @@ def prove_and_record(
         libvirt_uri=libvirt_uri,
         running=running,
         disk_keys_file=disk_keys_file,
+        hardware=argument.hardware,
     )
+    if proved.proof.root_missing and argument.may_rebuild:
+        return ProveResult(proof=proved.proof, duration_seconds=round(time.monotonic() - started, 1))
     if not proved.proof.passed:
         proof = _keep_failure(proved, errors_folder(argument.output_dir) / argument.job_id)
         raise _failed(argument.machine, proof)
@@ -125,6 +130,7 @@ def prove(
     running: Attempt,
     patience: Patience | None = None,
     disk_keys_file: Path | None = None,
+    hardware: Hardware = VIRTIO,
 ) -> Proved:
     """Boot the guest once and judge what it says. Neither base nor conversion overlay is written.
 
@@ -177,6 +183,7 @@ def prove(
                 report_channel=PORT_NAME,
                 qemu_label=user.label if user else "",
             ),
+            hardware=hardware,
         )
         xml = domain_xml(specification)
         running.log.info("trial domain:\n%s", xml)
@@ -281,6 +288,7 @@ def _proof(
         problems=(f"{ending.reason}: {ending.diagnosis}",),
         warnings=warnings,
         diagnosis=ending.diagnosis,
+        root_missing=ending.root_missing,
     )
 
 

@@ -15,9 +15,11 @@ class Diagnosis:
     words: str
     final: bool
     """Nothing can come after it; otherwise the boot may still recover."""
+    root_missing: bool = False
+    """The root device was not found."""
 
 
-_PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
+_ROOT_PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
     (
         re.compile(r"ALERT!\s+(?P<what>\S+) does not exist"),
         "root device not found: the initramfs waited for {what}, which does not exist on this hardware "
@@ -49,6 +51,9 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
         "kernel panic: the kernel could not mount the root filesystem {what}",
         True,
     ),
+)
+"""Of a boot that has not found its root device."""
+_PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
     (re.compile(r"Kernel panic - not syncing: (?P<what>.*)"), "kernel panic: {what}", True),
     (
         re.compile(r"(?P<what>error: (?:no such|unknown|disk|file|symbol|invalid)[^\n]*)[\s\S]*grub rescue>"),
@@ -106,12 +111,13 @@ def readable(raw: bytes) -> str:
 
 def diagnose(*texts: str) -> Diagnosis | None:
     """The first known phrase, the gravest first, in what the serial console and the screen show."""
-    for pattern, words, final in _PATTERNS:
-        for text in texts:
-            found = pattern.search(text)
-            if found:
-                what = (found.groupdict().get("what") or "").strip()
-                return Diagnosis(words.format(what=what[:200]), final)
+    for patterns in (_ROOT_PATTERNS, _PATTERNS):
+        for pattern, words, final in patterns:
+            for text in texts:
+                found = pattern.search(text)
+                if found:
+                    what = (found.groupdict().get("what") or "").strip()
+                    return Diagnosis(words.format(what=what[:200]), final, patterns is _ROOT_PATTERNS)
     return None
 
 

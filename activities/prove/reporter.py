@@ -47,6 +47,12 @@ while [ -z "$port" ] && [ "$tries" -lt 150 ]; do
             [ -c "/dev/${folder##*/}" ] && port=/dev/${folder##*/}
         fi
     done
+    if [ -z "$port" ] && [ -r /sys/class/tty/ttyS1/type ]; then
+        # A second serial port (0: there is none) is the way of a guest that has no virtio.
+        read -r value < /sys/class/tty/ttyS1/type
+        [ "$value" != 0 ] && [ -c /dev/ttyS1 ] && port=/dev/ttyS1
+        [ -n "$port" ] && stty -F "$port" raw -echo 2>/dev/null
+    fi
     [ -n "$port" ] && break
     [ "$tries" -eq 10 ] && modprobe virtio_console 2>/dev/null
     tries=$((tries + 1))

@@ -56,6 +56,7 @@ class Ending:
     reason: str = ""
     """Why we gave up; empty when the guest had said enough."""
     diagnosis: str = ""
+    root_missing: bool = False
     screen_text: str = ""
     screenshot: bytes = b""
     """PNG; empty where there is none."""
@@ -278,6 +279,7 @@ class Watch:
             boot_seconds=now if self._multi_user_at is None else self._multi_user_at,
             reason=reason,
             diagnosis=words,
+            root_missing=diagnosis is not None and diagnosis.root_missing,
             screen_text=self._screen_text,
             screenshot=self._screenshot(),
         )

@@ -187,6 +187,7 @@ def _specification(
         domain_type=acceleration.domain_type,
         provenance=Provenance(argument.job_id, datetime.now(UTC)),
         firmware=firmware_for(argument.machine, argument.guest),
+        hardware=argument.hardware,
     )
 
 

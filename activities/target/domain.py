@@ -13,6 +13,7 @@ from datetime import datetime
 from hyperctl.activities.target.firmware import FirmwareFiles
 from hyperctl.activities.target.network import DeadEnd, HostBridge, NicSource
 from hyperctl.workflows.guest import GuestSystem
+from hyperctl.workflows.hardware import VIRTIO, DiskBus, Hardware
 from hyperctl.workflows.machine import Machine, MachineNic
 
 METADATA_NAMESPACE = "urn:hyperctl:migration:1"
@@ -63,7 +64,10 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class TrialConsole:
-    """For a trial boot: where the guest's words go, who runs qemu, and no way in from outside."""
+    """For a trial boot: where the guest's words go, who runs qemu, and no way in from outside.
+
+    The report comes by a virtio port; of a guest without virtio by the second serial port.
+    """
 
     serial_file: str
     report_file: str
@@ -94,6 +98,7 @@ class DomainSpec:
     memory_bytes: int = 0
     """0: as many as the machine has."""
     trial: TrialConsole | None = None
+    hardware: Hardware = VIRTIO
 
 
 def runs_on_q35(machine: Machine, guest: GuestSystem | None) -> bool:
@@ -217,11 +222,13 @@ def _clock(domain: ET.Element, spec: DomainSpec) -> None:
 
 def _devices(devices: ET.Element, spec: DomainSpec) -> None:
     for index, disk in enumerate(spec.disks):
-        _disk(devices, disk, index, throw_away=spec.trial is not None)
+        _disk(devices, disk, index, spec.hardware.disk_bus, throw_away=spec.trial is not None)
+    if spec.hardware.disk_bus is DiskBus.SCSI:
+        ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
     for nic, source in zip(spec.machine.nics, spec.nic_sources, strict=True):
-        _interface(devices, nic, source)
+        _interface(devices, nic, source, spec.hardware)
     if spec.trial:
-        _trial_console(devices, spec.trial)
+        _trial_console(devices, spec.trial, by_virtio=spec.hardware.disk_bus.needs_virtio)
     else:
         _console(devices)
     video = ET.SubElement(devices, "video")
@@ -231,7 +238,7 @@ def _devices(devices: ET.Element, spec: DomainSpec) -> None:
     _text(rng, "backend", "/dev/urandom", model="random")
 
 
-def _disk(devices: ET.Element, disk: DomainDisk, index: int, *, throw_away: bool) -> None:
+def _disk(devices: ET.Element, disk: DomainDisk, index: int, bus: DiskBus, *, throw_away: bool) -> None:
     element = ET.SubElement(devices, "disk", type="file", device="disk")
     driver = {"name": "qemu", "type": disk.format, "discard": "unmap"}
     if throw_away:
@@ -244,22 +251,25 @@ def _disk(devices: ET.Element, disk: DomainDisk, index: int, *, throw_away: bool
         ET.SubElement(parent, "format", type=image.format)
         ET.SubElement(parent, "source", file=image.path)
     ET.SubElement(parent, "backingStore")
-    ET.SubElement(element, "target", dev=disk_device(index), bus="virtio")
+    ET.SubElement(element, "target", dev=disk_device(index, bus), bus=bus)
+    if bus is DiskBus.SCSI:
+        # All on the one controller: libvirt would put the eighth on another, of a model of its own.
+        ET.SubElement(element, "address", type="drive", controller="0", bus="0", target="0", unit=str(index))
     if index == 0:
         ET.SubElement(element, "boot", order="1")
 
 
-def disk_device(index: int) -> str:
-    """The device name of the disk with the given index, from 0: vda ... vdz, vdaa ..."""
+def disk_device(index: int, bus: DiskBus = DiskBus.VIRTIO) -> str:
+    """The device name of the disk with the given index, from 0: vda ... vdz, vdaa ..., or sda ..."""
     letters = ""
     number = index + 1
     while number:
         number, digit = divmod(number - 1, 26)
         letters = chr(ord("a") + digit) + letters
-    return "vd" + letters
+    return bus.prefix + letters
 
 
-def _interface(devices: ET.Element, nic: MachineNic, source: NicSource) -> None:
+def _interface(devices: ET.Element, nic: MachineNic, source: NicSource, hardware: Hardware) -> None:
     if isinstance(source, DeadEnd):
         element = ET.SubElement(devices, "interface", type="udp")
         ET.SubElement(element, "mac", address=nic.mac.lower())
@@ -273,7 +283,7 @@ def _interface(devices: ET.Element, nic: MachineNic, source: NicSource) -> None:
         element = ET.SubElement(devices, "interface", type="network")
         ET.SubElement(element, "mac", address=nic.mac.lower())
         ET.SubElement(element, "source", network=source.name)
-    ET.SubElement(element, "model", type="virtio")
+    ET.SubElement(element, "model", type=hardware.nic_model)
     if not nic.connected and not isinstance(source, DeadEnd):
         ET.SubElement(element, "link", state="down")
 
@@ -289,10 +299,15 @@ def _console(devices: ET.Element) -> None:
     ET.SubElement(graphics, "listen", type="address", address="127.0.0.1")
 
 
-def _trial_console(devices: ET.Element, trial: TrialConsole) -> None:
+def _trial_console(devices: ET.Element, trial: TrialConsole, *, by_virtio: bool) -> None:
     serial = ET.SubElement(devices, "serial", type="file")
     ET.SubElement(serial, "source", path=trial.serial_file)
     ET.SubElement(serial, "target", type="isa-serial", port="0")
+    if not by_virtio:
+        second = ET.SubElement(devices, "serial", type="file")
+        ET.SubElement(second, "source", path=trial.report_file)
+        ET.SubElement(second, "target", type="isa-serial", port="1")
+        return
     channel = ET.SubElement(devices, "channel", type="file")
     ET.SubElement(channel, "source", path=trial.report_file)
     ET.SubElement(channel, "target", type="virtio", name=trial.report_channel)

@@ -30,6 +30,9 @@ _FLAGS = {
     "connections": "--connections",
     "format": "--format",
     "priority": "--priority",
+    "initramfs": "--initramfs",
+    "hardware.disk_bus": "--disk-bus",
+    "hardware.nic_model": "--nic-model",
     "verify": "--verify",
     "prove": "--prove",
     "host": "--host",
@@ -127,6 +130,21 @@ class Asked:
     ] = None
     fix_fstab: Annotated[bool | None, typer.Option("--fix-fstab/--skip-fstab", show_default=False)] = None
     fix_tools: Annotated[bool | None, typer.Option("--fix-tools/--skip-tools", show_default=False)] = None
+    initramfs: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|append|rebuild", help="How drivers get in; rebuild: by the guest's own tool."
+        ),
+    ] = "auto"
+    disk_bus: Annotated[
+        str, typer.Option(metavar="virtio|sata|scsi", help="sata: for kernels without virtio.")
+    ] = "virtio"
+    nic_model: Annotated[
+        str, typer.Option(metavar="virtio|e1000e|e1000", help="Others: for kernels without virtio.")
+    ] = "virtio"
+    serial_console: Annotated[
+        bool, typer.Option("--serial-console", help="Kernels and GRUB speak on the serial port, too.")
+    ] = False
     verify: Annotated[
         str, typer.Option(metavar="full|sample|none", help="How much of the images is read again.")
     ] = "full"
@@ -171,6 +189,9 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
             "fstab": _first(asked.fix_fstab, conversion.fix_fstab),
             "tools": _first(asked.fix_tools, conversion.fix_tools),
         },
+        "initramfs": asked.initramfs,
+        "serial_console": asked.serial_console,
+        "hardware": {"disk_bus": asked.disk_bus, "nic_model": asked.nic_model},
         "verify": asked.verify,
         "prove": asked.prove,
         "bandwidth_bytes_per_second": bandwidth,

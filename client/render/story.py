@@ -18,6 +18,7 @@ _DOING: dict[Step, tuple[Mark, str]] = {
     Step.NETWORK: (Mark.NETWORK, "Fixing network configuration..."),
     Step.FSTAB: (Mark.MOUNTS, "Updating fstab..."),
     Step.TOOLS: (Mark.TOOLS, "Retiring VMware tools..."),
+    Step.REBUILD: (Mark.DRIVERS, "Rebuilding the initramfs..."),
 }
 _DONE: dict[Step, str] = {
     Step.INSPECT: "Guest inspected",
@@ -26,6 +27,7 @@ _DONE: dict[Step, str] = {
     Step.NETWORK: "Network configured for KVM",
     Step.FSTAB: "fstab updated",
     Step.TOOLS: "VMware tools retired",
+    Step.REBUILD: "Initramfs rebuilt",
 }
 _NAMES: dict[Step, str] = {
     Step.INSPECT: "Inspection",
@@ -34,6 +36,7 @@ _NAMES: dict[Step, str] = {
     Step.NETWORK: "Network configuration",
     Step.FSTAB: "fstab",
     Step.TOOLS: "VMware tools",
+    Step.REBUILD: "Rebuilding the initramfs",
 }
 
 

@@ -48,7 +48,7 @@ def test_what_was_converted_needs_no_conversion(
     converted_guest: ConvertedGuest, source_guest: SourceGuest, staging: Staging
 ) -> None:
     first = converted_guest.result
-    assert {step.outcome for step in first.steps} == {Outcome.DONE}
+    assert {step.step for step in first.steps if step.outcome is not Outcome.DONE} == {Step.REBUILD}
     assert first.guest.distribution == "debian"
     assert first.guest.initramfs_tool == "initramfs-tools"
     order = source_guest.order(staging, Path(first.disks[0].overlay), "qcow2")

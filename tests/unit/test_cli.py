@@ -59,7 +59,10 @@ def test_every_flag_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
         *("--output-dir", "/images", "--to-libvirt", "--start", "--priority", "high", "--host", "kvm-01"),
         *("--verify", "none", "--prove", "boot", "--tags", "web, prod,", "--skip-virtio", "--skip-tools"),
         *("--network-map", "VM Network=lan", "--network-map", "a=b=bridge:br0"),
+        *("--initramfs", "rebuild", "--disk-bus", "sata", "--nic-model", "e1000e", "--serial-console"),
     )
+    assert (request.initramfs, request.serial_console) == ("rebuild", True)
+    assert (request.hardware.disk_bus, request.hardware.nic_model) == ("sata", "e1000e")
     vcenter = request.vcenter
     assert vcenter is not None
     assert (vcenter.username, vcenter.datacenter) == ("me@vsphere.local", "DC1")

@@ -31,6 +31,7 @@ from hyperctl.activities.target.network import (
     map_network,
     sources_of,
 )
+from hyperctl.workflows.hardware import DiskBus, Hardware, NicModel
 from hyperctl.workflows.machine import Firmware
 from tests.unit.machines import GIB, guest, machine, nic
 
@@ -102,7 +103,26 @@ TRIAL = replace(
         qemu_label="+64055:+64055",
     ),
 )
+WITHOUT_VIRTIO = replace(
+    PLAIN,
+    name="centos-5",
+    guest=guest("centos", 5),
+    domain_type="qemu",
+    disks=(DomainDisk("/srv/a/disk1.raw", "raw"), DomainDisk("/srv/a/disk2.raw", "raw")),
+    hardware=Hardware(disk_bus=DiskBus.SATA, nic_model=NicModel.E1000),
+)
+SCSI = replace(
+    PLAIN,
+    name="many-disks",
+    domain_type="qemu",
+    disks=tuple(DomainDisk(f"/srv/a/disk{number}.raw", "raw") for number in range(1, 10)),
+    hardware=Hardware(disk_bus=DiskBus.SCSI, nic_model=NicModel.E1000E),
+)
+TRIAL_WITHOUT_VIRTIO = replace(TRIAL, hardware=WITHOUT_VIRTIO.hardware)
 GOLDEN = {
+    "sata-e1000.xml": WITHOUT_VIRTIO,
+    "scsi-e1000e.xml": SCSI,
+    "trial-sata.xml": TRIAL_WITHOUT_VIRTIO,
     "bios.xml": PLAIN,
     "uefi.xml": UEFI,
     "uefi-secure-boot.xml": SECURE,

@@ -8,9 +8,12 @@ import pytest
 
 from hyperctl.activities.convert.devices import BlockDevice, StableNames
 from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux.agreement import with_lines
 from hyperctl.activities.convert.linux.cpio import Archive, Entry, read_archive, write_segment
-from hyperctl.activities.convert.linux.initramfs import additions, extended, with_lines
+from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
+from hyperctl.activities.convert.linux.initramfs import additions, extended, loading
 from hyperctl.activities.convert.linux.kernels import Kernel, module_name, version_key
+from hyperctl.workflows.hardware import DiskBus, Hardware, NicModel
 from tests.unit.test_cpio import lz4_legacy
 
 VERSION = "6.1.0-9-amd64"
@@ -32,10 +35,12 @@ def kernel(dependencies: str = DEPENDENCIES, builtin: str = "", version: str = V
     )
 
 
-def added(archive: Archive, of: Kernel | None = None) -> dict[str, Entry]:
-    """What would go into an archive of a guest with initramfs-tools."""
+def added(archive: Archive, of: Kernel | None = None, tool: str = "initramfs-tools") -> dict[str, Entry]:
+    """What would go into an archive of a guest with that tool."""
     names = StableNames({"/dev/sda3": BlockDevice("swap-uuid")})
-    inspected = SimpleNamespace(system=SimpleNamespace(initramfs_tool="initramfs-tools"), names=names)
+    inspected = SimpleNamespace(
+        system=SimpleNamespace(initramfs_tool=tool), names=names, order=SimpleNamespace(hardware=Hardware())
+    )
     entries = additions(
         archive,
         of or kernel(),
@@ -72,7 +77,39 @@ def test_modules_with_what_they_need() -> None:
     ],
 )
 def test_a_kernel_with_virtio_is_told_from_one_without(dependencies: str, builtin: str, able: bool) -> None:
-    assert kernel(dependencies, builtin).has_virtio is able
+    assert kernel(dependencies, builtin).drives(drivers_for(Hardware()).needed) is able
+
+
+SATA = """\
+kernel/drivers/ata/ahci.ko: kernel/drivers/ata/libahci.ko kernel/drivers/ata/libata.ko
+kernel/drivers/scsi/sd_mod.ko: kernel/drivers/scsi/scsi_mod.ko
+kernel/drivers/net/ethernet/intel/e1000/e1000.ko:
+"""
+
+
+def test_kernels_without_virtio_are_offered_what_they_drive() -> None:
+    old = kernel(SATA, version="2.6.18-8.el5")
+    assert other_hardware((old,), Hardware()) == (
+        "2.6.18-8.el5 has ahci and sd_mod: use --disk-bus sata --nic-model e1000"
+    )
+    assert other_hardware((kernel("", version="2.4"),), Hardware()) == ""
+    asked = Hardware(disk_bus=DiskBus.SATA)
+    assert "--disk-bus virtio" in other_hardware((kernel(),), asked), "the other way round"
+
+
+@pytest.mark.parametrize(
+    ("hardware", "storage", "nic"),
+    [
+        (Hardware(), {"virtio_pci", "virtio_blk"}, "virtio_net"),
+        (Hardware(disk_bus=DiskBus.SATA, nic_model=NicModel.E1000E), {"ahci", "sd_mod"}, "e1000e"),
+        (Hardware(disk_bus=DiskBus.SCSI), {"virtio_pci", "virtio_scsi", "sd_mod"}, "virtio_net"),
+    ],
+)
+def test_each_hardware_has_its_drivers(hardware: Hardware, storage: set[str], nic: str) -> None:
+    drivers = drivers_for(hardware)
+    assert set(drivers.needed) == storage
+    assert storage <= set(drivers.storage)
+    assert drivers.all[-1] == nic
 
 
 def test_versions_are_ordered_as_people_read_them() -> None:
@@ -95,6 +132,21 @@ def test_modules_that_the_archive_holds_under_another_suffix_come_as_the_index_n
     """The guest's index says ext4.ko, the archive has ext4.ko.xz: without the file root is not mounted."""
     held = Entry(f"usr/lib/modules/{VERSION}/kernel/fs/ext4/ext4.ko.xz", FILE, b"packed")
     assert f"usr/lib/modules/{VERSION}/kernel/fs/ext4/ext4.ko" in added(usrmerged(held))
+
+
+def test_an_archive_whose_modprobe_keeps_virtio_away_is_told_otherwise() -> None:
+    held = Entry("etc/modprobe.d/hardening.conf", FILE, b"blacklist virtio_blk\nblacklist floppy\n")
+    found = added(usrmerged(held))
+    text = bytes(found["etc/modprobe.d/hardening.conf"].data).decode()
+    assert [line for line in text.splitlines() if not line.startswith("#")] == ["blacklist floppy"]
+
+
+def test_an_archive_of_mkinitcpio_loads_them_by_its_own_list() -> None:
+    held = Entry("config", FILE, b'MODULES="vmw_pvscsi"\nHOOKS="base udev"\n')
+    found = added(usrmerged(held), tool="mkinitcpio")
+    assert bytes(found["config"].data) == (b'MODULES="vmw_pvscsi virtio_pci virtio_blk"\nHOOKS="base udev"\n')
+    assert "config" not in added(usrmerged(held)), "another tool's config is none of ours"
+    assert loading("HOOKS='base'\n", ("ahci",)) == "HOOKS='base'\nMODULES=\"ahci\"\n"
 
 
 def test_nothing_is_added_where_everything_is_there() -> None:

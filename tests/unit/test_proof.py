@@ -246,6 +246,22 @@ def test_diagnosis(said: str, words: str, final: bool) -> None:
     assert found.final is final
 
 
+@pytest.mark.parametrize(
+    ("said", "missing"),
+    [
+        ("ALERT!  UUID=1-2 does not exist.  Dropping to a shell!", True),
+        ("Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)", True),
+        ("ERROR: device 'UUID=1' not found. Skipping fsck.", True),
+        ("Kernel panic - not syncing: Attempted to kill init!", False),
+        ("grub rescue> ", False),
+    ],
+)
+def test_a_boot_without_its_root_device_is_told_from_others(said: str, missing: bool) -> None:
+    found = diagnose(said)
+    assert found is not None
+    assert found.root_missing is missing
+
+
 def test_a_console_that_is_well_has_no_diagnosis() -> None:
     assert diagnose("[    0.0] Linux version 6.1\nbegin: mounting root", "SeaBIOS") is None
     assert diagnose(readable(b"\x1b[0;1;31mYou are in\x1b[0m emergency mode\r\n")) is not None

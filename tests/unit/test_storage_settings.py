@@ -2,7 +2,7 @@
 
 import pytest
 
-from hyperctl.activities.convert.linux.storage import arrays_on_any_disk, devices_by_name, filters_for_virtio
+from hyperctl.activities.convert.linux.storage import arrays_on_any_disk, devices_by_name, filters_for
 
 VIRTIO = '"a|^/dev/vd[a-z]+[0-9]*$|"'
 
@@ -21,8 +21,8 @@ VIRTIO = '"a|^/dev/vd[a-z]+[0-9]*$|"'
     ],
 )
 def test_a_filter_for_vmwares_disks_is_widened_once(before: str, after: str) -> None:
-    assert filters_for_virtio(before) == after
-    assert filters_for_virtio(after) == after
+    assert filters_for(before) == after
+    assert filters_for(after) == after
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_filter_for_vmwares_disks_is_widened_once(before: str, after: str) -> 
     ],
 )
 def test_other_filters_stay(text: str) -> None:
-    assert filters_for_virtio(text) == text
+    assert filters_for(text) == text
 
 
 def test_lvms_list_of_devices_goes_by_what_is_on_them() -> None:

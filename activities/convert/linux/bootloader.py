@@ -5,11 +5,20 @@ import re
 from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.arguments import has_known_root, stable_arguments, unresolved_root
+from hyperctl.activities.convert.linux.blacklists import arguments_without_blacklists
+from hyperctl.activities.convert.linux.console import (
+    CONSOLE,
+    command_line_with_console,
+    entries_with_console,
+    settings_with_console,
+)
 from hyperctl.activities.convert.linux.default_kernel import LEGACY_MENUS, SYSLINUX_MENUS, ensure_default
+from hyperctl.activities.convert.linux.drivers import drivers_for
 from hyperctl.activities.convert.linux.grub_environment import environment_block
 from hyperctl.activities.convert.mounts import SYSTEM_PARTITION_PLACES
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
+from hyperctl.workflows.hardware import DiskBus
 from hyperctl.workflows.machine import Firmware
 
 ENTRIES = (
@@ -23,13 +32,13 @@ ENTRIES = (
     *(pattern for patterns in SYSLINUX_MENUS for pattern in patterns),
 )
 """What a boot loader reads."""
-UNIFIED_IMAGES = ("/boot/efi/EFI/Linux/*.efi", "/efi/EFI/Linux/*.efi", "/boot/EFI/Linux/*.efi")
-"""What systemd-boot needs no entry for."""
+GRUB_SETTINGS = "/etc/default/grub"
+COMMAND_LINE = "/etc/kernel/cmdline"
 SETTINGS = (
-    "/etc/default/grub",
+    GRUB_SETTINGS,
     "/etc/default/grub.d/*.cfg",
     "/etc/grub.d/*_custom",
-    "/etc/kernel/cmdline",
+    COMMAND_LINE,
     "/etc/kernel/cmdline.d/*.conf",
     "/etc/default/extlinux",
     "/etc/update-extlinux.conf",
@@ -59,10 +68,19 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
     """
     files, names = inspected.files, inspected.names
     entries = files.matching(*ENTRIES)
-    if not entries:
-        unified = files.matching(*UNIFIED_IMAGES)
-        found = f"; {unified[0]} is a unified kernel image, which cannot be changed" if unified else ""
-        raise StepFailed(f"no configuration of GRUB, systemd-boot or extlinux was found in /boot{found}")
+    if not entries and not any(kernel.unified for kernel in inspected.kernels):
+        raise StepFailed("no configuration of GRUB, systemd-boot or extlinux was found in /boot")
+    modules = drivers_for(inspected.order.hardware).all
+    to_port = inspected.order.serial_console
+
+    def with_arguments(path: str, text: str) -> str:
+        text = arguments_without_blacklists(stable_arguments(text, names), modules)
+        if not to_port:
+            return text
+        if path in entries or path.endswith("grubenv"):
+            return entries_with_console(path, text)
+        return command_line_with_console(text) if path == COMMAND_LINE else text
+
     for path in [*entries, *files.matching(*SETTINGS)]:
         text = files.text(path)
         if text is None:
@@ -72,18 +90,21 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
             if path in entries and not has_known_root(text, names):
                 raise StepFailed(problem)
             work.warnings.append(problem)
-        changed = stable_arguments(text, names)
+        changed = with_arguments(path, text)
         if path not in entries:
             changed = by_uuid(changed)
+        if path == GRUB_SETTINGS and to_port:
+            changed = settings_with_console(changed)
         if files.edit(path, changed, work):
-            work.done.append(f"{path} by UUID")
+            work.done.append(_what(path, text, changed))
     for path in files.matching(*ENVIRONMENTS):
         text = files.text(path)
         if text is not None and files.edit(
-            path, environment_block(text, stable_arguments(text, names)), work
+            path, changed := environment_block(text, with_arguments(path, text)), work
         ):
-            work.done.append(f"{path} by UUID")
-    for path in files.matching(*DEVICE_MAPS, DEBCONF):
+            work.done.append(_what(path, text, changed))
+    is_virtio = inspected.order.hardware.disk_bus is DiskBus.VIRTIO
+    for path in files.matching(*DEVICE_MAPS, DEBCONF) if is_virtio else ():
         text = files.text(path)
         rename = installed_devices if path == DEBCONF else device_map
         if text is not None and files.edit(path, rename(text, names), work):
@@ -91,6 +112,18 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
     ensure_default(inspected, work)
     if inspected.machine.firmware is Firmware.EFI:
         _ensure_fallback(inspected, work)
+
+
+def _what(path: str, before: str, after: str) -> str:
+    """What was changed in it, in words."""
+    changes = []
+    if after.count("UUID=") > before.count("UUID=") or by_uuid(before) != before:
+        changes.append("by UUID")
+    if after.count(CONSOLE) > before.count(CONSOLE):
+        changes.append("with a serial console")
+    if after.count("blacklist") < before.count("blacklist"):
+        changes.append("without a blacklist of its drivers")
+    return f"{path} {', '.join(changes) or 'changed'}"
 
 
 def by_uuid(settings: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux.drivers import drivers_for
 from hyperctl.activities.convert.linux.entries import BootEntry, find_entries
 from hyperctl.activities.convert.linux.grub_environment import saved_entry, with_saved_entry
 from hyperctl.activities.convert.linux.kernels import Kernel, version_key
@@ -58,8 +59,9 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
 
     Raises `StepFailed` where the loader's default cannot be told or set.
     """
-    without = {kernel.version for kernel in inspected.kernels if not kernel.has_virtio}
-    able = [kernel for kernel in inspected.kernels if kernel.has_virtio]
+    needed = drivers_for(inspected.order.hardware).needed
+    without = {kernel.version for kernel in inspected.kernels if not kernel.drives(needed)}
+    able = [kernel for kernel in inspected.kernels if kernel.drives(needed)]
     if not without or not able:
         return
     for path in GRUB_CONFIGURATIONS:
@@ -76,7 +78,7 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
             return
     if _ensured_in_plain_menu(inspected, without, able[0], work):
         return
-    if not inspected.kernels[0].has_virtio:
+    if inspected.kernels[0].version in without:
         raise StepFailed(_cannot(inspected.kernels[0].version, able[0].version))
 
 
@@ -145,7 +147,7 @@ def _ensure_in_grub(
         files.edit(
             GRUB_SETTINGS, _GRUB_DEFAULT.sub(lambda one: f'{one[1]}"{wanted.address}"', settings), work
         )
-    work.done.append(f"{able.version} is the default kernel, which has virtio")
+    work.done.append(f"{able.version} is the default kernel, which has the drivers")
 
 
 def _ensure_in_loader(
@@ -168,7 +170,7 @@ def _ensure_in_loader(
     if wanted is None:
         raise StepFailed(_cannot(booted.version, able[0].version))
     inspected.files.edit(path, f"default {wanted.name}\n{_LOADER_DEFAULT.sub('', text)}", work)
-    work.done.append(f"{wanted.version} is the default kernel, which has virtio")
+    work.done.append(f"{wanted.version} is the default kernel, which has the drivers")
 
 
 def _ensured_in_plain_menu(inspected: Inspected, without: set[str], able: Kernel, work: Work) -> bool:
@@ -197,6 +199,6 @@ def _ensured_in_plain_menu(inspected: Inspected, without: set[str], able: Kernel
 
 def _cannot(default: str, able: str) -> str:
     return (
-        f"the kernel that is booted, {default}, has no virtio drivers ({able} has), and the boot loader's "
-        "default could not be changed: make another the default in the source"
+        f"the kernel that is booted, {default}, lacks the disks' drivers ({able} has them), and the boot "
+        "loader's default could not be changed: make another the default in the source"
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
-from hyperctl.activities.convert.linux.storage import REWRITES
+from hyperctl.activities.convert.linux.storage import rewrites
 from hyperctl.activities.convert.work import Work
 
 FSTAB = "/etc/fstab"
@@ -34,10 +34,10 @@ _WHAT = re.compile(r"^(\s*What\s*=\s*)(/dev/\S+)", re.MULTILINE)
 def update_fstab(inspected: Inspected, work: Work) -> None:
     """Rename what depends on the controller. What cannot be told is a warning; the boot proof will tell."""
     files, names = inspected.files, inspected.names
-    rewrites: list[tuple[str, Callable[[str, StableNames], tuple[str, list[str]]]]]
-    rewrites = [(FSTAB, stable_fstab), (CRYPTTAB, stable_crypttab)]
-    rewrites += [(path, stable_unit) for path in files.matching(*UNITS)]
-    for path, rewrite in rewrites:
+    tables: list[tuple[str, Callable[[str, StableNames], tuple[str, list[str]]]]]
+    tables = [(FSTAB, stable_fstab), (CRYPTTAB, stable_crypttab)]
+    tables += [(path, stable_unit) for path in files.matching(*UNITS)]
+    for path, rewrite in tables:
         text = files.text(path)
         if text is None:
             continue
@@ -48,10 +48,10 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
     for path in files.matching(*WATCHED):
         if name := names_vmwares_disk(files.text(path) or ""):
             work.warnings.append(f"{path} names disks as VMware has them ({name}), and stays as it is")
-    for path, widen in REWRITES:
+    for path, widen in rewrites(inspected.order.hardware.disk_bus).items():
         text = files.text(path)
         if text is not None and files.edit(path, widen(text), work):
-            work.done.append(f"{path} for virtio's disks")
+            work.done.append(f"{path} for the disks' new names")
 
 
 def stable_fstab(text: str, names: StableNames) -> tuple[str, list[str]]:

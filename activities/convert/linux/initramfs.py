@@ -1,15 +1,24 @@
-"""Virtio in the initramfs of every kernel, by one more cpio segment behind what is there."""
+"""The disks' drivers in the initramfs of every kernel, by one more cpio segment behind what is there."""
 
 import gzip
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux import unified as unified_images
+from hyperctl.activities.convert.linux.agreement import agree, with_lines
 from hyperctl.activities.convert.linux.arguments import stable_arguments
+from hyperctl.activities.convert.linux.blacklists import (
+    allow_modules,
+    arguments_without_blacklists,
+    is_modprobe_file,
+    without_blacklists,
+)
+from hyperctl.activities.convert.linux.console import with_console
 from hyperctl.activities.convert.linux.cpio import (
     Archive,
     CpioError,
@@ -20,11 +29,14 @@ from hyperctl.activities.convert.linux.cpio import (
     read_archive,
     write_segment,
 )
+from hyperctl.activities.convert.linux.drivers import Drivers, drivers_for, other_hardware
 from hyperctl.activities.convert.linux.fstab import stable_crypttab
-from hyperctl.activities.convert.linux.kernels import NEEDED, VIRTIO_STORAGE, Kernel, module_name
-from hyperctl.activities.convert.linux.storage import REWRITES
+from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
+from hyperctl.activities.convert.linux.storage import rewrites
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
+from hyperctl.workflows.hardware import Hardware
+from hyperctl.workflows.request import InitramfsWay
 
 LARGEST_INITRAMFS_BYTES = 1 << 30
 LZ4_END_KNOWN_SINCE = (5, 11)
@@ -33,10 +45,11 @@ MIB = 1 << 20
 SPARE_BYTES = MIB
 BLOCK_BYTES = 512
 INDEXES = "modules.*"
-CONFIGURATION = {
-    "initramfs-tools": "/etc/initramfs-tools/modules",
-    "dracut": "/etc/dracut.conf.d/50-hyperctl-virtio.conf",
-}
+_MKINITCPIO_MODULES = re.compile(r"^MODULES=(['\"])([^'\"]*)\1$", re.MULTILINE)
+
+
+class NotAppendable(Exception):
+    """What is appended to it would not serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +68,101 @@ class _Change:
 
 
 def inject_virtio_drivers(inspected: Inspected, work: Work) -> None:
-    """Every kernel with virtio gets it into its initramfs, and the guest's own tool is told to keep it there.
+    """Every kernel with the disks' drivers gets them into its initramfs, and the guest's own tool is told so.
 
-    Nothing is written before it is known that all has room. Raises `StepFailed` when no kernel has virtio,
-    and when an archive cannot be read or has no room to grow.
+    Where appending cannot serve, or a rebuild is asked for, that is noted for the last step. Nothing is
+    written before it is known that all has room. Raises `StepFailed` when no kernel has the drivers, and when
+    an archive cannot be read or has no room to grow.
     """
-    able = [kernel for kernel in inspected.kernels if kernel.has_virtio]
-    without = [kernel.version for kernel in inspected.kernels if not kernel.has_virtio]
-    if not able:
-        raise StepFailed(f"no kernel has virtio drivers: {', '.join(without)}")
-    if without:
-        work.warnings.append(f"without virtio drivers, cannot be booted on KVM: {', '.join(without)}")
+    hardware, way = inspected.order.hardware, inspected.order.initramfs
+    drivers = drivers_for(hardware)
+    able = [kernel for kernel in inspected.kernels if kernel.drives(drivers.needed)]
+    _judge_kernels(inspected, able, drivers, hardware, work)
+    allow_modules(inspected.files, drivers.all, work)
     changes = []
     for kernel in able:
-        if not kernel.initramfs and any(name not in kernel.builtin_names for name in NEEDED):
-            work.warnings.append(
-                f"{kernel.version} has no initramfs and no built-in virtio: it does not boot"
-            )
         for path in kernel.initramfs:
-            if (change := _prepared(path, kernel, inspected)) is not None:
+            if way is InitramfsWay.REBUILD:
+                inspected.rebuilds.append(Rebuild(path, kernel, "as asked"))
+                continue
+            try:
+                change = _prepared(path, kernel, inspected)
+            except NotAppendable as error:
+                _note_rebuild(inspected, Rebuild(path, kernel, str(error)))
+                continue
+            if change is not None:
                 changes.append(change)
-    _assert_room(inspected, changes)
+        for path in kernel.unified:
+            if reason := _unfit_image(path, kernel, inspected):
+                _note_rebuild(inspected, Rebuild(path, kernel, reason, is_unified=True))
+    assert_room(inspected, {change.path: change.growth_bytes for change in changes})
     for change in changes:
         _write(inspected, change)
-        work.done.append(f"{change.path}: {', '.join(change.added) or 'names of devices'}")
+        work.done.append(f"{change.path}: {', '.join(change.added) or 'settings'}")
         work.changed.append(change.path)
-    _agree(inspected, work)
+    for one in inspected.rebuilds:
+        work.done.append(f"{one.path} is to be rebuilt: {one.reason}")
+    agree(inspected, drivers, work)
+
+
+def _judge_kernels(
+    inspected: Inspected, able: list[Kernel], drivers: Drivers, hardware: Hardware, work: Work
+) -> None:
+    without = [kernel.version for kernel in inspected.kernels if kernel not in able]
+    what = "virtio" if hardware.disk_bus.needs_virtio else " and ".join(drivers.needed)
+    if not able:
+        way_out = other_hardware(inspected.kernels, hardware) or "install a newer kernel in the source"
+        raise StepFailed(f"no kernel has {what} drivers: {', '.join(without)}; {way_out}")
+    if without:
+        work.warnings.append(f"without {what} drivers, cannot be booted on KVM: {', '.join(without)}")
+    if not able[0].drives((drivers.nic,)):
+        work.warnings.append(f"{able[0].version} has no driver {drivers.nic}: it will have no network")
+    for kernel in able:
+        images = kernel.initramfs or kernel.unified
+        if not images and any(name not in kernel.builtin_names for name in drivers.needed):
+            work.warnings.append(
+                f"{kernel.version} has no initramfs and no built-in {what}: it does not boot"
+            )
+
+
+def _note_rebuild(inspected: Inspected, one: Rebuild) -> None:
+    """Raises `StepFailed` where only appending is allowed."""
+    if inspected.order.initramfs is InitramfsWay.APPEND:
+        raise StepFailed(
+            f"nothing can be appended to {one.path} ({one.reason}); --initramfs auto or rebuild has the "
+            "guest's own tool make it anew"
+        )
+    inspected.rebuilds.append(one)
+
+
+def _unfit_image(path: str, kernel: Kernel, inspected: Inspected) -> str:
+    """Why a unified kernel image does not boot as it is; empty where it does."""
+    read = inspected.files.reader(path)
+    image = unified_images.read_unified(read)
+    arguments = image.text(unified_images.COMMAND_LINE, read)
+    try:
+        archive = read_archive(image.part(unified_images.INITRAMFS, read))
+    except CpioError as error:
+        return f"the initramfs in it cannot be read: {error}"
+    added = _entries(archive, kernel, inspected)
+    if modules := _modules_in(added):
+        return f"a unified kernel image without {', '.join(modules)}"
+    if added:
+        return "a unified kernel image with settings for VMware's disks"
+    if fitting_arguments(arguments, inspected) != arguments:
+        return f"a unified kernel image with the arguments {arguments!r}"
+    return ""
+
+
+def fitting_arguments(arguments: str, inspected: Inspected) -> str:
+    """A kernel's arguments as they must be on KVM, where no boot loader's entry has them."""
+    text = stable_arguments(arguments, inspected.names)
+    text = arguments_without_blacklists(text, drivers_for(inspected.order.hardware).all)
+    return with_console(text) if inspected.order.serial_console else text
 
 
 def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None:
-    """The change that one initramfs needs, or None where it needs none."""
-    modules = [name for name in VIRTIO_STORAGE if name not in kernel.builtin_names]
+    """The change that one initramfs needs, or None where it needs none. Raises `NotAppendable`."""
     guest = inspected.files.guest
     if inspected.files.size(path) > LARGEST_INITRAMFS_BYTES:
         raise StepFailed(f"{path} is larger than {LARGEST_INITRAMFS_BYTES} bytes")
@@ -93,31 +170,42 @@ def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None
         local = Path(folder) / "initramfs"
         guest.download(path, str(local))
         before = local.read_bytes()
-        try:
-            archive = read_archive(before)
-        except CpioError as error:
-            raise StepFailed(f"{path} cannot be read: {error}") from error
+    try:
+        archive = read_archive(before)
+    except CpioError as error:
+        raise NotAppendable(f"it cannot be read: {error}") from error
+    entries = _entries(archive, kernel, inspected)
+    if not entries:
+        return None
+    added = _modules_in(entries)
+    if added and inspected.system.initramfs_tool == "mkinitrd":
+        raise NotAppendable("mkinitrd has written down in it which drivers it loads")
+    after = extended(before, archive, entries, kernel)
+    _check(after, entries, path)
+    keep = len(before) if after.startswith(before) else 0
+    return _Change(path, kernel, keep, after[keep:], len(after) - len(before), added)
+
+
+def _entries(archive: Archive, kernel: Kernel, inspected: Inspected) -> list[Entry]:
+    drivers = drivers_for(inspected.order.hardware)
+    with tempfile.NamedTemporaryFile(prefix="hyperctl-module-") as piece:
 
         def fetch(wanted: str) -> bytes:
-            piece = Path(folder) / "file"
-            guest.download(wanted, str(piece))
-            return piece.read_bytes()
+            inspected.files.guest.download(wanted, piece.name)
+            return Path(piece.name).read_bytes()
 
-        entries = additions(
+        return additions(
             archive,
             kernel,
-            modules,
+            [name for name in drivers.storage if name not in kernel.builtin_names],
             inspected,
             list_indexes=lambda: inspected.files.matching(f"{kernel.modules_folder}/{INDEXES}"),
             fetch=fetch,
         )
-    if not entries:
-        return None
-    after = extended(before, archive, entries, kernel)
-    _check(after, entries, path)
-    keep = len(before) if after.startswith(before) else 0
-    added = tuple(sorted({module_name(entry.name) for entry in entries if ".ko" in entry.name}))
-    return _Change(path, kernel, keep, after[keep:], len(after) - len(before), added)
+
+
+def _modules_in(entries: list[Entry]) -> tuple[str, ...]:
+    return tuple(sorted({module_name(entry.name) for entry in entries if ".ko" in entry.name}))
 
 
 def additions(
@@ -159,7 +247,7 @@ def additions(
         if extended_list != text:
             put("conf/modules", extended_list.encode(errors="surrogateescape"))
     for path, entry in archive.entries.items():
-        rewrite = _rewrite(path, inspected.names)
+        rewrite = _rewrite(path, inspected, tuple(name for name in modules if name in kernel.modules))
         if rewrite is None or not stat.S_ISREG(entry.mode) or path in found:
             continue
         text = bytes(entry.data).decode("utf-8", "surrogateescape")
@@ -178,6 +266,13 @@ def extended(before: bytes, archive: Archive, entries: list[Entry], kernel: Kern
     return before + padding(len(before)) + write_segment(entries)
 
 
+def extended_initramfs(before: bytes, kernel: Kernel, inspected: Inspected) -> bytes:
+    """An initramfs with all that it lacks. Raises `CpioError`."""
+    archive = read_archive(before)
+    entries = _entries(archive, kernel, inspected)
+    return extended(before, archive, entries, kernel) if entries else before
+
+
 def _with_gzip(piece: Piece) -> bytes:
     """A piece that every kernel reads to its end and on. Plain ones stay plain: they hold the microcode."""
     if piece.compression:
@@ -185,13 +280,32 @@ def _with_gzip(piece: Piece) -> bytes:
     return bytes(piece.content) + bytes(-len(piece.content) % BLOCK_BYTES)
 
 
-def _rewrite(path: str, names: StableNames) -> Callable[[str], str] | None:
-    """How a file of the archive is made to name devices by what stays true."""
+def _rewrite(path: str, inspected: Inspected, modules: tuple[str, ...]) -> Callable[[str], str] | None:
+    """How a file of the archive is made to name devices by what stays true, and to let drivers load."""
+    names, hardware = inspected.names, inspected.order.hardware
     if path.startswith(("conf/", "etc/cmdline.d/")):
-        return lambda text: stable_arguments(text, names)
+        return lambda text: arguments_without_blacklists(stable_arguments(text, names), modules)
     if path in ("cryptroot/crypttab", "etc/crypttab"):
         return lambda text: stable_crypttab(text, names)[0]
-    return dict(REWRITES).get(f"/{path}")
+    if is_modprobe_file(path):
+        return lambda text: without_blacklists(text, drivers_for(hardware).all)
+    if path == "config" and inspected.system.initramfs_tool == "mkinitcpio":
+        return lambda text: loading(text, modules)
+    return rewrites(hardware.disk_bus).get(f"/{path}")
+
+
+def loading(text: str, modules: tuple[str, ...]) -> str:
+    """mkinitcpio's own /config of an image, whose init loads MODULES before it looks for devices."""
+
+    def extended_list(found: re.Match[str]) -> str:
+        words = found[2].split()
+        return (
+            f"MODULES={found[1]}{' '.join([*words, *(one for one in modules if one not in words)])}{found[1]}"
+        )
+
+    if _MKINITCPIO_MODULES.search(text):
+        return _MKINITCPIO_MODULES.sub(extended_list, text)
+    return f'{text}MODULES="{" ".join(modules)}"\n'
 
 
 def _check(after: bytes, entries: list[Entry], path: str) -> None:
@@ -206,12 +320,12 @@ def _check(after: bytes, entries: list[Entry], path: str) -> None:
             raise StepFailed(f"the new {path} would not hold {entry.name}")
 
 
-def _assert_room(inspected: Inspected, changes: list[_Change]) -> None:
+def assert_room(inspected: Inspected, growth_bytes: Mapping[str, int]) -> None:
     """Every filesystem takes all that is to be put on it. Raises `StepFailed` with what each lacks."""
     needed: dict[str, int] = {}
-    for change in changes:
-        place = _filesystem_of(change.path, inspected.mounts)
-        needed[place] = needed.get(place, SPARE_BYTES) + change.growth_bytes
+    for path, size in growth_bytes.items():
+        place = _filesystem_of(path, inspected.mounts)
+        needed[place] = needed.get(place, SPARE_BYTES) + size
     lacking = []
     for place, wanted in needed.items():
         space = inspected.files.guest.statvfs(place)
@@ -239,31 +353,3 @@ def _write(inspected: Inspected, change: _Change) -> None:
             guest.upload_offset(local.name, change.path, change.keep_bytes)
         else:
             guest.upload(local.name, change.path)
-
-
-def _agree(inspected: Inspected, work: Work) -> None:
-    """Let the guest's next rebuild of its initramfs include virtio, and know its devices by stable names."""
-    files = inspected.files
-    path = CONFIGURATION[inspected.system.initramfs_tool]
-    if inspected.system.initramfs_tool == "dracut":
-        files.edit(path, f'add_drivers+=" {" ".join(VIRTIO_STORAGE)} virtio_net "\n', work)
-        return
-    text = files.text(path) or ""
-    changed = with_lines(text, (*VIRTIO_STORAGE, "virtio_net"))
-    if changed != text:
-        files.edit(path, changed, work)
-    for path in files.matching("/etc/initramfs-tools/conf.d/*", "/etc/initramfs-tools/initramfs.conf"):
-        text = files.text(path) or ""
-        changed = stable_arguments(text, inspected.names)
-        if changed != text:
-            files.edit(path, changed, work)
-
-
-def with_lines(text: str, names: tuple[str, ...]) -> str:
-    """A list of modules with these in it."""
-    listed = {line.split()[0].replace("-", "_") for line in text.splitlines() if line.strip()}
-    missing = [name for name in names if name not in listed]
-    if not missing:
-        return text
-    end = "" if text.endswith("\n") or not text else "\n"
-    return f"{text}{end}{''.join(f'{name}{chr(10)}' for name in missing)}"

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hyperctl.activities.convert.files import GuestFiles
+from hyperctl.activities.convert.linux import unified as unified_images
 from hyperctl.activities.convert.linux.entries import find_entries
 
-VIRTIO_STORAGE = ("virtio_pci", "virtio_blk", "virtio_scsi")
-"""What an initramfs needs to find its root filesystem on KVM."""
-NEEDED = ("virtio_pci", "virtio_blk")
-"""Without these a kernel does not find its root filesystem there."""
 _SUFFIX = re.compile(r"\.ko(?:\.(?:xz|gz|zst))?$")
 _IMAGES = ("/boot/vmlinuz-*", "/boot/vmlinux-*")
+MICROCODE = ("-ucode.img", "microcode.img")
+"""Endings of what a boot entry loads beside its initramfs."""
 _INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}")
 
 
@@ -30,6 +29,8 @@ class Kernel:
     """The content of modules.dep (modules.dep(5))."""
     builtin: str
     """The content of modules.builtin."""
+    unified: tuple[str, ...] = ()
+    """Unified kernel images of it."""
 
     @cached_property
     def builtin_names(self) -> frozenset[str]:
@@ -45,9 +46,9 @@ class Kernel:
                 found[module_name(path)] = (path, *others.split())
         return found
 
-    @property
-    def has_virtio(self) -> bool:
-        return all(name in self.modules or name in self.builtin_names for name in NEEDED)
+    def drives(self, names: Iterable[str]) -> bool:
+        """Whether it has all these modules, in files or built in."""
+        return all(name in self.modules or name in self.builtin_names for name in names)
 
     @property
     def release(self) -> tuple[int, int]:
@@ -63,6 +64,16 @@ class Kernel:
         return tuple(files)
 
 
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """One initramfs, or unified kernel image, that the guest's own tool is to make anew."""
+
+    path: str
+    kernel: Kernel
+    reason: str
+    is_unified: bool = False
+
+
 def module_name(path: str) -> str:
     """`virtio_blk` of `kernel/drivers/block/virtio-blk.ko.xz`."""
     return _SUFFIX.sub("", path.rpartition("/")[2]).replace("-", "_")
@@ -76,13 +87,26 @@ def find_kernels(files: GuestFiles) -> tuple[Kernel, ...]:
         for version in entry.versions:
             images.setdefault(version, entry.kernel)
     found = []
+    packaged, unified = _packaged(files), _unified(files)
+    for version, name in packaged.items():
+        images[version] = f"/boot/vmlinuz-{name}"
+    for version, paths in unified.items():
+        images.setdefault(version, paths[0])
     for version, image in images.items():
         folder = f"/lib/modules/{version}"
         if not version or not files.is_folder(folder):
             continue
         candidates = [form.format(version) for form in _INITRAMFS]
         copies = [path for path in candidates if files.exists(path)][:1]
-        copies += [path for entry in entries if version in entry.versions for path in entry.initramfs]
+        if version in packaged:
+            copies += [path for path in _of_package(packaged[version]) if files.exists(path)]
+        copies += [
+            path
+            for entry in entries
+            if version in entry.versions or packaged.get(version) in entry.versions
+            for path in entry.initramfs
+            if not path.endswith(MICROCODE)
+        ]
         found.append(
             Kernel(
                 version=version,
@@ -91,9 +115,40 @@ def find_kernels(files: GuestFiles) -> tuple[Kernel, ...]:
                 modules_folder=folder,
                 dependencies=files.text(f"{folder}/modules.dep") or "",
                 builtin=files.text(f"{folder}/modules.builtin") or "",
+                unified=tuple(unified.get(version, ())),
             )
         )
     return tuple(sorted(found, key=lambda kernel: version_key(kernel.version), reverse=True))
+
+
+def _packaged(files: GuestFiles) -> dict[str, str]:
+    """Arch's kernels: by version the package, which the files in /boot are named by."""
+    found = {}
+    for path in files.matching("/lib/modules/*/pkgbase"):
+        name = (files.text(path) or "").strip()
+        if name and files.exists(f"/boot/vmlinuz-{name}"):
+            found[path.split("/")[-2]] = name
+    return found
+
+
+def _of_package(name: str) -> tuple[str, ...]:
+    return (f"/boot/initramfs-{name}.img", f"/boot/initramfs-{name}-fallback.img")
+
+
+def _unified(files: GuestFiles) -> dict[str, list[str]]:
+    """Unified kernel images by their kernel's version: as they say themselves, else as their names do."""
+    folders = [path.rpartition("/")[2] for path in files.matching("/lib/modules/*")]
+    found: dict[str, list[str]] = {}
+    for path in files.matching(*unified_images.IMAGES):
+        read = files.reader(path)
+        try:
+            version = unified_images.read_unified(read).text(unified_images.RELEASE, read)
+        except unified_images.NotUnifiedError:
+            continue
+        name = path.rpartition("/")[2]
+        version = version or max((one for one in folders if one in name), key=len, default="")
+        found.setdefault(version, []).append(path)
+    return found
 
 
 def version_key(version: str) -> tuple[tuple[int, int, str], ...]:

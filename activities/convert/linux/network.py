@@ -47,7 +47,8 @@ def fix_network(inspected: Inspected, work: Work) -> None:
     }
     new_enough = _systemd_version(files) >= PERMANENT_MAC_SINCE
     mac_key = "PermanentMACAddress" if new_enough else "MACAddress"
-    for patterns, rewrite in for_driver("virtio_net", places, mac_key):
+    driver = inspected.order.hardware.nic_model.driver
+    for patterns, rewrite in for_driver(driver, places, mac_key):
         for path in files.matching(*patterns):
             text = files.text(path)
             if text is not None and path != PERSISTENT_RULES and files.edit(path, rewrite(text), work):

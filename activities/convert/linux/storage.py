@@ -1,6 +1,10 @@
 """Settings of LVM and mdadm that look for disks under names that KVM does not use."""
 
 import re
+from collections.abc import Callable
+from functools import partial
+
+from hyperctl.workflows.hardware import DiskBus
 
 NAMES_OF_DISKS = r"/dev/(?:sd|hd|nvme|disk/by-(?:path|id)/)"
 LVM = ("/etc/lvm/lvm.conf", "/etc/lvm/lvmlocal.conf")
@@ -10,7 +14,6 @@ MDADM = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
 _FILTER = re.compile(r"""^(\s*(?:global_)?filter\s*=\s*\[)((?:"[^"]*"|'[^']*'|[^\]"'])*)\]""", re.MULTILINE)
 _ACCEPT = re.compile(r"[\"']a(?P<mark>[^\w\s])(?P<pattern>.*?)(?P=mark)[\"']", re.DOTALL)
 _NAMES_SD = re.compile(r"sd|hd|nvme|disk/by-(?:path|id)")
-_VIRTIO = '"a|^/dev/vd[a-z]+[0-9]*$|"'
 _DEVICES_ENTRY = re.compile(
     r"^IDTYPE=(?:sys_wwid|sys_serial|wwid_\w+|devname) .*?"
     r"\bDEVNAME=(?P<name>/dev/(?:sd|hd|nvme)\S+)(?P<rest>.*)$",
@@ -28,22 +31,22 @@ _ARRAY_DEVICES = re.compile(
 """On the line of its array, or on one that goes on with it, as `mdadm --detail --scan --verbose` has it."""
 
 
-def filters_for_virtio(text: str) -> str:
-    """lvm.conf(5) whose filters let virtio's disks through where they let VMware's by name.
+def filters_for(text: str, bus: DiskBus = DiskBus.VIRTIO) -> str:
+    """lvm.conf(5) whose filters let the disks through as they are called now, where they let VMware's.
 
     What has no such filter stays byte for byte.
     """
 
     def widened(found: re.Match[str]) -> str:
         patterns = [one["pattern"] for one in _ACCEPT.finditer(found[2])]
-        if not any(_NAMES_SD.search(pattern) for pattern in patterns) or "/dev/vd" in found[2]:
+        if not any(_NAMES_SD.search(pattern) for pattern in patterns) or f"/dev/{bus.prefix}" in found[2]:
             return found[0]
-        return f"{found[1]} {_VIRTIO},{found[2]}]"
+        return f'{found[1]} "a|^/dev/{bus.prefix}[a-z]+[0-9]*$|",{found[2]}]'
 
     return _FILTER.sub(widened, text)
 
 
-def devices_by_name(text: str) -> str:
+def devices_by_name(text: str, bus: DiskBus = DiskBus.VIRTIO) -> str:
     """lvmdevices(8) without the identities that VMware gives to disks.
 
     LVM finds an entry of the type `devname` by its PVID, whatever its device is called (lvm.conf(5),
@@ -51,7 +54,7 @@ def devices_by_name(text: str) -> str:
     """
 
     def by_name(found: re.Match[str]) -> str:
-        name = re.sub(r"^/dev/[sh]d", "/dev/vd", found["name"])
+        name = re.sub(r"^/dev/[sh]d", f"/dev/{bus.prefix}", found["name"])
         return f"IDTYPE=devname IDNAME={name} DEVNAME={name}{found['rest']}"
 
     changed = _DEVICES_ENTRY.sub(by_name, text)
@@ -65,9 +68,10 @@ def arrays_on_any_disk(text: str) -> str:
     )
 
 
-REWRITES = (
-    *((path, filters_for_virtio) for path in LVM),
-    *((path, devices_by_name) for path in DEVICES_FILES),
-    *((path, arrays_on_any_disk) for path in MDADM),
-)
-"""By path, in the guest and in its initramfs."""
+def rewrites(bus: DiskBus) -> dict[str, Callable[[str], str]]:
+    """By path, in the guest and in its initramfs."""
+    return {
+        **{path: partial(filters_for, bus=bus) for path in LVM},
+        **{path: partial(devices_by_name, bus=bus) for path in DEVICES_FILES},
+        **dict.fromkeys(MDADM, arrays_on_any_disk),
+    }

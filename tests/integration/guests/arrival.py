@@ -21,8 +21,9 @@ from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertInput, ConvertResult, ProveInput
 from hyperctl.workflows.disk import ConvertedDisk, LandedDisk
 from hyperctl.workflows.guest import BootProof
+from hyperctl.workflows.hardware import VIRTIO, Hardware
 from hyperctl.workflows.machine import Firmware, Machine, MachineNic
-from hyperctl.workflows.request import Fixers, ProveMode
+from hyperctl.workflows.request import Fixers, InitramfsWay, ProveMode
 from hyperctl.workflows.status import Phase
 from tests.unit.machines import disk, landed, machine
 
@@ -74,13 +75,23 @@ class Arrival:
         )
         return proved.proof
 
-    def convert(self, running: Attempt) -> ConvertResult:
+    def convert(
+        self,
+        running: Attempt,
+        initramfs: InitramfsWay = InitramfsWay.AUTO,
+        hardware: Hardware = VIRTIO,
+        *,
+        serial_console: bool = False,
+    ) -> ConvertResult:
         argument = ConvertInput(
             job_id=self.staging.job_id,
             output_dir=str(self.output_dir),
             machine=self.machine,
             disks=self.landed,
             fix=Fixers(),
+            initramfs=initramfs,
+            hardware=hardware,
+            serial_console=serial_console,
         )
         return convert_guest(argument, running, self.disk_keys_file)
 
@@ -91,6 +102,7 @@ class Arrival:
             machine=self.machine,
             disks=result.disks,
             mode=ProveMode.FULL,
+            hardware=result.hardware,
         )
         return prove_and_record(argument, URI, running, self.disk_keys_file).proof
 

@@ -1,0 +1,191 @@
+"""Initramfs and unified kernel images made anew by the guest's own tools, in libguestfs' appliance.
+
+The last step, since the tools read what all others have written. Each writes beside the old one, which is
+replaced only by one that was read as the kernel reads it; as it was it also lies in the landed image below.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux import unified as unified_images
+from hyperctl.activities.convert.linux.builders import Building, command, unified_command
+from hyperctl.activities.convert.linux.cpio import Archive, CpioError, read_archive
+from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
+from hyperctl.activities.convert.linux.initramfs import (
+    MIB,
+    assert_room,
+    extended_initramfs,
+    fitting_arguments,
+)
+from hyperctl.activities.convert.linux.kernels import Rebuild, module_name
+from hyperctl.activities.convert.refusal import StepFailed
+from hyperctl.activities.convert.work import Work
+
+FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/systemd")
+WORK_FOLDER = "/var/tmp"
+LONGEST_COMPLAINT = 600
+SUSE = ("sles", "opensuse", "suse-based")
+STORAGE_MODULES = frozenset(
+    {"dm_mod", "dm_crypt", "raid0", "raid1", "raid10", "raid456", "dm_multipath", "btrfs", "xfs"}
+)
+"""What a root filesystem may lie on: an initramfs that had one of them must not lose it."""
+
+
+def rebuild_initramfs(inspected: Inspected, work: Work) -> None:
+    """Everything that an earlier step has noted. Raises `StepFailed`; what was there is then as it was.
+
+    A unified image that cannot be made anew is a warning where its kernel has an initramfs beside it.
+    """
+    for one in inspected.rebuilds:
+        try:
+            _rebuild(inspected, one, work)
+        except StepFailed as failed:
+            if not (one.is_unified and one.kernel.initramfs):
+                raise
+            work.warnings.append(str(failed))
+
+
+def _rebuild(inspected: Inspected, one: Rebuild, work: Work) -> None:
+    with _work_folder(inspected) as folder:
+        new = f"{folder}/{'image.efi' if one.is_unified else 'initramfs'}"
+        tool = _build_unified(inspected, one, folder, new) if one.is_unified else _build(inspected, one, new)
+        before, after = inspected.files.size(one.path), inspected.files.size(new)
+        assert_room(inspected, {one.path: max(0, after - before)})
+        inspected.files.guest.cp(new, one.path)
+    work.changed.append(one.path)
+    work.done.append(f"{one.path} by {tool}: {after / MIB:.1f} MiB, before {before / MIB:.1f} MiB")
+
+
+@contextmanager
+def _work_folder(inspected: Inspected) -> Iterator[str]:
+    guest = inspected.files.guest
+    guest.mkdir_p(WORK_FOLDER)
+    folder = str(guest.mkdtemp(f"{WORK_FOLDER}/hyperctl-XXXXXX"))
+    try:
+        yield folder
+    finally:
+        guest.rm_rf(folder)
+
+
+def _build(inspected: Inspected, one: Rebuild, new: str) -> str:
+    """Returns the tool's name."""
+    old = _archive(inspected, one.path)
+    building = Building(
+        version=one.kernel.version,
+        image=one.kernel.image,
+        output=new,
+        modules=drivers_for(inspected.order.hardware).storage,
+        is_suse=inspected.system.distribution in SUSE,
+        readable=old is None,
+    )
+    argv = command(inspected.system.initramfs_tool, building)
+    _run(inspected, argv, one)
+    archive = _archive(inspected, new)
+    if archive is None:
+        raise StepFailed(f"what {argv[0]} has made for {one.path} cannot be read as the kernel reads it")
+    _assert_complete(inspected, one, archive, old)
+    return argv[0]
+
+
+def _build_unified(inspected: Inspected, one: Rebuild, folder: str, new: str) -> str:
+    """Its parts are taken over; ukify puts them together, or dracut or mkinitcpio make an initramfs, too."""
+    files = inspected.files
+    read = files.reader(one.path)
+    image = unified_images.read_unified(read)
+    if inspected.machine.secure_boot and image.is_signed:
+        raise StepFailed(
+            f"{_cannot(inspected, one)}: it is signed for Secure Boot, and a new one would not be"
+        )
+    arguments = fitting_arguments(image.text(unified_images.COMMAND_LINE, read), inspected)
+    parts = {"linux": image.part(unified_images.KERNEL, read), "cmdline": arguments.encode()}
+    builder = next((name for name in ("ukify", "dracut", "mkinitcpio") if _programme(inspected, name)), "")
+    if not builder:
+        raise StepFailed(
+            f"{_cannot(inspected, one)}: the guest has no ukify, dracut or mkinitcpio to make it"
+        )
+    if builder == "ukify":
+        try:
+            before = image.part(unified_images.INITRAMFS, read)
+            parts["initrd"] = extended_initramfs(before, one.kernel, inspected)
+        except CpioError as error:
+            raise StepFailed(
+                f"{_cannot(inspected, one)}: the initramfs in it cannot be read: {error}"
+            ) from error
+    for name, content in parts.items():
+        _put(inspected, f"{folder}/{name}", content)
+    _run(inspected, unified_command(builder, one.kernel.version, arguments, folder, new), one)
+    read = files.reader(new)
+    try:
+        made = unified_images.read_unified(read)
+        archive = read_archive(made.part(unified_images.INITRAMFS, read))
+    except (unified_images.NotUnifiedError, CpioError) as error:
+        raise StepFailed(f"what {builder} has made for {one.path} cannot be read: {error}") from error
+    if lost := set(arguments.split()) - set(made.text(unified_images.COMMAND_LINE, read).split()):
+        raise StepFailed(
+            f"what {builder} has made for {one.path} lacks the arguments {' '.join(sorted(lost))}"
+        )
+    _assert_complete(inspected, one, archive, None)
+    return builder
+
+
+def _cannot(inspected: Inspected, one: Rebuild) -> str:
+    way_out = other_hardware((one.kernel,), inspected.order.hardware)
+    hint = f" ({way_out}; or install systemd-ukify in the source)" if way_out else ""
+    return f"{one.path} is {one.reason}, and cannot be rebuilt{hint}"
+
+
+def _run(inspected: Inspected, argv: tuple[str, ...], one: Rebuild) -> None:
+    path = _programme(inspected, argv[0])
+    if not path:
+        raise StepFailed(f"{one.path} cannot be rebuilt: the guest has no {argv[0]}")
+    try:
+        inspected.files.guest.command([path, *argv[1:]])
+    except RuntimeError as error:
+        complaint = " ".join(str(error).split())[-LONGEST_COMPLAINT:]
+        raise StepFailed(f"{argv[0]} has failed for {one.path}: {complaint}") from error
+
+
+def _programme(inspected: Inspected, name: str) -> str:
+    paths = (f"{folder}/{name}" for folder in FOLDERS)
+    return next((path for path in paths if inspected.files.exists(path)), "")
+
+
+def _archive(inspected: Inspected, path: str) -> Archive | None:
+    """None where it cannot be read."""
+    if not inspected.files.exists(path):
+        return None
+    with tempfile.NamedTemporaryFile(prefix="hyperctl-initramfs-") as local:
+        inspected.files.guest.download(path, local.name)
+        try:
+            return read_archive(Path(local.name).read_bytes())
+        except CpioError:
+            return None
+
+
+def _assert_complete(inspected: Inspected, one: Rebuild, new: Archive, old: Archive | None) -> None:
+    """It has an init, the drivers, and what the root filesystem needs. Raises `StepFailed`."""
+    held = modules_in(new)
+    wanted = set(drivers_for(inspected.order.hardware).needed)
+    root = inspected.files.guest.vfs_type(inspected.mounts["/"])
+    wanted |= {root} & one.kernel.modules.keys()
+    wanted |= STORAGE_MODULES & (modules_in(old) if old else set())
+    missing = sorted(wanted - held - one.kernel.builtin_names)
+    if not any(new.get(name) for name in ("init", "linuxrc")):
+        missing.append("an init")
+    if missing:
+        raise StepFailed(f"what the guest's own tool has made for {one.path} lacks {', '.join(missing)}")
+
+
+def modules_in(archive: Archive) -> set[str]:
+    """The names of the modules that an initramfs holds."""
+    return {module_name(path) for path in archive.entries if ".ko" in path.rpartition("/")[2]}
+
+
+def _put(inspected: Inspected, path: str, content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(prefix="hyperctl-part-") as local:
+        local.write(content)
+        local.flush()
+        inspected.files.guest.upload(local.name, path)

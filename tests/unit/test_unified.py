@@ -1,0 +1,105 @@
+"""Unified kernel images, read from a PE file as objcopy and ukify make it; the tools that make new ones."""
+
+import struct
+
+import pytest
+
+from hyperctl.activities.convert.linux.builders import Building, command, unified_command
+from hyperctl.activities.convert.linux.unified import NotUnifiedError, read_unified
+
+PARTS = {
+    ".linux": b"the kernel",
+    ".initrd": b"070701",
+    ".cmdline": b"root=/dev/sda2 ro\n\0",
+    ".uname": b"6.1",
+}
+HEADER = 0x80
+OPTIONAL_BYTES = 240
+
+
+def image(parts: dict[str, bytes], signature_bytes: int = 0) -> bytes:
+    """A PE32+ with these sections, each filled up to 512 bytes in the file as linkers do."""
+    optional = bytearray(OPTIONAL_BYTES)
+    struct.pack_into("<H", optional, 0, 0x20B)
+    struct.pack_into("<II", optional, 112 + 32, 0x9000 if signature_bytes else 0, signature_bytes)
+    head = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", HEADER)
+    head = head.ljust(HEADER, b"\0") + b"PE\0\0"
+    head += struct.pack("<HHIIIHH", 0x8664, len(parts), 0, 0, 0, OPTIONAL_BYTES, 0) + optional
+    table, body, offset = b"", b"", 0x1000
+    for name, content in parts.items():
+        raw = -(-len(content) // 512) * 512
+        table += struct.pack("<8sIIII16s", name.encode(), len(content), 0, raw, offset + len(body), b"")
+        body += content.ljust(raw, b"\0")
+    return (head + table).ljust(offset, b"\0") + body
+
+
+def test_its_parts_are_read() -> None:
+    data = image(PARTS)
+
+    def read(offset: int, count: int) -> bytes:
+        return data[offset : offset + count]
+
+    found = read_unified(read)
+    assert {name: found.part(name, read) for name in PARTS} == PARTS
+    assert found.text(".cmdline", read) == "root=/dev/sda2 ro"
+    assert found.part(".splash", read) == b""
+    assert not found.is_signed
+
+
+def test_a_signature_is_seen() -> None:
+    data = image(PARTS, signature_bytes=2000)
+    assert read_unified(lambda offset, count: data[offset : offset + count]).is_signed
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"#!/bin/sh\n" * 20,
+        image(PARTS)[:100],
+        image(PARTS)[: HEADER + 24 + OPTIONAL_BYTES + 50],
+        image({".text": b"a boot loader"}),
+    ],
+    ids=["empty", "script", "cut off", "cut off in its sections", "no kernel"],
+)
+def test_what_is_none_is_refused(data: bytes) -> None:
+    with pytest.raises(NotUnifiedError):
+        read_unified(lambda offset, count: data[offset : offset + count])
+
+
+@pytest.mark.parametrize(
+    ("tool", "argv"),
+    [
+        ("initramfs-tools", "mkinitramfs -o /var/tmp/new 6.1"),
+        ("dracut", "dracut --force /var/tmp/new 6.1"),
+        ("mkinitcpio", "mkinitcpio -S autodetect -k 6.1 -g /var/tmp/new"),
+        ("mkinitrd", "mkinitrd -f --with=ahci /var/tmp/new 6.1"),
+    ],
+)
+def test_each_tool_writes_where_it_is_told(tool: str, argv: str) -> None:
+    building = Building("6.1", "/boot/vmlinuz-6.1", "/var/tmp/new", ("ahci",))
+    assert " ".join(command(tool, building)) == argv
+
+
+def test_suses_mkinitrd_goes_by_the_kernels_image() -> None:
+    building = Building(
+        "3.0", "/boot/vmlinuz-3.0", "/var/tmp/new", ("virtio_pci", "virtio_blk"), is_suse=True
+    )
+    argv = ("mkinitrd", "-m", "virtio_pci virtio_blk", "-k", "/boot/vmlinuz-3.0", "-i", "/var/tmp/new")
+    assert command("mkinitrd", building) == argv
+
+
+@pytest.mark.parametrize("tool", ["initramfs-tools", "dracut", "mkinitcpio"])
+def test_where_the_old_one_cannot_be_read_the_new_one_can(tool: str) -> None:
+    building = Building("6.1", "", "/var/tmp/new", (), readable=True)
+    assert any("gzip" in word for word in command(tool, building))
+
+
+@pytest.mark.parametrize("builder", ["ukify", "dracut", "mkinitcpio"])
+def test_a_unified_image_is_made_from_its_parts(builder: str) -> None:
+    argv = unified_command(builder, "6.1", "root=UUID=1 ro", "/var/tmp/w", "/var/tmp/w/image.efi")
+    assert argv[0] == builder
+    said = " ".join(argv)
+    assert "/var/tmp/w/linux" in said
+    assert "/var/tmp/w/image.efi" in said
+    assert ("root=UUID=1 ro" in argv) == (builder == "dracut")

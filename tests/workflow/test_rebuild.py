@@ -1,0 +1,178 @@
+"""An appended initramfs whose boot finds no root device: once more converted, with a rebuilt one.
+
+The workflow on a real Temporal server. Hosts answer by heart here, since a guest of which only the appended
+initramfs does not boot cannot be made to order; the activities themselves are tested on real guests.
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from pydantic import BaseModel
+from temporalio import activity
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Replayer, Worker
+
+from hyperctl.worker.failures import FailureInterceptor
+from hyperctl.worker.registry import WORKFLOWS
+from hyperctl.workflows import contract
+from hyperctl.workflows.attributes import ALL_ATTRIBUTES
+from hyperctl.workflows.disk import ConvertedDisk, OutputDisk
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.hardware import DiskBus
+from hyperctl.workflows.plan import SourcePlan, TargetPlan
+from hyperctl.workflows.queues import WORKFLOW_QUEUE, task_queue
+from hyperctl.workflows.request import InitramfsWay
+from hyperctl.workflows.status import MigrationStatus, Phase
+from tests.unit.machines import guest, machine
+from tests.unit.statuses import LANDED, PROOF
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HOST = "kvm-rebuild"
+NO_ROOT = PROOF.model_copy(
+    update={"passed": False, "root_missing": True, "problems": ("the boot stopped: root device not found",)}
+)
+DISK = ConvertedDisk(index=1, base="/b", base_format="raw", overlay="/o", capacity_bytes=1)
+
+
+@dataclass
+class Host:
+    """Its boots find a root device with one way of having made the initramfs only, or with none."""
+
+    boots_with: InitramfsWay | None
+    converted: list[contract.ConvertInput] = field(default_factory=list)
+    proved: list[contract.ProveInput] = field(default_factory=list)
+
+    def convert(self, argument: contract.ConvertInput) -> contract.ConvertResult:
+        self.converted.append(argument)
+        return contract.ConvertResult(
+            disks=(DISK,), guest=guest(), steps=(), duration_seconds=0, initramfs=argument.initramfs
+        )
+
+    def prove(self, argument: contract.ProveInput) -> contract.ProveResult:
+        self.proved.append(argument)
+        if self.boots_with is self.converted[-1].initramfs:
+            return contract.ProveResult(proof=PROOF, duration_seconds=0)
+        if argument.may_rebuild:
+            return contract.ProveResult(proof=NO_ROOT, duration_seconds=0)
+        raise HyperctlError(ErrorCode.PROOF_FAILED, "root device not found")
+
+    @property
+    def answers(self) -> dict[contract.Activity[Any, Any], Callable[[Any], BaseModel]]:
+        output = OutputDisk(index=1, path="/out/disk1.raw", format="raw", capacity_bytes=1)
+        nothing = contract.Nothing()
+        return {
+            contract.PLAN_SOURCE: lambda _: SourcePlan(host=HOST, machine=machine(), transport="nfc"),
+            contract.PLAN_TARGET: lambda _: TargetPlan(output_dir="/out"),
+            contract.FIND_RIVAL: lambda _: nothing,
+            contract.EXPORT_DISKS: lambda _: contract.ExportResult(disks=LANDED[:1], duration_seconds=0),
+            contract.CONVERT_GUEST: self.convert,
+            contract.PROVE_BOOT: self.prove,
+            contract.COMMIT_CONVERSION: lambda _: contract.CommitResult(folder="/out/vm", disks=(output,)),
+            contract.CLEAN_UP: lambda _: nothing,
+            contract.DISCARD_CONVERSION: lambda _: nothing,
+            contract.TAKE_STOCK: lambda _: contract.DiscardResult(),
+            contract.RECORD_FAILURE: lambda _: contract.RecordFailureResult(error_file=""),
+        }
+
+
+def _activity(stub: contract.Activity[Any, Any], answer: Callable[[Any], BaseModel]) -> Callable[..., Any]:
+    def run(argument: Any) -> Any:
+        return answer(argument)
+
+    run.__annotations__ = {"argument": stub.input_type, "return": stub.result_type}
+    return activity.defn(name=stub.name)(run)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(temporal: Path) -> AsyncIterator[Client]:
+    attributes = [word for key in ALL_ATTRIBUTES for word in ("--search-attribute", f"{key.name}=Keyword")]
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(temporal),
+        data_converter=pydantic_data_converter,
+        dev_server_log_level="error",
+        dev_server_extra_args=attributes,
+    ) as environment:
+        yield environment.client
+
+
+async def migrate(server: Client, host: Host, **request: Any) -> tuple[MigrationStatus, bool]:
+    """One migration: its last word, and whether it has failed. Its history replays."""
+    document = {
+        "vm_name": "web-server-01",
+        "vcenter": {"server": "vc.example.com"},
+        "verify": "none",
+        **request,
+    }
+    queues: dict[str, list[Callable[..., Any]]] = {}
+    for stub, answer in host.answers.items():
+        for queue in (task_queue(stub.role), task_queue(stub.role, HOST)):
+            queues.setdefault(queue, []).append(_activity(stub, answer))
+    with ThreadPoolExecutor(4) as threads:
+        async with AsyncExitStack() as workers:
+            await workers.enter_async_context(Worker(server, task_queue=WORKFLOW_QUEUE, workflows=WORKFLOWS))
+            for queue, functions in queues.items():
+                await workers.enter_async_context(
+                    Worker(
+                        server,
+                        task_queue=queue,
+                        activities=functions,
+                        activity_executor=threads,
+                        interceptors=[FailureInterceptor()],
+                    )
+                )
+            handle = await server.start_workflow(
+                "MigrationWorkflow", document, id=f"job-{uuid.uuid4()}", task_queue=WORKFLOW_QUEUE
+            )
+            failed = False
+            try:
+                await handle.result()
+            except WorkflowFailureError:
+                failed = True
+            status: MigrationStatus = await handle.query("status", result_type=MigrationStatus)
+            replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
+            replayed = await replayer.replay_workflow(await handle.fetch_history())
+            assert replayed.replay_failure is None
+    return status, failed
+
+
+async def test_it_is_converted_once_more_and_the_status_says_why(server: Client) -> None:
+    host = Host(boots_with=InitramfsWay.REBUILD)
+    status, failed = await migrate(server, host, hardware={"disk_bus": "scsi"}, serial_console=True)
+    assert not failed
+    assert [one.initramfs for one in host.converted] == [InitramfsWay.AUTO, InitramfsWay.REBUILD]
+    assert [one.may_rebuild for one in host.proved] == [True, False]
+    for asked in (host.converted, host.proved):
+        assert {one.hardware.disk_bus for one in asked} == {DiskBus.SCSI}
+    assert all(one.serial_console for one in host.converted)
+    assert status.proof == PROOF
+    (warning,) = status.warnings
+    assert "root device not found" in warning
+
+
+@pytest.mark.parametrize(
+    ("asked", "boots_with", "ways"),
+    [
+        ("auto", None, [InitramfsWay.AUTO, InitramfsWay.REBUILD]),
+        ("append", InitramfsWay.REBUILD, [InitramfsWay.APPEND]),
+        ("rebuild", InitramfsWay.APPEND, [InitramfsWay.REBUILD]),
+    ],
+)
+async def test_no_more_than_once_and_only_where_the_way_was_left_open(
+    server: Client, asked: str, boots_with: InitramfsWay | None, ways: list[InitramfsWay]
+) -> None:
+    host = Host(boots_with)
+    status, failed = await migrate(server, host, initramfs=asked)
+    assert failed
+    assert status.failures[0].code is ErrorCode.PROOF_FAILED
+    assert status.phase is Phase.PROVE
+    assert [one.initramfs for one in host.converted] == ways
