@@ -9,6 +9,7 @@ from temporalio import activity
 
 from hyperctl.activities.acceleration import libguestfs_environment, probe_acceleration
 from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.chain import BaseDisk
 from hyperctl.activities.commit import commit_begun
 from hyperctl.activities.convert.order import Event, Order
 from hyperctl.activities.convert.overlay import fresh_overlays, make_durable, remove_overlays
@@ -26,11 +27,17 @@ from hyperctl.workflows.contract import (
 )
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.guest import GuestSystem, StepOutcome
+from hyperctl.workflows.machine import Machine
+from hyperctl.workflows.request import Fixers
 from hyperctl.workflows.status import Phase
 
 STEP = CONVERT_GUEST.name
 CHILD = "hyperctl.activities.convert.child"
 TIMEOUT_SECONDS = 3600.0
+
+
+class GuestUnreadableError(HyperctlError):
+    """libguestfs broke down over the disks: that the guest cannot be converted is not said by it."""
 
 
 class ConvertActivities:
@@ -73,27 +80,40 @@ def convert_guest(
             f"an overlay in {staging.folder} is gone while it was being merged into its image",
             f"Delete what is left: hyperctl discard --job {argument.job_id}. A retry copies the disks again.",
         )
-    started = time.monotonic()
     staging.forget(STEP, PROVE_BOOT.name)
-    disks = fresh_overlays(argument.disks, staging, running)
+    bases = tuple(BaseDisk.landed(disk) for disk in argument.disks)
+    result = convert_over(bases, argument.machine, argument.fix, staging, running, disk_keys_file)
+    make_durable(result.disks)
+    staging.finish(STEP, result)
+    return result
+
+
+def convert_over(
+    bases: tuple[BaseDisk, ...],
+    machine: Machine,
+    fix: Fixers,
+    staging: Staging,
+    running: Attempt,
+    disk_keys_file: Path | None = None,
+) -> ConvertResult:
+    """Convert in new overlays over whatever the disks are, and record nothing. Raises as `convert_guest`."""
+    started = time.monotonic()
+    disks = fresh_overlays(bases, staging, running)
     try:
         order = Order(
-            machine=argument.machine,
+            machine=machine,
             overlays=tuple(disk.overlay for disk in disks),
-            fix=argument.fix,
+            fix=fix,
             disk_keys_file=disk_keys_file,
         )
         conversation = _Conversation(running)
         _run_child(order, conversation, running)
-        guest, steps = conversation.outcome(argument.machine.name)
+        guest, steps = conversation.outcome(machine.name)
     except BaseException:
         remove_overlays(staging)
         raise
-    make_durable(disks)
     seconds = round(time.monotonic() - started, 1)
-    result = ConvertResult(disks=disks, guest=guest, steps=steps, duration_seconds=seconds)
-    staging.finish(STEP, result)
-    return result
+    return ConvertResult(disks=disks, guest=guest, steps=steps, duration_seconds=seconds)
 
 
 def _run_child(order: Order, conversation: "_Conversation", running: Attempt) -> None:
@@ -112,7 +132,7 @@ def _run_child(order: Order, conversation: "_Conversation", running: Attempt) ->
     except ProcessError as error:
         if conversation.refused:
             return
-        raise HyperctlError(
+        raise GuestUnreadableError(
             ErrorCode.CONVERSION_FAILED,
             f"the disks of {order.machine.name} could not be worked on: {error}",
             "The job's log has libguestfs' own words. The copied disks are kept: `hyperctl retry` goes on "

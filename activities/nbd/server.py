@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import quote
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.chain import nbd_address
 from hyperctl.activities.process import END_SECONDS, Service
 
 FOLDER_PREFIX = "hyperctl-nbd-"
@@ -86,7 +86,7 @@ class NbdServer:
     @property
     def uri(self) -> str:
         """The address as any NBD client takes it."""
-        return f"nbd+unix:///?socket={quote(str(self.socket))}"
+        return nbd_address(self.socket)
 
     @property
     def complaint(self) -> str:

@@ -102,6 +102,19 @@ TRIAL = replace(
         qemu_label="+64055:+64055",
     ),
 )
+REHEARSAL = replace(
+    TRIAL,
+    disks=(
+        DomainDisk(
+            "/srv/.jobs/j/proof/disk1.qcow2",
+            "qcow2",
+            (
+                BackingImage("/srv/.jobs/j/disk1.overlay.qcow2", "qcow2"),
+                BackingImage("nbd+unix:///?socket=/srv/.jobs/j/disk1.socket", "raw"),
+            ),
+        ),
+    ),
+)
 GOLDEN = {
     "bios.xml": PLAIN,
     "uefi.xml": UEFI,
@@ -109,6 +122,7 @@ GOLDEN = {
     "i440fx.xml": OLD,
     "special-characters.xml": HOSTILE,
     "trial.xml": TRIAL,
+    "trial-of-a-remote-disk.xml": REHEARSAL,
 }
 
 
