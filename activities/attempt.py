@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Attempt:
         self._lock = threading.Lock()
         self._last_beat = 0.0
         self._stopped = threading.Event()
+        self._guards: list[Callable[[], None]] = []
 
     def report(self, **changes: object) -> None:
         """Change fields of the progress that is told to whoever watches, and beat if a beat is due."""
@@ -44,8 +45,10 @@ class Attempt:
         """Beat if a second has passed; raise if this attempt is to stop.
 
         Raises `CancelledError` after a cancel, and a retryable `ApplicationError` when the worker drains:
-        the next worker goes on from what is on disk.
+        the next worker goes on from what is on disk. Raises also what a guard does.
         """
+        for guard in tuple(self._guards):
+            guard()
         if not activity.in_activity():
             if self._stopped.is_set():
                 raise CancelledError("stopped")
@@ -62,6 +65,21 @@ class Attempt:
             raise CancelledError("cancelled")
         if activity.is_worker_shutdown():
             raise ApplicationError("the worker is stopping", type=WORKER_STOPPING)
+
+    @contextmanager
+    def guarded_by(self, guard: Callable[[], None]) -> Iterator[None]:
+        """Have every checkpoint within the block look first whether what the work stands on still holds."""
+        self._guards.append(guard)
+        try:
+            yield
+        finally:
+            self._guards.remove(guard)
+
+    @property
+    def progress(self) -> Progress:
+        """What was last reported."""
+        with self._lock:
+            return self._progress
 
     def stop(self) -> None:
         """Make the next `checkpoint` raise where no activity does it; for callers outside Temporal."""

@@ -57,12 +57,13 @@ class VerifiedDisk(BaseModel):
 
 
 class ConvertedDisk(BaseModel):
-    """A verified base and the overlay that holds every change of the conversion."""
+    """A base and the overlay that holds every change of the conversion."""
 
     model_config = ConfigDict(frozen=True)
 
     index: int
     base: str
+    """The verified image's path; in a rehearsal the address of the source's disk."""
     base_format: str
     overlay: str
     capacity_bytes: int

@@ -9,6 +9,7 @@ from temporalio import activity
 
 from hyperctl.activities.acceleration import libguestfs_environment, probe_acceleration
 from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.chain import BaseDisk
 from hyperctl.activities.commit import commit_begun
 from hyperctl.activities.convert.order import Event, Order
 from hyperctl.activities.convert.overlay import fresh_overlays, make_durable, remove_overlays
@@ -32,6 +33,10 @@ from hyperctl.workflows.status import Phase
 STEP = CONVERT_GUEST.name
 CHILD = "hyperctl.activities.convert.child"
 TIMEOUT_SECONDS = 3600.0
+
+
+class GuestUnreadableError(HyperctlError):
+    """libguestfs broke down over the disks: that the guest cannot be converted is not said by it."""
 
 
 class ConvertActivities:
@@ -82,38 +87,45 @@ def convert_guest(
             f"an overlay in {staging.folder} is gone while it was being merged into its image",
             f"Delete what is left: hyperctl discard --job {argument.job_id}. A retry copies the disks again.",
         )
-    started = time.monotonic()
     staging.forget(STEP, PROVE_BOOT.name)
-    disks = fresh_overlays(argument.disks, staging, running)
-    try:
-        order = Order(
-            machine=argument.machine,
-            overlays=tuple(disk.overlay for disk in disks),
-            fix=argument.fix,
-            initramfs=argument.initramfs,
-            serial_console=argument.serial_console,
-            hardware=argument.hardware,
-            disk_keys_file=disk_keys_file,
-        )
-        conversation = _Conversation(running)
-        _run_child(order, conversation, running)
-        guest, steps = conversation.outcome(argument.machine.name)
-    except BaseException:
-        remove_overlays(staging)
-        raise
-    make_durable(disks)
-    seconds = round(time.monotonic() - started, 1)
-    result = ConvertResult(
-        disks=disks,
-        guest=guest,
-        steps=steps,
-        duration_seconds=seconds,
+    bases = tuple(BaseDisk.landed(disk) for disk in argument.disks)
+    order = Order(
+        machine=argument.machine,
+        fix=argument.fix,
         initramfs=argument.initramfs,
         serial_console=argument.serial_console,
         hardware=argument.hardware,
+        disk_keys_file=disk_keys_file,
     )
+    result = convert_over(bases, order, staging, running)
+    make_durable(result.disks)
     staging.finish(STEP, result)
     return result
+
+
+def convert_over(
+    bases: tuple[BaseDisk, ...], order: Order, staging: Staging, running: Attempt
+) -> ConvertResult:
+    """Convert in new overlays over whatever the disks are, and record nothing. Raises as `convert_guest`."""
+    started = time.monotonic()
+    disks = fresh_overlays(bases, staging, running)
+    try:
+        conversation = _Conversation(running)
+        overlays = tuple(disk.overlay for disk in disks)
+        _run_child(order.model_copy(update={"overlays": overlays}), conversation, running)
+        guest, steps = conversation.outcome(order.machine.name)
+    except BaseException:
+        remove_overlays(staging)
+        raise
+    return ConvertResult(
+        disks=disks,
+        guest=guest,
+        steps=steps,
+        duration_seconds=round(time.monotonic() - started, 1),
+        initramfs=order.initramfs,
+        serial_console=order.serial_console,
+        hardware=order.hardware,
+    )
 
 
 def _is_what_is_asked(known: ConvertResult, asked: ConvertInput) -> bool:
@@ -138,7 +150,7 @@ def _run_child(order: Order, conversation: "_Conversation", running: Attempt) ->
     except ProcessError as error:
         if conversation.refused:
             return
-        raise HyperctlError(
+        raise GuestUnreadableError(
             ErrorCode.CONVERSION_FAILED,
             f"the disks of {order.machine.name} could not be worked on: {error}",
             "The job's log has libguestfs' own words. The copied disks are kept: `hyperctl retry` goes on "

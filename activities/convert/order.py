@@ -17,7 +17,7 @@ class Order(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     machine: Machine
-    overlays: tuple[str, ...]
+    overlays: tuple[str, ...] = ()
     """qcow2 images in the guest's order; all that is written to."""
     fix: Fixers
     initramfs: InitramfsWay = InitramfsWay.AUTO

@@ -1,16 +1,17 @@
-"""The qcow2 overlays that hold a conversion; the landed images under them are never written."""
+"""The qcow2 overlays that hold a conversion; the disks under them are never written."""
 
 import os
 from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.chain import BaseDisk
 from hyperctl.activities.overlay import create_overlay
 from hyperctl.activities.staging import Staging, sync_folder
-from hyperctl.workflows.disk import ConvertedDisk, LandedDisk
+from hyperctl.workflows.disk import ConvertedDisk
 
 
 def fresh_overlays(
-    disks: tuple[LandedDisk, ...], staging: Staging, running: Attempt
+    disks: tuple[BaseDisk, ...], staging: Staging, running: Attempt
 ) -> tuple[ConvertedDisk, ...]:
     """An empty overlay over every disk, in the guest's order; older ones are thrown away.
 
@@ -19,11 +20,11 @@ def fresh_overlays(
     overlays = []
     for disk in sorted(disks, key=lambda one: one.index):
         path = staging.overlay(disk.index)
-        create_overlay(path, disk.path, disk.format, running)
+        create_overlay(path, disk.address, disk.format, running)
         overlays.append(
             ConvertedDisk(
                 index=disk.index,
-                base=disk.path,
+                base=disk.address,
                 base_format=disk.format,
                 overlay=str(path),
                 capacity_bytes=disk.capacity_bytes,

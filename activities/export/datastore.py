@@ -195,7 +195,7 @@ class _DatastoreSource:
         return str(self._found[disk.key].state)
 
     def copy(self, disk: MachineDisk, landing: Landing, stop: threading.Event) -> Received:
-        reader = _FlatDisk(self._files, self._found[disk.key], self._connections, stop)
+        reader = FlatDisk(self._files, self._found[disk.key], self._connections, stop)
         fetched = copy_ranges(reader, landing, self._terms.throttle, self._terms.attempt, stop)
         return Received(fetched, "")
 
@@ -245,7 +245,7 @@ class _DatastoreSource:
             )
 
 
-class _FlatDisk:
+class FlatDisk:
     """A flat file as a disk that can be read anywhere."""
 
     def __init__(

@@ -5,7 +5,6 @@ held by a lock on itself, which goes with the process too, so that one that was 
 by whoever starts the next server, and removed.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -15,9 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import quote
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.chain import nbd_address
+from hyperctl.activities.held_folder import new_held_folder, remove_folders_left
 from hyperctl.activities.process import END_SECONDS, Service
 
 FOLDER_PREFIX = "hyperctl-nbd-"
@@ -63,7 +63,7 @@ class NbdServer:
         self._end_seconds = end_seconds
         self._lock = threading.Lock()
         self._service: Service | None = None
-        self._folder, self._held = _private_folder()
+        self._folder, self._held = new_held_folder(Path(tempfile.gettempdir()), FOLDER_PREFIX)
         self._place = Place(self._folder / "socket", self._folder / "pid")
         try:
             self._start()
@@ -86,7 +86,7 @@ class NbdServer:
     @property
     def uri(self) -> str:
         """The address as any NBD client takes it."""
-        return f"nbd+unix:///?socket={quote(str(self.socket))}"
+        return nbd_address(self.socket)
 
     @property
     def complaint(self) -> str:
@@ -156,36 +156,6 @@ class NbdServer:
             time.sleep(POLL_SECONDS)
 
 
-def _private_folder() -> tuple[Path, int]:
-    """A new folder and the descriptor that holds it."""
-    remove_left_over()
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
-        # Until it is locked anybody who starts a server may take it for left over, and remove it.
-        try:
-            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        fcntl.flock(held, fcntl.LOCK_EX)
-        if folder.exists():
-            return folder, held
-        os.close(held)
-
-
 def remove_left_over() -> None:
     """Remove the folders of processes of this user that were killed."""
-    with os.scandir(tempfile.gettempdir()) as entries:
-        found = [Path(entry) for entry in entries if entry.name.startswith(FOLDER_PREFIX)]
-    for folder in found:
-        try:
-            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            continue  # another user's, or gone
-        try:
-            if os.fstat(held).st_uid == os.geteuid():
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            continue  # in use
-        finally:
-            os.close(held)
+    remove_folders_left(Path(tempfile.gettempdir()), FOLDER_PREFIX)

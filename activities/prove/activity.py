@@ -13,6 +13,7 @@ from temporalio import activity
 
 from hyperctl.activities.acceleration import Acceleration, libguestfs_environment, probe_acceleration
 from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.chain import files_of
 from hyperctl.activities.cleanup import errors_folder
 from hyperctl.activities.overlay import create_overlay
 from hyperctl.activities.process import ProcessError, run
@@ -159,8 +160,7 @@ def prove(
             files.nvram.chmod(0o600)
         if user:
             files.give_to(user)
-        below = [Path(path) for disk in disks for path in (disk.base, disk.overlay)]
-        resources.enter_context(readable_by(user, below))
+        resources.enter_context(readable_by(user, tuple(files_of(disks))))
         sources = resources.enter_context(dead_ends(len(machine.nics)))
         memory_bytes, memory_warnings = _memory(machine)
         name = f"hyperctl-proof-{job_id}"
@@ -311,10 +311,15 @@ def _keep_failure(proved: Proved, folder: Path) -> BootProof:
     return proof
 
 
+def failure_text(machine: Machine, proof: BootProof) -> str:
+    """Of a proof that is not passed, in a sentence."""
+    return f"{machine.name} did not pass its boot proof: {'; '.join(proof.problems)}"
+
+
 def _failed(machine: Machine, proof: BootProof) -> HyperctlError:
     where = ", ".join(path for path in (proof.screenshot, proof.serial_log) if path)
     return HyperctlError(
         ErrorCode.PROOF_FAILED,
-        f"{machine.name} did not pass its boot proof: {'; '.join(proof.problems)}",
+        failure_text(machine, proof),
         f"What it showed: {where}. The copied disks are kept; `--prove none` migrates without a proof.",
     )

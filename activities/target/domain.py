@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from datetime import datetime
 
+from hyperctl.activities.chain import nbd_socket
 from hyperctl.activities.target.firmware import FirmwareFiles
 from hyperctl.activities.target.network import DeadEnd, HostBridge, NicSource
 from hyperctl.workflows.guest import GuestSystem
@@ -41,7 +42,8 @@ ET.register_namespace(METADATA_PREFIX, METADATA_NAMESPACE)
 
 @dataclass(frozen=True, slots=True)
 class BackingImage:
-    path: str
+    address: str
+    """A file's path or an NBD address, see `activities/chain.py`."""
     format: str
 
 
@@ -247,9 +249,14 @@ def _disk(devices: ET.Element, disk: DomainDisk, index: int, bus: DiskBus, *, th
     ET.SubElement(element, "source", file=disk.path)
     parent = element
     for image in disk.backing:
-        parent = ET.SubElement(parent, "backingStore", type="file")
+        socket = nbd_socket(image.address)
+        parent = ET.SubElement(parent, "backingStore", type="network" if socket else "file")
         ET.SubElement(parent, "format", type=image.format)
-        ET.SubElement(parent, "source", file=image.path)
+        if socket:
+            source = ET.SubElement(parent, "source", protocol="nbd")
+            ET.SubElement(source, "host", transport="unix", socket=socket)
+        else:
+            ET.SubElement(parent, "source", file=image.address)
     ET.SubElement(parent, "backingStore")
     ET.SubElement(element, "target", dev=disk_device(index, bus), bus=bus)
     if bus is DiskBus.SCSI:

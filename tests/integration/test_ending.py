@@ -20,6 +20,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.chain import BaseDisk
 from hyperctl.activities.convert.overlay import fresh_overlays
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
@@ -110,7 +111,8 @@ class Host:
         exported = staging.finished(EXPORT_DISKS.name, ExportResult)
         assert exported is not None
         running = Attempt(Phase.CONVERT, logging.getLogger("test"))
-        overlays = fresh_overlays(exported.disks, staging, running)
+        bases = tuple(map(BaseDisk.landed, exported.disks))
+        overlays = fresh_overlays(bases, staging, running)
         result = ConvertResult(disks=overlays, guest=guest(), steps=(), duration_seconds=1)
         staging.finish(CONVERT_GUEST.name, result)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.chain import BaseDisk
 from hyperctl.activities.commit import commit
 from hyperctl.activities.convert.overlay import fresh_overlays
 from hyperctl.activities.export.activity import export_disks
@@ -124,7 +125,7 @@ def test_an_overlay_over_it_is_committed_into_it(
     settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
 ) -> None:
     result = export_disks(argument, settings, running)
-    converted = fresh_overlays(result.disks, staging, running)
+    converted = fresh_overlays(tuple(map(BaseDisk.landed, result.disks)), staging, running)
     assert {disk.base_format for disk in converted} == {"qcow2"}
     for disk in converted:
         write = ["qemu-io", "-f", "qcow2", "-c", "write -P 5 1M 1M", disk.overlay]

@@ -17,6 +17,7 @@ from temporalio.exceptions import CancelledError
 
 from deploy.dev.libvirt import URI
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.chain import BaseDisk
 from hyperctl.activities.convert.overlay import fresh_overlays
 from hyperctl.activities.prove.activity import prove_and_record
 from hyperctl.activities.staging import Staging
@@ -90,7 +91,7 @@ def converted(converted_guest: ConvertedGuest, libvirt_uri: str) -> Prepared:
 def unconverted(source_guest: SourceGuest, guest_output_dir: Path, libvirt_uri: str) -> Prepared:
     """The guest as it came from VMware, under an overlay that changes nothing."""
     staging = source_guest.land(guest_output_dir, f"job-unconverted-{secrets.token_hex(4)}")
-    disks = (landed(staging.image(1)),)
+    disks = (BaseDisk.landed(landed(staging.image(1))),)
     return _prepared(staging, source_guest.machine, fresh_overlays(disks, staging, attempt()))
 
 

@@ -119,6 +119,19 @@ SCSI = replace(
     hardware=Hardware(disk_bus=DiskBus.SCSI, nic_model=NicModel.E1000E),
 )
 TRIAL_WITHOUT_VIRTIO = replace(TRIAL, hardware=WITHOUT_VIRTIO.hardware)
+REHEARSAL = replace(
+    TRIAL,
+    disks=(
+        DomainDisk(
+            "/srv/.jobs/j/proof/disk1.qcow2",
+            "qcow2",
+            (
+                BackingImage("/srv/.jobs/j/disk1.overlay.qcow2", "qcow2"),
+                BackingImage("nbd+unix:///?socket=/srv/.jobs/j/disk1.socket", "raw"),
+            ),
+        ),
+    ),
+)
 GOLDEN = {
     "sata-e1000.xml": WITHOUT_VIRTIO,
     "scsi-e1000e.xml": SCSI,
@@ -129,6 +142,7 @@ GOLDEN = {
     "i440fx.xml": OLD,
     "special-characters.xml": HOSTILE,
     "trial.xml": TRIAL,
+    "trial-of-a-remote-disk.xml": REHEARSAL,
 }
 
 
