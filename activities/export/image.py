@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +50,7 @@ class RawImage:
         size.
         """
         self._fresh = fresh
+        self._writing = threading.Lock()
         if fresh:
             # A new inode: what a left-over thread of an earlier attempt still writes goes to the old one.
             path.unlink(missing_ok=True)
@@ -96,7 +98,9 @@ class RawImage:
 
     def _write(self, offset: int, view: memoryview) -> None:
         while view:
-            done = os.pwrite(self._descriptor, view, offset)
+            # The kernel lets one write into a file at a time, and who waits for it there burns a processor.
+            with self._writing:
+                done = os.pwrite(self._descriptor, view, offset)
             offset += done
             view = view[done:]
 
@@ -113,10 +117,10 @@ def data_runs(data: Content) -> Iterator[tuple[int, int]]:
     """The runs of pages that are not all zero, as start and end."""
     start = -1
     size = len(data)
-    # Slices of bytes, not of a memoryview, which Python compares element by element.
-    for at in range(0, size, PAGE_BYTES):
-        page = data[at : at + PAGE_BYTES]
-        if page == _ZERO_PAGE or (len(page) < PAGE_BYTES and not any(page)):
+    # Its first byte alone clears most pages of suspicion. The others are compared as slices of bytes, not of
+    # a memoryview, which Python compares element by element.
+    for at, first in zip(range(0, size, PAGE_BYTES), data[::PAGE_BYTES], strict=True):
+        if first == 0 and data[at : at + PAGE_BYTES] == _ZERO_PAGE[: size - at]:
             if start >= 0:
                 yield start, at
                 start = -1
