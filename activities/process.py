@@ -157,12 +157,19 @@ class Service:
     What it prints goes to the attempt's log, line by line.
     """
 
-    def __init__(self, argv: Sequence[str], attempt: Attempt, *, descriptors: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        attempt: Attempt,
+        *,
+        descriptors: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Start it; it inherits the `descriptors` under their own numbers.
 
         Raises `FileNotFoundError` when there is no such programme.
         """
-        env = _environment(argv)
+        env = _environment(argv, environment)
         attempt.log.info("start: %s", " ".join(argv))
         self._name = argv[0]
         self._attempt = attempt

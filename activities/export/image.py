@@ -117,8 +117,8 @@ def data_runs(data: Content) -> Iterator[tuple[int, int]]:
     """The runs of pages that are not all zero, as start and end."""
     start = -1
     size = len(data)
-    # The first byte alone clears most pages of suspicion. The others are compared as slices of bytes, not of a
-    # memoryview, which Python compares element by element.
+    # Its first byte alone clears most pages of suspicion. The others are compared as slices of bytes, not of
+    # a memoryview, which Python compares element by element.
     for at, first in zip(range(0, size, PAGE_BYTES), data[::PAGE_BYTES], strict=True):
         if first == 0 and data[at : at + PAGE_BYTES] == _ZERO_PAGE[: size - at]:
             if start >= 0:

@@ -13,8 +13,8 @@ from hyperctl.activities.export.nbd_image import NbdImage
 class ImageReader(Protocol):
     """A disk image to read from, by any number of threads. Offsets in bytes; errors are `OSError`."""
 
-    def read(self, offset: int, size: int) -> bytes:
-        """What is there; fewer bytes only at the disk's end."""
+    def readinto(self, buffer: memoryview, offset: int) -> None:
+        """Fill it with what is there, of the disk only."""
 
     def data_extents(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         """The stretches that are not known to be zero, as start and end."""

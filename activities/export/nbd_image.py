@@ -31,7 +31,7 @@ CHECK_TIMEOUT_SECONDS = 6 * 3600.0
 MAP_BYTES = 1 << 30
 END_SECONDS = 1.0
 """How long after a connection broke the end of its server is waited for, which explains it."""
-REQUEST_BYTES = 8 << 20
+REQUEST_BYTES = 2 << 20
 _STATE_ZERO = 2
 _CONTEXT = "base:allocation"
 
@@ -74,14 +74,16 @@ class NbdImage:
 
     def read(self, offset: int, size: int) -> bytes:
         """What is there; `size` may be of any amount."""
-        pieces = []
-        while size > 0:
-            part = min(size, REQUEST_BYTES)
-            with self._handle() as handle:
-                pieces.append(handle.pread(part, offset))
-            offset += part
-            size -= part
-        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+        content = bytearray(size)
+        self.readinto(memoryview(content), offset)
+        return bytes(content)
+
+    def readinto(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer of any size with what is there."""
+        with self._handle() as handle:
+            for at in range(0, len(buffer), REQUEST_BYTES):
+                part = buffer[at : at + REQUEST_BYTES]
+                part[:] = handle.pread(len(part), offset + at)
 
     def data_extents(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         """The stretches that the image does not know to be zero, as start and end."""
@@ -117,6 +119,8 @@ class NbdImage:
             if handle is None:
                 handle = nbd.NBD()
                 handle.add_meta_context(_CONTEXT)
+                # Nobody looks at an answer that failed.
+                handle.set_pread_initialize(False)
                 handle.connect_unix(str(self._server.socket))
             yield handle
         except nbd.Error as error:

@@ -86,12 +86,11 @@ class _ThroughServer:
 
     def readinto(self, buffer: memoryview, offset: int) -> int:
         try:
-            data = self._image.read(offset, len(buffer))
+            self._image.readinto(buffer, offset)
         except OSError as error:
             # That the server fails says nothing of a single block: none is thrown away for it.
             raise ConnectionError(str(error)) from error
-        buffer[: len(data)] = data
-        return len(data)
+        return len(buffer)
 
     def data_extents(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         return self._image.data_extents(offset, length)

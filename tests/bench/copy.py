@@ -23,7 +23,7 @@ from deploy.dev.artifact import keep
 from deploy.dev.prepare import load_parts
 from deploy.dev.programme import GOVC
 from hyperctl.activities.export.ledger import LedgerHeader
-from hyperctl.workflows.request import MigrationRequest, TransportChoice, VerifyMode
+from hyperctl.workflows.request import DiskFormat, MigrationRequest, TransportChoice, VerifyMode
 from tests.bench.copying import CopyOrder, CopyTaken
 from tests.bench.row import Row, at_least, at_most
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
@@ -51,6 +51,7 @@ def measure_copy(folder: Path) -> list[Row]:
             _nfc(field),
             _datastore(field, NOISE, "4 GiB without a hole"),
             _datastore(field, GUEST, "the guest's 4 GiB"),
+            _qcow2(field),
             *_verify(field),
             *_memory(field),
             _killed(field),
@@ -73,12 +74,15 @@ class Field:
         transport: TransportChoice,
         verify: VerifyMode = VerifyMode.NONE,
         *,
+        image_format: DiskFormat = DiskFormat.RAW,
         output: Path | None = None,
         processors: int = 0,
     ) -> CopyTaken:
         """Ours, to its end; into a folder that stays, or into one that is removed again."""
         folder = output or self.scratch / "ours"
-        process = self.start(vm, transport, verify, output=folder, processors=processors)
+        process = self.start(
+            vm, transport, verify, image_format=image_format, output=folder, processors=processors
+        )
         out, complaint = process.communicate()
         if output is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -92,6 +96,7 @@ class Field:
         transport: TransportChoice,
         verify: VerifyMode = VerifyMode.NONE,
         *,
+        image_format: DiskFormat = DiskFormat.RAW,
         output: Path,
         processors: int = 0,
     ) -> "subprocess.Popen[str]":
@@ -100,6 +105,7 @@ class Field:
             vm_name=vm,
             vcenter=self.simulator.vcenter(),
             transport=transport,
+            format=image_format,
             connections=CONNECTIONS,
             verify=verify,
         )
@@ -205,6 +211,18 @@ def _datastore(field: Field, vm: str, what: str) -> Row:
         ours,
         f"{CONNECTIONS} curls to /dev/null",
         peer,
+    )
+
+
+def _qcow2(field: Field) -> Row:
+    """What the format costs: one copy into either."""
+    seconds: dict[DiskFormat, list[float]] = {each: [] for each in (DiskFormat.QCOW2, DiskFormat.RAW)}
+    for _ in range(RUNS):
+        for image_format, taken in seconds.items():
+            copy = field.copy(NOISE, TransportChoice.DATASTORE, image_format=image_format)
+            taken.append(copy.export_seconds)
+    return at_most(
+        1.1, "datastore into qcow2", "s", seconds[DiskFormat.QCOW2], "into raw", seconds[DiskFormat.RAW]
     )
 
 
