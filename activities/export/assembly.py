@@ -1,23 +1,38 @@
 """Whole blocks from the pieces of a stream."""
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+from typing import Protocol
 
 from hyperctl.activities.export.landing import Landing
 
 THREADS = 2
-"""Hash and write blocks while the next pieces are decoded."""
+"""Unpack, hash and write blocks while the next pieces arrive."""
 MOST_BLOCKS = 4
 """That wait to be landed."""
+
+
+class Piece(Protocol):
+    """A part of a disk, within one block."""
+
+    @property
+    def offset_bytes(self) -> int: ...
+
+    @property
+    def length_bytes(self) -> int: ...
+
+    def content(self) -> bytes:
+        """All of it; what it takes to get at it is done on a thread that lands blocks."""
 
 
 class BlockAssembler:
     """Takes pieces of a disk in any order, best in ascending order, from one thread.
 
     A block lands, on another thread, when a piece of another block arrives. Pieces that come back to an
-    earlier block are right too, only slower. Errors of the storage are raised to whoever writes next. A
-    context manager: after it nothing lands any more.
+    earlier block are right too, only slower. Errors of the storage, and of a piece's `content`, are raised to
+    whoever takes a later one. A context manager: after it nothing lands any more.
     """
 
     def __init__(self, landing: Landing) -> None:
@@ -25,7 +40,7 @@ class BlockAssembler:
         self._header = landing.header
         self._seen = bytearray(self._header.blocks)
         self._block: int | None = None
-        self._buffer = bytearray()
+        self._pieces: list[Piece] = []
         self._pool = ThreadPoolExecutor(THREADS, "disk-land")
         self._landings: deque[Future[None]] = deque()
 
@@ -37,21 +52,19 @@ class BlockAssembler:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def write(self, offset: int, data: bytes) -> None:
-        """Take a piece that lies within the disk."""
-        if offset < 0 or offset + len(data) > self._header.capacity_bytes:
-            raise ValueError(f"a piece at {offset} of {len(data)} bytes lies outside of the disk")
-        block_bytes = self._header.block_bytes
-        taken = 0
-        while taken < len(data):
-            block, within = divmod(offset + taken, block_bytes)
-            if block != self._block:
-                self._seal()
-                self._open(block)
-            size = min(len(data) - taken, block_bytes - within)
-            self._buffer[within : within + size] = data[taken : taken + size]
-            taken += size
-        self._landing.done_bytes += len(data)
+    def take(self, piece: Piece) -> None:
+        """Take a piece. Raises `ValueError` for one outside of the disk or across blocks."""
+        end = piece.offset_bytes + piece.length_bytes
+        block, within = divmod(piece.offset_bytes, self._header.block_bytes)
+        if piece.offset_bytes < 0 or end > self._header.capacity_bytes:
+            raise ValueError(f"a piece from {piece.offset_bytes} to {end} lies outside of the disk")
+        if within + piece.length_bytes > self._header.block_bytes:
+            raise ValueError(f"a piece from {piece.offset_bytes} to {end} lies in more than one block")
+        if block != self._block:
+            self._seal()
+            self._block = block
+        self._pieces.append(piece)
+        self._landing.done_bytes += piece.length_bytes
 
     def complete(self) -> None:
         """Everything was taken: what no piece covered is zero. All of it is durable on return."""
@@ -70,23 +83,30 @@ class BlockAssembler:
     def _is_zero(self, block: int) -> bool:
         return self._landing.blocks.known(block) and self._landing.blocks.is_zero(block)
 
-    def _open(self, block: int) -> None:
-        if self._seen[block]:
+    def _seal(self) -> None:
+        """Have what was taken of a block landed."""
+        if self._block is None:
+            return
+        has_landed = bool(self._seen[self._block])
+        if has_landed:
             # It must be known before it changes, or a crash in between would leave a record that is false.
             self._settle()
             self._landing.sync()
-            self._buffer = bytearray(self._landing.read(block))
-        else:
-            self._buffer = bytearray(self._header.length(block))
-        self._block = block
-
-    def _seal(self) -> None:
-        if self._block is None:
-            return
-        self._landings.append(self._pool.submit(self._landing.land, self._block, self._buffer))
+        pieces, self._pieces = self._pieces, []
+        self._landings.append(
+            self._pool.submit(self._land, self._block, pieces, bool(self._seen[self._block]))
+        )
         self._seen[self._block] = 1
         self._block = None
         self._settle(MOST_BLOCKS)
+
+    def _land(self, block: int, pieces: Sequence[Piece], has_landed: bool) -> None:
+        buffer = bytearray(self._landing.read(block) if has_landed else self._header.length(block))
+        start = block * self._header.block_bytes
+        for piece in pieces:
+            at = piece.offset_bytes - start
+            buffer[at : at + piece.length_bytes] = piece.content()
+        self._landing.land(block, buffer)
 
     def _settle(self, most: int = 0) -> None:
         """Wait until no more than so many blocks are still to be landed."""

@@ -175,7 +175,7 @@ class _OpenFiles:
                 vmdk = StreamVmdk(stream.read)
                 with BlockAssembler(landing) as assembler:
                     for grain in vmdk.grains():
-                        assembler.write(grain.offset_bytes, grain.data)
+                        assembler.take(grain)
                     assembler.complete()
             except VmdkError as error:
                 raise HyperctlError(

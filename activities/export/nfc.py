@@ -1,7 +1,8 @@
 """The transport every vSphere offers: an export lease, streamOptimized VMDKs over HTTPS.
 
-One thread reads the network and hashes what came, another decodes, hashes blocks and writes; a bounded
-queue between them keeps memory flat. There is no Range: a stream that breaks is begun anew.
+One thread reads the network and hashes what came, another takes the stream apart, and those of the
+assembler unpack, hash and write blocks; what waits between them is bounded, which keeps memory flat. There
+is no Range: a stream that breaks is begun anew.
 """
 
 import hashlib
@@ -86,7 +87,7 @@ class _NfcSource:
                 )
             with BlockAssembler(landing) as assembler:
                 for grain in vmdk.grains():
-                    assembler.write(grain.offset_bytes, grain.data)
+                    assembler.take(grain)
                 assembler.complete()
         except VmdkTruncated as error:
             raise HyperctlError(

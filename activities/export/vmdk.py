@@ -46,10 +46,26 @@ class Marker(IntEnum):
 
 
 class Grain(NamedTuple):
-    """A piece of the disk, uncompressed; never reaches beyond the disk's end."""
+    """A piece of the disk as it came; never reaches beyond the disk's end."""
 
     offset_bytes: int
-    data: bytes
+    length_bytes: int
+    """Of the piece of the disk."""
+    packed: memoryview
+    """A zlib stream (RFC 1950)."""
+    most_bytes: int
+    """Of what may be in it, as the last of a disk may hold what lies beyond its end."""
+
+    def content(self) -> bytes:
+        """`length_bytes` of the disk, from any thread. Raises `VmdkError`."""
+        inflate = isal_zlib.decompressobj()
+        try:
+            data = inflate.decompress(self.packed, self.most_bytes + 1)
+        except isal_zlib.error as error:  # type: ignore[misc]  # the stub declares an instance, it is a class
+            raise VmdkError(f"the grain at {self.offset_bytes} cannot be decompressed: {error}") from error
+        if not inflate.eof or not self.length_bytes <= len(data) <= self.most_bytes:
+            raise VmdkError(f"the grain at {self.offset_bytes} does not decompress to a grain")
+        return data if len(data) == self.length_bytes else data[: self.length_bytes]
 
 
 class StreamVmdk:
@@ -110,7 +126,10 @@ class StreamVmdk:
         self._skip((overhead - 1) * SECTOR_BYTES)
 
     def grains(self) -> Iterator[Grain]:
-        """Every grain in the order of the stream; the end only comes after the end-of-stream marker."""
+        """Every grain in the order of the stream; the end only comes after the end-of-stream marker.
+
+        What is in a grain is looked at by `Grain.content` only.
+        """
         has_footer = False
         while True:
             sector = self._exactly(SECTOR_BYTES)
@@ -143,17 +162,9 @@ class StreamVmdk:
             raise VmdkError(f"the grain at {offset} announces {size} compressed bytes")
         padded = -(-(_MARKER.size + size) // SECTOR_BYTES) * SECTOR_BYTES
         raw = sector + self._exactly(padded - SECTOR_BYTES) if padded > SECTOR_BYTES else sector
-        inflate = isal_zlib.decompressobj()
-        try:
-            data = inflate.decompress(
-                memoryview(raw)[_MARKER.size : _MARKER.size + size], self.grain_bytes + 1
-            )
-        except isal_zlib.error as error:  # type: ignore[misc]  # the stub declares an instance, it is a class
-            raise VmdkError(f"the grain at {offset} cannot be decompressed: {error}") from error
-        needed = min(self.grain_bytes, self.capacity_bytes - offset)
-        if not inflate.eof or not needed <= len(data) <= self.grain_bytes:
-            raise VmdkError(f"the grain at {offset} does not decompress to a grain")
-        return Grain(offset, data if len(data) == needed else data[:needed])
+        length = min(self.grain_bytes, self.capacity_bytes - offset)
+        packed = memoryview(raw)[_MARKER.size : _MARKER.size + size]
+        return Grain(offset, length, packed, self.grain_bytes)
 
     def _footer(self, sectors: int) -> None:
         if sectors != 1:

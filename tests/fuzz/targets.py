@@ -55,8 +55,8 @@ def _stream(data: bytes) -> None:
         vmdk = StreamVmdk(io.BytesIO(data).read)
         for grain in vmdk.grains():
             assert grain.offset_bytes >= 0
-            assert grain.offset_bytes + len(grain.data) <= vmdk.capacity_bytes
-            assert 0 < len(grain.data) <= vmdk.grain_bytes
+            assert grain.offset_bytes + grain.length_bytes <= vmdk.capacity_bytes
+            assert 0 < len(grain.content()) == grain.length_bytes <= vmdk.grain_bytes
 
 
 def _descriptor(data: bytes) -> None:

@@ -108,7 +108,7 @@ def test_a_stream_of_vmware_can_be_read_both_ways(padding: int, tmp_path: Path) 
     result = bytearray(SIZE)
     with path.open("rb") as file:
         for grain in StreamVmdk(file.read).grains():
-            result[grain.offset_bytes : grain.offset_bytes + len(grain.data)] = grain.data
+            result[grain.offset_bytes : grain.offset_bytes + grain.length_bytes] = grain.content()
     assert result == content()
 
 

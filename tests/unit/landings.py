@@ -2,12 +2,30 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from hyperctl.activities.export.assembly import BlockAssembler
 from hyperctl.activities.export.image import DiskImage, RawImage
 from hyperctl.activities.export.landing import Hold, Landing, no_hold, open_landing
 from hyperctl.activities.export.ledger import Finish, LedgerHeader
+
+PIECE_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A piece of a disk that is there already."""
+
+    offset_bytes: int
+    data: bytes
+
+    @property
+    def length_bytes(self) -> int:
+        return len(self.data)
+
+    def content(self) -> bytes:
+        return self.data
 
 
 @contextmanager
@@ -29,7 +47,8 @@ def land(
     """A whole disk that holds these pieces, by their offsets."""
     with landing_in(image, ledger, LedgerHeader(capacity_bytes, "test")) as landing:
         with BlockAssembler(landing) as assembler:
-            for offset, piece in pieces.items():
-                assembler.write(offset, piece)
+            for offset, data in pieces.items():
+                for at in range(0, len(data), PIECE_BYTES):
+                    assembler.take(Plain(offset + at, data[at : at + PIECE_BYTES]))
             assembler.complete()
         return landing.finish(checksum)

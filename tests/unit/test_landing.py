@@ -12,8 +12,9 @@ from hyperctl.activities.export.assembly import BlockAssembler
 from hyperctl.activities.export.image import DiskImage, RawImage
 from hyperctl.activities.export.landing import SYNC_BYTES, open_landing
 from hyperctl.activities.export.ledger import BLOCK_BYTES, LedgerHeader, read_ledger
+from hyperctl.activities.export.vmdk import VmdkError
 
-from .landings import land, landing_in
+from .landings import Plain, land, landing_in
 
 HEADER = LedgerHeader(5 * BLOCK_BYTES + 65536 + 512, "test")
 
@@ -57,7 +58,7 @@ def test_pieces_land_right_in_any_order(tmp_path: Path, order: str) -> None:
     with landing_in(image, ledger, HEADER) as landing:
         with BlockAssembler(landing) as assembler:
             for at, piece in pieces:
-                assembler.write(at, piece)
+                assembler.take(Plain(at, piece))
             assembler.complete()
         finish = landing.finish("")
 
@@ -67,23 +68,30 @@ def test_pieces_land_right_in_any_order(tmp_path: Path, order: str) -> None:
     assert finish.root_digest == root_of(CONTENT), "the order leaves no trace"
 
 
-def test_a_piece_across_blocks_lands_right(tmp_path: Path) -> None:
-    image = tmp_path / "disk.raw"
-    piece = random.Random(3).randbytes(BLOCK_BYTES)
-    land(image, tmp_path / "ledger", 2 * BLOCK_BYTES, {BLOCK_BYTES // 2: piece})
-    half = bytes(BLOCK_BYTES // 2)
-    assert image.read_bytes() == half + piece + half
-
-
-def test_a_piece_outside_of_the_disk_is_refused(tmp_path: Path) -> None:
-    header = LedgerHeader(1 << 20, "test")
+def test_a_piece_outside_of_the_disk_or_across_blocks_is_refused(tmp_path: Path) -> None:
+    header = LedgerHeader(BLOCK_BYTES + 100, "test")
     with (
         landing_in(tmp_path / "disk.raw", tmp_path / "ledger", header) as landing,
         BlockAssembler(landing) as assembler,
     ):
-        for offset in (-1, (1 << 20) - 1):
+        for offset in (-1, header.capacity_bytes - 1):
             with pytest.raises(ValueError, match="outside"):
-                assembler.write(offset, b"ab")
+                assembler.take(Plain(offset, b"ab"))
+        with pytest.raises(ValueError, match="more than one"):
+            assembler.take(Plain(BLOCK_BYTES - 1, b"ab"))
+
+
+def test_a_piece_that_cannot_be_unpacked_ends_the_copy(tmp_path: Path) -> None:
+    class Damaged(Plain):
+        def content(self) -> bytes:
+            raise VmdkError("damaged")
+
+    with landing_in(tmp_path / "disk.raw", tmp_path / "ledger", HEADER) as landing:
+        with BlockAssembler(landing) as assembler:
+            assembler.take(Damaged(0, b"ab"))
+            with pytest.raises(VmdkError, match="damaged"):
+                assembler.complete()
+        assert not landing.blocks.known(0)
 
 
 def test_what_was_synced_is_gone_on_with(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def stream(capacity: int, grains: dict[int, bytes], **changes: int) -> bytes:
 
 def decode(data: bytes) -> dict[int, bytes]:
     vmdk = StreamVmdk(io.BytesIO(data).read)
-    return {found.offset_bytes: found.data for found in vmdk.grains()}
+    return {found.offset_bytes: found.content() for found in vmdk.grains()}
 
 
 CONTENT = {0: b"boot".ljust(GRAIN, b"\x00"), 3 * GRAIN: b"data" * (GRAIN // 4), 7 * GRAIN: bytes(GRAIN)}
@@ -139,8 +139,8 @@ def test_a_damaged_stream_fails_cleanly_or_stays_within_the_disk(data: st.DataOb
         vmdk = StreamVmdk(io.BytesIO(bytes(damaged)).read)
         for found in vmdk.grains():
             assert found.offset_bytes >= 0
-            assert found.offset_bytes + len(found.data) <= vmdk.capacity_bytes
-            assert len(found.data) <= vmdk.grain_bytes
+            assert found.offset_bytes + len(found.content()) <= vmdk.capacity_bytes
+            assert len(found.content()) <= vmdk.grain_bytes
     except VmdkError:
         return
 
