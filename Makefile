@@ -4,7 +4,8 @@
 
 PYTHON := .venv/bin/python
 SUITES := tests/unit tests/workflow tests/replay tests/integration tests/e2e
-PROCESSES := 2
+# One more than two guests need on two cores: many tests wait more than they compute.
+PROCESSES := 3
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

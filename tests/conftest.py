@@ -1,4 +1,4 @@
-"""How the tests are shared out where several processes run them (`-n 2`).
+"""How the tests are shared out where several processes run them (`-n 3`).
 
 xdist's own `--dist loadgroup` writes groups into the tests' ids, which pytest 9.2 does not take: without a
 word, every test is then a group of its own.
@@ -7,17 +7,30 @@ word, every test is then a group of its own.
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 # A machine that is busy is no fault of the code.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 WHOLE_STACK = "tests/e2e/"
-SHARED = {
-    "tests/integration/test_convert.py": "converted guest",
-    "tests/integration/test_prove.py": "converted guest",
-}
-"""Files whose tests share a fixture that is dear."""
+FIRST = (
+    WHOLE_STACK,
+    "tests/integration/guests/test_matrix.py",
+    "tests/workflow/test_running_source.py",
+    "tests/integration/test_prove.py",
+    "tests/integration/test_running_copy.py",
+    "tests/integration/guests/test_refusals.py",
+    "tests/integration/test_running_source.py",
+    "tests/integration/test_convert.py",
+    "tests/integration/test_datastore.py",
+    "tests/integration/test_source_guest.py",
+    "tests/integration/test_crash.py",
+    "tests/integration/test_export.py",
+    "tests/integration/test_space.py",
+    "tests/integration/test_commit.py",
+)
+"""The groups that take longest: those that boot guests, and between them those that mostly wait."""
 BY_FILE = ("tests/integration/", "tests/workflow/")
 
 
@@ -27,13 +40,18 @@ class ByRealParts(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
 
+    def _reschedule(self, node: WorkerController) -> None:
+        """A process is promised its next group only at the last test of the one before: tests may be long."""
+        if self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
+
 
 def group_of(nodeid: str) -> str:
     """All of the whole way are one group, else those of a file; tests that share nothing fill the gaps."""
     file = nodeid.partition("::")[0]
     if file.startswith(WHOLE_STACK):
         return WHOLE_STACK
-    return SHARED.get(file) or (file if file.startswith(BY_FILE) else nodeid)
+    return file if file.startswith(BY_FILE) else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -49,5 +67,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _place(nodeid: str) -> int:
     group = group_of(nodeid)
-    order = (group == WHOLE_STACK, group in SHARED.values(), group != nodeid)
-    return order.index(True) if any(order) else len(order)
+    if group in FIRST:
+        return FIRST.index(group)
+    return len(FIRST) + (group == nodeid)

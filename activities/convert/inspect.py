@@ -131,22 +131,23 @@ def _only_linux_root(
     guest: guestfs.GuestFS, storage: Storage, encryption: Encryption, keys_tried: int
 ) -> str:
     roots = guest.inspect_os()
-    if not roots and encryption.closed:
-        tried = f"none of the worker's {keys_tried} keys opens it" if keys_tried else "the worker has no key"
-        raise Refused(
-            ErrorCode.GUEST_UNSUPPORTED,
-            f"no operating system was found: {', '.join(encryption.closed)} is encrypted with LUKS, "
-            f"and {tried}",
-            f"Give the worker a passphrase or a key file for the machine, in the 0600 file that {VARIABLE} "
-            "names.",
-        )
     if not roots:
-        reason = what_stands_in_the_way(guest, storage.kinds)
         found = ", ".join(f"{device} ({kind})" for device, kind in storage.kinds.items()) or "nothing"
+        reasons, hints = [what_stands_in_the_way(guest, storage.kinds)], [f"On the disks is {found}."]
+        if encryption.closed:
+            tried = (
+                f"none of the worker's {keys_tried} keys opens it" if keys_tried else "the worker has no key"
+            )
+            reasons.append(f"{', '.join(encryption.closed)} is encrypted with LUKS, and {tried}")
+            hints.append(
+                "Give the worker a passphrase or a key file for the machine, in the 0600 file that "
+                f"{VARIABLE} names."
+            )
+        reason = "; ".join(filter(None, reasons))
         raise Refused(
             ErrorCode.GUEST_UNSUPPORTED,
             "no operating system was found on the disks" + (f": {reason}" if reason else ""),
-            f"On the disks is {found}.",
+            " ".join(hints),
         )
     if len(roots) > 1:
         systems = ", ".join(f"{guest.inspect_get_product_name(root)} on {root}" for root in roots)

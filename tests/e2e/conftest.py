@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
 from deploy.dev.prepare import load_parts
 from deploy.dev.stack import Stack
@@ -69,6 +70,16 @@ class Running:
             check=False,
         )
 
+    def begin(self, *arguments: str) -> "subprocess.Popen[str]":
+        """The command, while it runs."""
+        return subprocess.Popen(
+            ["hyperctl", *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def fault(self, **fields: Any) -> None:
         self._control("POST", "/faults", fields)
 
@@ -90,10 +101,16 @@ class Running:
         self._stack.start_worker(environment=environment)
 
     async def until_activity(self, handle: WorkflowHandle[Any, Any], name: str) -> None:
-        """Wait until a worker has begun this activity."""
+        """Wait until the migration is there and a worker has begun this activity."""
         async with asyncio.timeout(900):
             while True:
-                description = await handle.describe()
+                try:
+                    description = await handle.describe()
+                except RPCError as error:
+                    if error.status is not RPCStatusCode.NOT_FOUND:
+                        raise
+                    await asyncio.sleep(0.2)
+                    continue
                 assert description.status is WorkflowExecutionStatus.RUNNING, f"it never came to {name}"
                 pending = description.raw_description.pending_activities
                 if any(

@@ -1,12 +1,11 @@
-"""What integration tests share: a simulated vCenter with small guests, libvirt, a converted real guest."""
+"""What integration tests share: a simulated vCenter with small guests, libvirt, a real guest."""
 
 import hashlib
 import json
 import logging
 import random
-import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,10 +14,10 @@ import pytest
 
 from deploy.dev.libvirt import libvirt_in_use
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.settings import HostSettings
 from hyperctl.workflows.status import Phase
-from tests.integration.source_guest import ConvertedGuest, SourceGuest, read_source_guest
+from tests.found_out import content_digest
+from tests.integration.source_guest import SourceGuest, read_source_guest
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
 
 PASSWORD = "a password for tests"
@@ -64,15 +63,6 @@ def guest_output_dir() -> Iterator[Path]:
     with TemporaryDirectory(dir="/var/tmp", prefix="hyperctl-test-") as folder:
         Path(folder).chmod(0o711)
         yield Path(folder)
-
-
-@pytest.fixture(scope="session")
-def converted_guest(source_guest: SourceGuest, guest_output_dir: Path) -> ConvertedGuest:
-    """Converted once for all tests, which leave it as it is."""
-    staging = source_guest.land(guest_output_dir, f"job-converted-{secrets.token_hex(4)}")
-    order = source_guest.order(staging, staging.image(1))
-    result = convert_guest(order, Attempt(Phase.CONVERT, logging.getLogger("test")))
-    return ConvertedGuest(staging, order, result)
 
 
 @pytest.fixture
@@ -169,3 +159,12 @@ def write_disk(path: Path, capacity: int, seed: int) -> None:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_of(images: Sequence[Path]) -> list[tuple[str, int, int, int]]:
+    """Content, mode and owners: everything that a look at an image must leave as it was."""
+    return [
+        (content_digest(image), status.st_mode, status.st_uid, status.st_gid)
+        for image in images
+        for status in (image.stat(),)
+    ]

@@ -129,7 +129,9 @@ def front_of(sim: VCenterSimulator, folder: Path, address: str = "127.0.0.1") ->
             """A client that refuses the certificate, or goes in the middle of an answer, is meant to."""
 
     server = Server((address, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, name="front", daemon=True)
+    thread = threading.Thread(
+        target=lambda: server.serve_forever(poll_interval=0.02), name="front", daemon=True
+    )
     thread.start()
     endpoint = Endpoint(address, server.server_address[1])
     front = Front(endpoint, certificate, "")

@@ -1,28 +1,22 @@
-"""The conversion on real disks: cancelled, refused, done twice."""
+"""The conversion of a real guest: cancelled, done twice, discarded."""
 
 import logging
-import os
-import subprocess
-import sys
+import secrets
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from temporalio.exceptions import CancelledError
 
-from hyperctl.activities.acceleration import libguestfs_environment
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.activity import ConvertActivities, convert_guest
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertResult, DiscardInput
-from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.guest import Outcome, Step
 from hyperctl.workflows.status import Phase
-from tests.integration.conftest import sha256
-from tests.integration.source_guest import GUEST, ConvertedGuest, SourceGuest
+from tests.integration.source_guest import ConvertedGuest, SourceGuest
 from tests.processes import is_worked_on
 
 JOB = "job-convert"
@@ -34,6 +28,14 @@ def attempt() -> Attempt:
 
 def overlays(staging: Staging) -> list[Path]:
     return list(staging.folder.glob("*.qcow2"))
+
+
+@pytest.fixture(scope="module")
+def converted_guest(source_guest: SourceGuest, guest_output_dir: Path) -> ConvertedGuest:
+    """Converted once for all tests, which leave it as it is."""
+    staging = source_guest.land(guest_output_dir, f"job-converted-{secrets.token_hex(4)}")
+    order = source_guest.order(staging, staging.image(1))
+    return ConvertedGuest(staging, order, convert_guest(order, attempt()))
 
 
 @pytest.fixture
@@ -104,57 +106,3 @@ def test_a_cancel_ends_it_within_five_seconds_and_leaves_nothing(
     assert overlays(staging) == []
     assert source_guest.disk.stat().st_mtime_ns == before
     assert not is_worked_on(staging.folder), "the appliance has ended with its child"
-
-
-def make_empty(image: Path) -> None:
-    with image.open("wb") as file:
-        file.truncate(64 << 20)
-
-
-def make_encrypted(image: Path) -> None:
-    make_empty(image)
-    _guestfs(image, 'g.luks_format("/dev/sda", "secret", 0)')
-
-
-def make_bare_system(image: Path) -> None:
-    """A Debian by its files, without any kernel."""
-    make_empty(image)
-    _guestfs(
-        image,
-        'g.mkfs("ext4", "/dev/sda"); g.mount("/dev/sda", "/")',
-        '[g.mkdir(name) for name in ("/etc", "/bin", "/usr", "/boot", "/lib")]',
-        'g.write("/etc/debian_version", "12.1"); g.write("/etc/fstab", "")',
-        'g.write("/etc/os-release", "ID=debian\\nVERSION_ID=12\\n")',
-    )
-
-
-def _guestfs(image: Path, *statements: str) -> None:
-    """Work on a raw image in libguestfs' appliance, `g`."""
-    opened = ["import guestfs", "g = guestfs.GuestFS(python_return_dict=True)"]
-    opened += [f'g.add_drive_opts("{image}", format="raw")', "g.launch()"]
-    script = "; ".join([*opened, *statements, "g.shutdown()"])
-    environment = {**os.environ, **libguestfs_environment()}
-    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=300)
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (make_empty, "no operating system was found"),
-        (make_encrypted, "encrypted with LUKS"),
-        (make_bare_system, "no Linux kernel"),
-    ],
-)
-def test_what_cannot_be_converted_is_refused_with_the_reason(
-    make: Callable[[Path], None], words: str, source_guest: SourceGuest, staging: Staging, tmp_path: Path
-) -> None:
-    image = tmp_path / "image.raw"
-    make(image)
-    before = sha256(image)
-    with pytest.raises(HyperctlError, match=words) as refused:
-        convert_guest(source_guest.order(staging, image), attempt())
-    assert refused.value.code is ErrorCode.GUEST_UNSUPPORTED
-    assert GUEST in str(refused.value)
-    assert overlays(staging) == []
-    assert sha256(image) == before

@@ -18,7 +18,7 @@ from hyperctl.workflows.errors import HyperctlError
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
 
 from .conftest import MIB, PASSWORD, make_guest, sha256
-from .exporting import start_export
+from .exporting import kill, start_export
 
 VM = "web-server-01"
 SIZES = [24 * MIB + 199 * 1024, 9 * MIB]
@@ -57,11 +57,10 @@ def test_a_kill_costs_only_disks_that_were_not_whole(
     goal = random.Random(seed).uniform(0.02, 0.98) * sum(streams)
     deadline = time.monotonic() + 60
     while sent_bytes(sim) - before < goal:
-        assert worker.poll() is None, "it had ended before it was killed"
+        assert worker.is_alive(), "it had ended before it was killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    worker.kill()
-    worker.wait()
+    kill(worker)
     sim.call("DELETE", "/faults")
     sim.fault("expire_sessions")  # the dead worker's own, and its lease with it
     whole = [

@@ -25,13 +25,13 @@ from hyperctl.workflows.request import TransportChoice
 from tests.simulator import VCenterSimulator, running_vcenter
 
 from .conftest import MIB, PASSWORD, make_guest, sha256
-from .exporting import start_export
+from .exporting import kill, start_export
 from .front import Answer, Asked, Front, front_of
 
 VM = "web-server-01"
 LARGE = "file-server-01"
 ODD = "a+b (old) #1 & ü"
-LARGE_BYTES = 192 * MIB + 1024
+LARGE_BYTES = 128 * MIB + 1024
 LOST_BYTES = 64 * MIB
 """What a kill may cost a disk."""
 
@@ -372,11 +372,10 @@ def test_a_worker_that_is_killed_costs_little(
     goal = random.Random(seed).uniform(0.02, 0.98) * LARGE_BYTES
     deadline = time.monotonic() + 30
     while sent_bytes(sim) - before < goal:
-        assert worker.poll() is None, "it had ended before it was killed"
+        assert worker.is_alive(), "it had ended before it was killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    worker.kill()
-    worker.wait()
+    kill(worker)
     known = read_ledger(staging.ledger(1)) if staging.ledger(1).exists() else None
     kept = known.blocks.known_count * known.header.block_bytes if known else 0
     sim.call("DELETE", "/faults")

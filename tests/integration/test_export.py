@@ -28,7 +28,7 @@ from hyperctl.workflows.request import VerifyMode
 from tests.simulator import VCenterSimulator
 
 from .conftest import LEASE_TIMEOUT_SECONDS, MIB, sha256
-from .exporting import start_export
+from .exporting import kill, start_export
 
 VM = "web-server-01"
 
@@ -306,11 +306,10 @@ def test_a_worker_that_was_killed_leaves_nothing_that_stands_in_the_way(
     worker = start_export(argument, settings)
     deadline = time.monotonic() + 20
     while not (staging.ledger(2).exists() and read_ledger(staging.ledger(2)).finish):
-        assert worker.poll() is None
+        assert worker.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    worker.kill()
-    worker.wait()
+    kill(worker)
     assert read_ledger(staging.ledger(1)).finish is None
     inode = staging.image(2).stat().st_ino
     sim.call("DELETE", "/faults")

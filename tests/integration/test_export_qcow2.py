@@ -30,7 +30,7 @@ from hyperctl.workflows.request import DiskFormat, VerifyMode
 from tests.simulator import VCenterSimulator
 
 from .conftest import MIB
-from .exporting import start_export
+from .exporting import kill, start_export
 
 VM = "web-server-01"
 BLOCK = 4 * MIB
@@ -155,11 +155,10 @@ def test_a_worker_that_was_killed_is_gone_on_from(
     worker = start_export(argument, settings)
     deadline = time.monotonic() + 30
     while not (staging.ledger(2).exists() and read_ledger(staging.ledger(2)).finish):
-        assert worker.poll() is None
+        assert worker.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    worker.kill()
-    worker.wait()
+    kill(worker)
     inode = staging.image(2, DiskFormat.QCOW2).stat().st_ino
     sim.call("DELETE", "/faults")
     assert_right(sim, export_disks(argument, settings, running))

@@ -197,7 +197,7 @@ async def test_a_host_without_room_pauses_the_job_until_there_is_some(
             "space_patience_seconds": 1.0,
         }
     )
-    job = Job(client, settings, request(sim, bandwidth_bytes_per_second=400_000))
+    job = Job(client, settings, request(sim, bandwidth_bytes_per_second=1_500_000))
     async with worker(client, settings):
         await job.start()
         await job.until(is_copying, "the copy")
@@ -240,7 +240,7 @@ async def test_a_job_that_waits_for_room_can_be_cancelled(
             "space_patience_seconds": 0.5,
         }
     )
-    job = Job(client, settings, request(sim, bandwidth_bytes_per_second=400_000))
+    job = Job(client, settings, request(sim, bandwidth_bytes_per_second=1_500_000))
     async with worker(client, settings):
         await job.start()
         await job.until(is_copying, "the copy")

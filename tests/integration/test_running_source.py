@@ -42,7 +42,7 @@ from hyperctl.workflows.status import Phase
 from tests.simulator import VCenterSimulator
 
 from .conftest import LEASE_TIMEOUT_SECONDS, MIB, make_guest, sha256
-from .exporting import start_export
+from .exporting import kill, start_export
 
 JOB = "job-running"
 SNAPSHOT = f"hyperctl-{JOB}"
@@ -371,11 +371,10 @@ def test_a_removal_waits_for_the_lease_of_a_worker_that_was_killed(source: Sourc
     worker = start_export(argument, source.settings)
     deadline = time.monotonic() + 20
     while not any(file["sent_bytes"] for lease in source.sim.leases(source.name) for file in lease["files"]):
-        assert worker.poll() is None
+        assert worker.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    worker.kill()
-    worker.wait()
+    kill(worker)
     started = time.monotonic()
     source.remove()
     assert source.snapshots == []

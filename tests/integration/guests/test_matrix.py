@@ -1,24 +1,25 @@
 """Every guest of the matrix: not bootable on virtio as it came, and there in full after its conversion.
 
-`make test` has the fast ones, `make test-guests` all. `test_prove` shows both of the demo's guest.
+`make test` has the fast ones, `make test-guests` all. `tests/e2e` and `test_prove` show both of the
+demo's guest.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from deploy.dev.guest.build import make_guest
 from deploy.dev.guest.guest import Guest
 from deploy.dev.guest.matrix import ALL, FAST
 from deploy.dev.guest.recipe import DEMO
 from hyperctl.workflows.guest import Outcome, Step
+from tests.found_out import AGAIN, is_known, name_of, remember
+from tests.integration.conftest import state_of
 from tests.integration.guests.arrival import arrive, attempt
 
-WANTED = [
-    guest for guest in (ALL if os.environ.get("HYPERCTL_TEST_GUESTS") == "all" else FAST) if guest is not DEMO
-]
+WANTED = [guest for guest in (ALL if AGAIN else FAST) if guest is not DEMO]
 TIMEOUT_SECONDS = 2400
 
 
@@ -47,7 +48,12 @@ def test_it_arrives(guest: Guest, output_dir: Path) -> None:
     assert all(step.outcome is not Outcome.FAILED for step in converted.steps)
     assert converted.guest.initramfs_tool == guest.initramfs.partition(",")[0]
 
+    images = [Path(path) for disk in converted.disks for path in (disk.base, disk.overlay)]
+    unproved = state_of(images)
     proof = arrival.prove(converted, attempt())
+    assert state_of(images) == unproved, "neither base nor overlay may be written, or change hands"
+    assert not arrival.staging.proof().exists()
+    assert arrival.prove(converted, attempt()) == proof, "what is proved is not proved again"
     assert proof.passed, proof.problems
     assert proof.multi_user
     assert all(mount.active for mount in proof.mounts if mount.required), proof.mounts
@@ -66,6 +72,12 @@ def test_it_arrives(guest: Guest, output_dir: Path) -> None:
     "guest", [guest for guest in FAST if guest is not DEMO], ids=lambda guest: guest.name
 )
 def test_it_does_not_boot_as_it_came(guest: Guest, output_dir: Path) -> None:
+    """Seen once for each image that was built; what the proof makes of such a boot is `test_prove`'s."""
+    disks = sorted((make_guest(guest) / guest.name).glob("disk*.raw"))
+    fact = name_of(f"does-not-boot-{guest.name}", disks, [*Path(__file__).parent.glob("*.py")])
+    if is_known(fact):
+        return
     proof = arrive(guest, output_dir).boot_as_it_came(attempt())
     assert not proof.multi_user
     assert proof.diagnosis
+    remember(fact)

@@ -4,7 +4,8 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -80,10 +81,10 @@ def e2fs(*argv: str) -> None:
     subprocess.run(argv, check=True, env=environment, capture_output=True, timeout=60)
 
 
-def in_appliance(images: Sequence[Path], *statements: str, image_format: str = "raw") -> None:
+def in_appliance(images: Sequence[Path], *statements: str) -> None:
     """Python statements on `g`, libguestfs with these drives."""
     script = ["import guestfs", "g = guestfs.GuestFS(python_return_dict=True)"]
-    script += [f'g.add_drive_opts("{image}", format="{image_format}")' for image in images]
+    script += [f'g.add_drive_opts("{image}", format="{image.suffix[1:]}")' for image in images]
     script += ["g.launch()", *statements]
     environment = {**os.environ, **libguestfs_environment()}
     subprocess.run(
@@ -95,7 +96,40 @@ def in_appliance(images: Sequence[Path], *statements: str, image_format: str = "
     )
 
 
-def test_all_that_is_wrong_with_the_disks_is_told_at_once(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Odd:
+    """Disks that only the appliance can make: for reading, they are all tests'."""
+
+    half_a_group: Path
+    encrypted: Path
+    full: Path
+    """The demo's guest, with a /boot that is full."""
+    dirty: Path
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Odd:
+    """Made in one launch, at whose end the power fails."""
+    folder = tmp_path_factory.mktemp("odd")
+    pair = [blank(folder / "lvm1.raw"), blank(folder / "lvm2.raw")]
+    encrypted, dirty = blank(folder / "encrypted.raw"), system(folder / "dirty.raw", DEBIAN)
+    source, full = load_parts().guests / "web-server-01" / "disk1.raw", folder / "full.qcow2"
+    backed = ["qemu-img", "create", "-qf", "qcow2", "-F", "raw", "-b", str(source), str(full)]
+    subprocess.run(backed, check=True, timeout=60)
+    in_appliance(
+        [*pair, encrypted, dirty, full],
+        'g.pvcreate("/dev/sda"); g.pvcreate("/dev/sdb"); g.vgcreate("data", ["/dev/sda", "/dev/sdb"])',
+        'g.lvcreate_free("all", "data", 100); g.mkfs("ext4", "/dev/data/all")',
+        'g.luks_format("/dev/sdc", "the right one", 0)',
+        'g.mount("/dev/sde1", "/"); space = g.statvfs("/")',
+        'g.fallocate64("/filler", space["bavail"] * space["bsize"] - (256 << 10)); g.umount_all()',
+        'g.mount("/dev/sdd", "/"); g.touch("/etc/new"); g.sync()',
+        "import os, signal; os.kill(g.get_pid(), signal.SIGKILL)",
+    )
+    return Odd(pair[0], encrypted, full, dirty)
+
+
+def test_all_that_is_wrong_with_the_disks_is_told_at_once(odd: Odd, tmp_path: Path) -> None:
     hibernated = blank(tmp_path / "hibernated.raw")
     e2fs("mkswap", str(hibernated))
     with hibernated.open("r+b") as file:
@@ -103,13 +137,7 @@ def test_all_that_is_wrong_with_the_disks_is_told_at_once(tmp_path: Path) -> Non
         file.write(b"S1SUSPEND\0")
     faulty = system(tmp_path / "faulty.raw", DEBIAN)
     e2fs("debugfs", "-w", "-R", "set_super_value state 2", str(faulty))
-    pair = [blank(tmp_path / "lvm1.raw"), blank(tmp_path / "lvm2.raw")]
-    in_appliance(
-        pair,
-        'g.pvcreate("/dev/sda"); g.pvcreate("/dev/sdb"); g.vgcreate("data", ["/dev/sda", "/dev/sdb"])',
-        'g.lvcreate_free("all", "data", 100); g.mkfs("ext4", "/dev/data/all"); g.shutdown()',
-    )
-    error = refused(tmp_path, [faulty, hibernated, pair[0]])
+    error = refused(tmp_path, [faulty, hibernated, odd.half_a_group])
     assert error.code is ErrorCode.GUEST_UNSUPPORTED
     for words in (
         "the filesystem on /dev/sda (ext4) has errors",
@@ -135,15 +163,32 @@ def bitlocker(image: Path) -> Path:
     return image
 
 
-def test_no_system_for_reasons_that_are_told(tmp_path: Path) -> None:
+def test_no_system_for_reasons_that_are_told_together(odd: Odd, tmp_path: Path) -> None:
     corrupt = system(tmp_path / "corrupt.raw", DEBIAN)
     with corrupt.open("r+b") as file:
         file.seek(2048)
         file.write(b"\xff" * 2048)
-    error = refused(tmp_path, [corrupt, bitlocker(tmp_path / "windows.raw")])
+    error = refused(tmp_path, [corrupt, bitlocker(tmp_path / "windows.raw"), odd.encrypted])
+    assert error.code is ErrorCode.GUEST_UNSUPPORTED
     assert "no operating system was found" in str(error)
     assert "/dev/sda (ext4) cannot be" in str(error) or "the filesystem on /dev/sda" in str(error)
     assert "/dev/sdb is encrypted with BitLocker" in str(error)
+    assert "/dev/sdc is encrypted with LUKS, and the worker has no key" in str(error)
+    assert "HYPERCTL_DISK_KEYS_FILE" in error.failure.hint
+
+
+def wrong_key(folder: Path) -> Path:
+    path = folder / "keys.yaml"
+    path.touch(mode=0o600)
+    path.write_text("passphrases: [a wrong one]\n")
+    return path
+
+
+def test_an_encrypted_disk_that_no_key_opens(odd: Odd, tmp_path: Path) -> None:
+    error = refused(tmp_path, [odd.encrypted], wrong_key(tmp_path))
+    assert error.code is ErrorCode.GUEST_UNSUPPORTED
+    assert "/dev/sda is encrypted with LUKS, and none of the worker's 1 keys opens it" in str(error)
+    assert "HYPERCTL_DISK_KEYS_FILE" in error.failure.hint
 
 
 def test_a_filesystem_that_can_only_be_read(tmp_path: Path) -> None:
@@ -161,38 +206,6 @@ def test_a_distribution_that_nobody_knows(tmp_path: Path) -> None:
     assert "Frobnix 1 builds its initramfs with an unknown tool" in str(error)
 
 
-@pytest.fixture(scope="module")
-def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    image = blank(tmp_path_factory.mktemp("luks") / "encrypted.raw")
-    in_appliance([image], 'g.luks_format("/dev/sda", "the right one", 0); g.shutdown()')
-    return image
-
-
-def no_keys(folder: Path) -> Path | None:
-    return None
-
-
-def wrong_key(folder: Path) -> Path:
-    path = folder / "keys.yaml"
-    path.touch(mode=0o600)
-    path.write_text("passphrases: [a wrong one]\n")
-    return path
-
-
-@pytest.mark.parametrize(
-    ("make_keys", "words"),
-    [(no_keys, "the worker has no key"), (wrong_key, "none of the worker's 1 keys opens it")],
-)
-def test_an_encrypted_disk_that_nothing_opens(
-    make_keys: Callable[[Path], Path | None], words: str, encrypted: Path, tmp_path: Path
-) -> None:
-    error = refused(tmp_path, [encrypted], make_keys(tmp_path))
-    assert error.code is ErrorCode.GUEST_UNSUPPORTED
-    assert "/dev/sda is encrypted with LUKS" in str(error)
-    assert words in str(error)
-    assert "HYPERCTL_DISK_KEYS_FILE" in error.failure.hint
-
-
 def test_keys_that_others_may_read(tmp_path: Path) -> None:
     keys = wrong_key(tmp_path)
     keys.chmod(0o644)
@@ -201,37 +214,24 @@ def test_keys_that_others_may_read(tmp_path: Path) -> None:
     assert "a wrong one" not in str(error)
 
 
-def test_a_boot_filesystem_without_room(tmp_path: Path) -> None:
-    source = load_parts().guests / "web-server-01" / "disk1.raw"
-    full = tmp_path / "full.qcow2"
-    subprocess.run(
-        ["qemu-img", "create", "-qf", "qcow2", "-F", "raw", "-b", str(source), str(full)],
-        check=True,
-        timeout=60,
-    )
-    in_appliance(
-        [full],
-        'g.mount("/dev/sda1", "/"); space = g.statvfs("/")',
-        'g.fallocate64("/filler", space["bavail"] * space["bsize"] - (256 << 10)); g.shutdown()',
-        image_format="qcow2",
-    )
-    before = sha256(full)
+def test_a_system_without_a_kernel(tmp_path: Path) -> None:
+    error = refused(tmp_path, [system(tmp_path / "bare.raw", DEBIAN)])
+    assert error.code is ErrorCode.GUEST_UNSUPPORTED
+    assert "no Linux kernel" in str(error)
+
+
+def test_a_boot_filesystem_without_room(odd: Odd, tmp_path: Path) -> None:
+    before = sha256(odd.full)
     with pytest.raises(HyperctlError, match=r"/boot has 0\.\d MiB free and needs .* MiB are missing"):
-        convert(tmp_path, [full], image_format="qcow2")
-    assert sha256(full) == before
+        convert(tmp_path, [odd.full], image_format="qcow2")
+    assert sha256(odd.full) == before
 
 
-def test_a_system_that_was_switched_off_hard_is_told(tmp_path: Path) -> None:
-    image = system(tmp_path / "dirty.raw", DEBIAN)
-    in_appliance(
-        [image],
-        'g.mount("/dev/sda", "/"); g.touch("/etc/new"); g.sync()',
-        "import os, signal; os.kill(g.get_pid(), signal.SIGKILL)",
-    )
+def test_a_system_that_was_switched_off_hard_is_told(odd: Odd) -> None:
     script = [
         "import guestfs; from hyperctl.activities.convert.storage import survey",
         "g = guestfs.GuestFS(python_return_dict=True)",
-        f'g.add_drive_opts("{image}", format="raw", readonly=True)',
+        f'g.add_drive_opts("{odd.dirty}", format="raw", readonly=True)',
         "g.launch(); print(survey(g).warnings)",
     ]
     environment = {**os.environ, **libguestfs_environment()}
