@@ -32,6 +32,7 @@ class Step(StrEnum):
     FSTAB = "update_fstab"
     TOOLS = "retire_vmware_tools"
     REBUILD = "rebuild_initramfs"
+    LABELS = "relabel_files"
 
 
 class Outcome(StrEnum):

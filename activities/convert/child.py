@@ -16,6 +16,7 @@ from hyperctl.activities.convert.linux.fstab import update_fstab
 from hyperctl.activities.convert.linux.initramfs import inject_virtio_drivers
 from hyperctl.activities.convert.linux.network import fix_network
 from hyperctl.activities.convert.linux.rebuild import rebuild_initramfs
+from hyperctl.activities.convert.linux.selinux import relabel
 from hyperctl.activities.convert.linux.tools import retire_vmware_tools
 from hyperctl.activities.convert.order import Event, Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
@@ -26,19 +27,20 @@ from hyperctl.workflows.request import Fixers
 
 
 @dataclass(frozen=True, slots=True)
-class _Fixer:
+class Fixer:
     step: Step
     wanted: Callable[[Fixers], bool]
     fix: Callable[[Inspected, Work], None]
 
 
 FIXERS = (
-    _Fixer(Step.VIRTIO, lambda fix: fix.virtio, inject_virtio_drivers),
-    _Fixer(Step.BOOTLOADER, lambda fix: fix.grub, update_bootloader),
-    _Fixer(Step.NETWORK, lambda fix: fix.network, fix_network),
-    _Fixer(Step.FSTAB, lambda fix: fix.fstab, update_fstab),
-    _Fixer(Step.TOOLS, lambda fix: fix.tools, retire_vmware_tools),
-    _Fixer(Step.REBUILD, lambda fix: fix.virtio, rebuild_initramfs),
+    Fixer(Step.VIRTIO, lambda fix: fix.virtio, inject_virtio_drivers),
+    Fixer(Step.BOOTLOADER, lambda fix: fix.grub, update_bootloader),
+    Fixer(Step.NETWORK, lambda fix: fix.network, fix_network),
+    Fixer(Step.FSTAB, lambda fix: fix.fstab, update_fstab),
+    Fixer(Step.TOOLS, lambda fix: fix.tools, retire_vmware_tools),
+    Fixer(Step.REBUILD, lambda fix: fix.virtio, rebuild_initramfs),
+    Fixer(Step.LABELS, lambda fix: True, relabel),
 )
 
 
@@ -62,7 +64,7 @@ def convert(order: Order, say: Callable[[Event], None]) -> None:
         say(Event(guest=system))
         for fixer in FIXERS:
             say(Event(begun=fixer.step))
-            outcome = _run(fixer, inspected, order.fix)
+            outcome = run_fixer(fixer, inspected, order.fix)
             say(Event(ended=outcome))
             if outcome.outcome is Outcome.FAILED:
                 raise Refused(
@@ -72,7 +74,8 @@ def convert(order: Order, say: Callable[[Event], None]) -> None:
                 )
 
 
-def _run(fixer: _Fixer, inspected: Inspected, fix: Fixers) -> StepOutcome:
+def run_fixer(fixer: Fixer, inspected: Inspected, fix: Fixers) -> StepOutcome:
+    """One step of a conversion."""
     if not fixer.wanted(fix):
         return StepOutcome(step=fixer.step, outcome=Outcome.SKIPPED, detail="left out, as asked")
     started = time.monotonic()
@@ -83,6 +86,7 @@ def _run(fixer: _Fixer, inspected: Inspected, fix: Fixers) -> StepOutcome:
         detail = "; ".join(work.done) or "nothing to change"
     except (StepFailed, RuntimeError) as error:  # libguestfs raises nothing more special than RuntimeError
         outcome, detail = Outcome.FAILED, str(error)
+    inspected.changed.extend(work.changed)
     return StepOutcome(
         step=fixer.step,
         outcome=outcome,

@@ -19,6 +19,7 @@ _DOING: dict[Step, tuple[Mark, str]] = {
     Step.FSTAB: (Mark.MOUNTS, "Updating fstab..."),
     Step.TOOLS: (Mark.TOOLS, "Retiring VMware tools..."),
     Step.REBUILD: (Mark.DRIVERS, "Rebuilding the initramfs..."),
+    Step.LABELS: (Mark.TOOLS, "Labelling new files for SELinux..."),
 }
 _DONE: dict[Step, str] = {
     Step.INSPECT: "Guest inspected",
@@ -28,6 +29,7 @@ _DONE: dict[Step, str] = {
     Step.FSTAB: "fstab updated",
     Step.TOOLS: "VMware tools retired",
     Step.REBUILD: "Initramfs rebuilt",
+    Step.LABELS: "New files labelled for SELinux",
 }
 _NAMES: dict[Step, str] = {
     Step.INSPECT: "Inspection",
@@ -37,6 +39,7 @@ _NAMES: dict[Step, str] = {
     Step.FSTAB: "fstab",
     Step.TOOLS: "VMware tools",
     Step.REBUILD: "Rebuilding the initramfs",
+    Step.LABELS: "SELinux labels",
 }
 
 

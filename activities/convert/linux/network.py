@@ -140,12 +140,12 @@ def _rule_needed(files: GuestFiles, clues: Sequence[Clue]) -> bool:
         for path in files.matching(f"{LINK_FOLDER}/*.link")
         if not path.startswith(ours) and path not in pinning and files.text(path)
     ]
-    return bool(own) or _systemd_version(files) < PERMANENT_MAC_SINCE or _is_there(files, NAMING_RULES)
+    return bool(own) or _systemd_version(files) < PERMANENT_MAC_SINCE or files.is_there(NAMING_RULES)
 
 
 def _named_by_slot(files: GuestFiles) -> bool:
     """Whether the guest's udev gives NICs the names of their slots, and nothing of its own renames them."""
-    if not _systemd_version(files) or any(_is_there(files, path) for path in (NAMING_RULES, DEFAULT_LINK)):
+    if not _systemd_version(files) or any(files.is_there(path) for path in (NAMING_RULES, DEFAULT_LINK)):
         return False
     texts = [files.text(path) or "" for path in files.matching(*ENTRIES, *SETTINGS)]
     if any(KERNEL_NAMES in text for text in texts):
@@ -154,11 +154,6 @@ def _named_by_slot(files: GuestFiles) -> bool:
         _RENAMES.search(files.text(path) or "")
         for path in files.matching(f"{LINK_FOLDER}/*.link", *NETPLAN, *UDEV_RULES)
     )
-
-
-def _is_there(files: GuestFiles, path: str) -> bool:
-    """Also a link to /dev/null, which an image has no device for."""
-    return files.exists(path) or bool(files.guest.is_symlink(path))
 
 
 def _systemd_version(files: GuestFiles) -> int:

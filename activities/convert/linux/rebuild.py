@@ -141,6 +141,7 @@ def _run(inspected: Inspected, argv: tuple[str, ...], one: Rebuild) -> None:
     path = _programme(inspected, argv[0])
     if not path:
         raise StepFailed(f"{one.path} cannot be rebuilt: the guest has no {argv[0]}")
+    inspected.guest_code.append(argv[0])
     try:
         inspected.files.guest.command([path, *argv[1:]])
     except RuntimeError as error:
