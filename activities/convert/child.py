@@ -1,8 +1,8 @@
 """The process that opens a guest's disks and converts them: `python -m hyperctl.activities.convert.child`.
 
 Reads an `Order` on stdin and prints `Event`s. The guest's filesystems are mounted in libguestfs' appliance
-only. None of its programmes is run but those that rebuild an initramfs, which run in there, without a
-network.
+only. None of its programmes is run but those that rebuild an initramfs or put in packages, which run in
+there, without a network.
 """
 
 import sys
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hyperctl.activities.convert.inspect import Inspected, opened_guest
+from hyperctl.activities.convert.linux.agent import enable_guest_agent
 from hyperctl.activities.convert.linux.bootloader import update_bootloader
 from hyperctl.activities.convert.linux.fstab import update_fstab
 from hyperctl.activities.convert.linux.initramfs import inject_virtio_drivers
@@ -39,6 +40,7 @@ FIXERS = (
     Fixer(Step.NETWORK, lambda fix: fix.network, fix_network),
     Fixer(Step.FSTAB, lambda fix: fix.fstab, update_fstab),
     Fixer(Step.TOOLS, lambda fix: fix.tools, retire_vmware_tools),
+    Fixer(Step.AGENT, lambda fix: fix.agent, enable_guest_agent),
     Fixer(Step.REBUILD, lambda fix: fix.virtio, rebuild_initramfs),
     Fixer(Step.LABELS, lambda fix: True, relabel),
 )
@@ -72,6 +74,8 @@ def convert(order: Order, say: Callable[[Event], None]) -> None:
                     f"the step {fixer.step} failed: {outcome.detail}",
                     "The source and its copy are as they were.",
                 )
+        if inspected.nic_order:
+            say(Event(guest=system.model_copy(update={"nic_order": tuple(inspected.nic_order)})))
 
 
 def run_fixer(fixer: Fixer, inspected: Inspected, fix: Fixers) -> StepOutcome:

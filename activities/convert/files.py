@@ -1,12 +1,14 @@
 """Reading and writing the guest's files, bounded, through libguestfs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import guestfs
 
 from hyperctl.activities.convert.work import Work
 
 LARGEST_TEXT_BYTES = 2 << 20
+WORK_FOLDER = "/var/tmp"
 LARGEST_PIECE_BYTES = 2 << 20
 """libguestfs' messages hold no more than 4 MiB."""
 
@@ -83,3 +85,13 @@ class GuestFiles:
         else:
             self.create(path, text, work)
         return True
+
+    @contextmanager
+    def work_folder(self) -> Iterator[str]:
+        """A folder of the guest's for the length of a `with`, which its own programmes can reach."""
+        self.guest.mkdir_p(WORK_FOLDER)
+        folder = str(self.guest.mkdtemp(f"{WORK_FOLDER}/hyperctl-XXXXXX"))
+        try:
+            yield folder
+        finally:
+            self.guest.rm_rf(folder)

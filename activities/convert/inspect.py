@@ -51,6 +51,8 @@ class Inspected:
     """What was asked for."""
     rebuilds: list[Rebuild] = field(default_factory=list)
     """Noted by a step for a later one: the guest's own tool is to see what all others have written."""
+    nic_order: list[str] = field(default_factory=list)
+    """As `GuestSystem` has it; empty until the network's step."""
     changed: list[str] = field(default_factory=list)
     """What the steps so far have written, made or removed."""
     opened_at: float = field(default_factory=time.time)

@@ -18,6 +18,7 @@ _DOING: dict[Step, tuple[Mark, str]] = {
     Step.NETWORK: (Mark.NETWORK, "Fixing network configuration..."),
     Step.FSTAB: (Mark.MOUNTS, "Updating fstab..."),
     Step.TOOLS: (Mark.TOOLS, "Retiring VMware tools..."),
+    Step.AGENT: (Mark.TOOLS, "Enabling the guest agent..."),
     Step.REBUILD: (Mark.DRIVERS, "Rebuilding the initramfs..."),
     Step.LABELS: (Mark.TOOLS, "Labelling new files for SELinux..."),
 }
@@ -28,6 +29,7 @@ _DONE: dict[Step, str] = {
     Step.NETWORK: "Network configured for KVM",
     Step.FSTAB: "fstab updated",
     Step.TOOLS: "VMware tools retired",
+    Step.AGENT: "Guest agent enabled",
     Step.REBUILD: "Initramfs rebuilt",
     Step.LABELS: "New files labelled for SELinux",
 }
@@ -38,6 +40,7 @@ _NAMES: dict[Step, str] = {
     Step.NETWORK: "Network configuration",
     Step.FSTAB: "fstab",
     Step.TOOLS: "VMware tools",
+    Step.AGENT: "Guest agent",
     Step.REBUILD: "Rebuilding the initramfs",
     Step.LABELS: "SELinux labels",
 }

@@ -1,7 +1,7 @@
 """NICs keep the names they had, so that whatever names them goes on working untouched."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
@@ -21,6 +21,7 @@ PERMANENT_MAC_SINCE = 245
 NAMING_RULES = "/etc/udev/rules.d/80-net-setup-link.rules"
 """In the place of systemd's own of that name, which is what gives a NIC the name of its .link file."""
 DEFAULT_LINK = f"{LINK_FOLDER}/99-default.link"
+KERNELS = re.compile(r"^eth(\d+)$")
 KERNEL_NAMES = "net.ifnames=0"
 _RENAMES = re.compile(r"^\s*Name(?:Policy)?\s*=|\bset-name\b|(?<![\w{])NAME:?=\"", re.MULTILINE)
 """In a .link file, netplan's and a rule of udev's."""
@@ -36,6 +37,7 @@ def fix_network(inspected: Inspected, work: Work) -> None:
     names, guesses = assign_names(nics, clues, by_slot=_named_by_slot(files))
     work.warnings += guesses
     pinned = {clue.mac: clue.name for clue in clues if clue.pinned and clue.source != PERSISTENT_RULES}
+    inspected.nic_order.extend(order_for_kernel([nic.mac.lower() for nic in nics], names))
     wanted = {mac: name for mac, name in names.items() if pinned.get(mac) != name}
     if wanted:
         _pin(files, wanted, clues, work)
@@ -65,8 +67,9 @@ def assign_names(
     """The old name of each NIC by its MAC, where one is known, and what was guessed.
 
     A NIC is known by its MAC, by an address that vSphere reported for it, or by its slot; those that are left
-    get the names that are left, in VMware's order. `by_slot` says whether the guest names NICs by their
-    slots: then one that no configuration names has a name too.
+    get the names that are left, in VMware's order; names of the kernel's own, eth0 and so on, by PCI buses, as a
+    kernel finds them. `by_slot` says whether the guest names NICs by their slots: then one that no
+    configuration names has a name too.
     """
     found: dict[str, str] = {}
     known = {clue.name for clue in clues if PHYSICAL.match(clue.name) or clue.mac or clue.place} - {""}
@@ -93,6 +96,8 @@ def assign_names(
 
     names = sorted(left - set(found.values()), key=likelihood)
     unnamed = [nic.mac.lower() for nic in nics if nic.mac.lower() not in found]
+    if names and all(KERNELS.match(name) for name in names) and all(mac in slots for mac in unnamed):
+        unnamed.sort(key=lambda mac: int(slots[mac].removeprefix("ens")))
     guesses = []
     for mac, name in zip(unnamed, names, strict=False):
         found[mac] = name
@@ -103,6 +108,22 @@ def assign_names(
         if by_slot and mac in slots and slots[mac] not in found.values():
             found[mac] = slots[mac]
     return found, guesses
+
+
+def order_for_kernel(macs: Sequence[str], names: Mapping[str, str]) -> tuple[str, ...]:
+    """In which order the new machine must have its NICs; empty where VMware's serves.
+
+    A kernel calls them eth0, eth1 and so on as it finds them, and udev gives no NIC a name that another still
+    has. So one that is to be eth1 has to be the second.
+    """
+    places: dict[int, str] = {}
+    for mac in macs:
+        found = KERNELS.match(names.get(mac, ""))
+        if found and int(found[1]) < len(macs):
+            places[int(found[1])] = mac
+    others = iter([mac for mac in macs if mac not in places.values()])
+    ordered = tuple(places.get(place) or next(others) for place in range(len(macs)))
+    return ordered if ordered != tuple(macs) else ()
 
 
 def link_file(mac: str, name: str) -> str:

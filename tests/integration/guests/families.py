@@ -1,8 +1,8 @@
 """File trees of systems that cannot be installed here, on real filesystems: `python -m ... OUTPUT NAME...`.
 
-Files are as their distributions have them (Red Hat's and SUSE's documentation of each release); kernels' modules
-are Debian's own under the version that the release has. Each image is made in libguestfs' appliance, all in one
-launch, as an older kernel may not read what this host's mkfs makes.
+Files are as their distributions have them (Red Hat's and SUSE's documentation of each release); kernels'
+modules are Debian's own under the version that the release has. The images are made in libguestfs' appliance,
+all in one launch: what this host's mkfs makes might be too new for it.
 """
 
 import gzip

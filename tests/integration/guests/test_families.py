@@ -236,6 +236,7 @@ def test_centos_6(tmp_path: Path, images: Path) -> None:
     assert [line[0] for line in lines] == ["U", "U", "t", "#", "/", "#"]
     for mac, name in ((ONE, "eth1"), (TWO, "eth0")):
         assert f'ATTR{{address}}=="{mac}", NAME="{name}"' in found.text(rules)
+    assert found.result.guest.nic_order == (TWO, ONE), "as a kernel must find eth0 and eth1"
     assert 'Driver "vesa"\n\t# BusID' in found.text("etc/X11/xorg.conf")
     assert "enabled=0" in found.text("etc/yum.repos.d/vmware-tools.repo")
     assert_every_label(
