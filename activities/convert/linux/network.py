@@ -67,8 +67,8 @@ def assign_names(
     """The old name of each NIC by its MAC, where one is known, and what was guessed.
 
     A NIC is known by its MAC, by an address that vSphere reported for it, or by its slot; those that are left
-    get the names that are left, in VMware's order; names of the kernel's own, eth0 and so on, by PCI buses, as a
-    kernel finds them. `by_slot` says whether the guest names NICs by their slots: then one that no
+    get the names that are left, in VMware's order; the kernel's own, eth0 and so on, by PCI buses, as a
+    kernel finds NICs. `by_slot` says whether the guest names NICs by their slots: then one that no
     configuration names has a name too.
     """
     found: dict[str, str] = {}

@@ -27,13 +27,16 @@ from tests.integration.guests.families import files_in
 from tests.integration.guests.family_trees import (
     BOOT_UUID,
     CENTOS6_KERNEL,
+    CENTOS7_KERNEL,
     FAMILIES,
     KERNEL_OPTIONS,
     ONE,
     RHEL8_KERNELS,
     ROOT_UUID,
+    SLES15_KERNEL,
     SWAP_UUID,
     TWO,
+    UBUNTU22_KERNEL,
 )
 from tests.unit.machines import disk, machine, nic
 
@@ -57,6 +60,7 @@ with opened_guest(order) as inspected:
 print(json.dumps({"paths": paths, "labels": labels, "steps": steps}))
 """
 
+every = pytest.mark.skipif(not AGAIN, reason="one of `make test-guests`")
 pytestmark = pytest.mark.timeout(1800)
 
 
@@ -139,6 +143,10 @@ def assert_every_label(converted: Converted, kinds: Mapping[str, str]) -> None:
     assert {path: converted.labels[path].split(":")[2] for path in kinds} == dict(kinds)
 
 
+def agent_link(target: str) -> str:
+    return f"etc/systemd/system/{target}.wants/qemu-guest-agent.service"
+
+
 def modules_in(archive: bytes) -> set[str]:
     names = read_archive(archive).entries
     return {name.rpartition("/")[2].partition(".")[0] for name in names if ".ko" in name}
@@ -155,6 +163,7 @@ def test_red_hat_8(tmp_path: Path, images: Path) -> None:
     masks.add("etc/systemd/system/run-vmblock\\x2dfuse.mount")
     rules = "etc/udev/rules.d/71-hyperctl-nic-names.rules"
     dracut = "etc/dracut.conf.d/50-hyperctl-virtio.conf"
+    agent = agent_link("dev-virtio\\x2dports-org.qemu.guest_agent.0.device")
     assert found.changed == images_of | masks | {
         "etc/fstab",
         "etc/default/grub",
@@ -162,9 +171,11 @@ def test_red_hat_8(tmp_path: Path, images: Path) -> None:
         "etc/lvm/lvm.conf",
         "etc/dracut.conf.d/site.conf",
         "etc/xdg/autostart/vmware-user.desktop",
+        agent,
         dracut,
         rules,
     }
+    assert found.after[agent] == b"-> /usr/lib/systemd/system/qemu-guest-agent.service"
     for path in images_of:
         assert {"virtio_pci", "virtio_blk", "vmw_pvscsi"} <= modules_in(found.after[path])
     swap = f"resume=UUID={SWAP_UUID}"
@@ -211,6 +222,7 @@ def test_centos_6(tmp_path: Path, images: Path) -> None:
     for path in retired:
         assert found.after[f"{path}.before-hyperctl"] == found.before[path]
     scripts = {f"etc/rc.d/rc{level}.d/{name}vmware-tools" for level in "35" for name in ("S03", "K01")}
+    scripts |= {f"etc/rc.d/rc{level}.d/{'S85' if level in '345' else 'K15'}qemu-ga" for level in "0123456"}
     rules = "etc/udev/rules.d/71-hyperctl-nic-names.rules"
     initramfs = f"boot/initramfs-{CENTOS6_KERNEL}.img"
     dracut = "etc/dracut.conf.d/50-hyperctl-virtio.conf"
@@ -249,4 +261,88 @@ def test_centos_6(tmp_path: Path, images: Path) -> None:
             f"/{initramfs}": "kept_t",
         },
     )
+    assert_nothing_again(found)
+
+
+@every
+def test_centos_7(tmp_path: Path, images: Path) -> None:
+    """xfs, GRUB 2 without entries of its own, a bond and a VLAN, a policy without contexts."""
+    found = convert("centos7", tmp_path, images)
+    initramfs = f"boot/initramfs-{CENTOS7_KERNEL}.img"
+    rules = "etc/udev/rules.d/71-hyperctl-nic-names.rules"
+    masks = {path for path in found.changed if found.after.get(path) == b"-> /dev/null"}
+    assert len(masks) == 3
+    assert found.changed == masks | {
+        initramfs,
+        rules,
+        "etc/fstab",
+        "etc/default/grub",
+        "boot/grub2/grub.cfg",
+        "boot/grub2/device.map",
+        "etc/dracut.conf.d/50-hyperctl-virtio.conf",
+        "etc/xdg/autostart/vmware-user.desktop",
+        ".autorelabel",
+    }
+    menu = found.text("boot/grub2/grub.cfg")
+    assert f"root=UUID={ROOT_UUID} ro crashkernel=auto rhgb quiet\n" in menu
+    assert "GRUB_DISABLE_LINUX_UUID=false" in found.text("etc/default/grub")
+    assert "rdblacklist" not in menu + found.text("etc/default/grub")
+    assert found.text("etc/fstab").splitlines() == [
+        f"UUID={ROOT_UUID} / xfs defaults 0 0",
+        f"UUID={BOOT_UUID} /boot xfs defaults 0 0",
+    ]
+    for mac, name in ((ONE, "ens192"), (TWO, "ens224")):
+        assert f'ATTR{{address}}=="{mac}", NAME="{name}"' in found.text(rules)
+    (warning,) = found.steps[Step.LABELS].warnings
+    assert "the guest has no file_contexts" in warning
+    assert_nothing_again(found)
+
+
+@every
+def test_sles_15(tmp_path: Path, images: Path) -> None:
+    """The root is a snapshot of btrfs, the network is wicked's, names of NICs are the kernel's in turns."""
+    found = convert("sles15", tmp_path, images)
+    assert found.result.guest.product_name == "SUSE Linux Enterprise Server 15 SP5"
+    links = {f"etc/systemd/network/10-hyperctl-eth{number}.link" for number in (0, 1)}
+    rules = "etc/udev/rules.d/70-persistent-net.rules"
+    assert found.changed == links | {
+        f"boot/initrd-{SLES15_KERNEL}",
+        rules,
+        f"{rules}.before-hyperctl",
+        "etc/fstab",
+        "etc/default/grub",
+        "boot/grub2/grub.cfg",
+        "etc/dracut.conf.d/50-hyperctl-virtio.conf",
+        "etc/systemd/system/vmtoolsd.service",
+        "etc/zypp/repos.d/vmware-tools.repo",
+    }
+    assert found.before["etc/fstab"].decode().replace(
+        "/dev/disk/by-id/scsi-36000c29a1b2c3d4e5f60718293a4b5c6-part2", f"UUID={SWAP_UUID}"
+    ) == found.text("etc/fstab")
+    for path in ("etc/default/grub", "boot/grub2/grub.cfg"):
+        assert f"resume=UUID={SWAP_UUID} mitigations=auto" in found.text(path)
+    assert f"PermanentMACAddress={TWO}\n\n[Link]\nName=eth0\n" in found.text(
+        "etc/systemd/network/10-hyperctl-eth0.link"
+    )
+    assert found.result.guest.nic_order == (TWO, ONE)
+    assert_nothing_again(found)
+
+
+@every
+def test_ubuntu_22(tmp_path: Path, images: Path) -> None:
+    """netplan by name and by MAC and driver, LVM, open-vm-tools, an agent whose links are in /lib."""
+    found = convert("ubuntu22", tmp_path, images)
+    netplan, link = "etc/netplan/00-installer-config.yaml", "etc/systemd/network/10-hyperctl-ens160.link"
+    masks = {f"etc/systemd/system/{unit}" for unit in ("open-vm-tools.service", "vgauth.service")}
+    agent = agent_link("multi-user.target")
+    assert found.changed == masks | {
+        f"boot/initrd.img-{UBUNTU22_KERNEL}",
+        "etc/initramfs-tools/modules",
+        netplan,
+        link,
+        agent,
+    }
+    assert found.after[agent] == b"-> /lib/systemd/system/qemu-guest-agent.service"
+    assert found.text(netplan) == found.before[netplan].decode().replace("vmxnet3", "virtio_net")
+    assert f"PermanentMACAddress={ONE}\n" in found.text(link)
     assert_nothing_again(found)
