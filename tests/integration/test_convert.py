@@ -46,7 +46,9 @@ def guest_file(converted: ConvertedGuest, path: str, folder: Path) -> str:
             str(image),
         ]
         subprocess.run(flat, check=True, timeout=120)
-    table = subprocess.run(["/sbin/sfdisk", "--json", str(image)], check=True, capture_output=True, timeout=30)
+    table = subprocess.run(
+        ["/sbin/sfdisk", "--json", str(image)], check=True, capture_output=True, timeout=30
+    )
     start = json.loads(table.stdout)["partitiontable"]["partitions"][1]["start"]
     argv = ["/sbin/debugfs", "-R", f"cat {path}", f"{image}?offset={start * SECTOR_BYTES}"]
     return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout

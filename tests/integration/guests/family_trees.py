@@ -99,8 +99,8 @@ def environment(*lines: str) -> bytes:
 
 def _usr_merged() -> Tree:
     return {
-        **{name: text(f"-> usr/{name}") for name in ("bin", "sbin", "lib")},
-        **{f"usr/{name}/": b"" for name in ("bin", "sbin", "lib")},
+        **{name: text(f"-> usr/{name}") for name in ("bin", "sbin", "lib", "lib64")},
+        **{f"usr/{name}/": b"" for name in ("bin", "sbin", "lib", "lib64")},
         **{f"{name}/": b"" for name in ("var/tmp", "tmp", "proc", "sys", "dev", "etc", "boot")},
     }
 
@@ -113,6 +113,7 @@ CONTEXTS = r"""/.*	system_u:object_r:default_t:s0
 /var/.*	system_u:object_r:var_t:s0
 /etc/.*	system_u:object_r:etc_t:s0
 /boot/.*	system_u:object_r:boot_t:s0
+/usr/bin(/.*)?	system_u:object_r:bin_t:s0
 /usr/(.*/)?lib(/.*)?	system_u:object_r:lib_t:s0
 /lib/.*	system_u:object_r:lib_t:s0
 /usr/lib/systemd/system(/.*)?	system_u:object_r:systemd_unit_file_t:s0
@@ -180,6 +181,7 @@ RHEL8 = Family(
     initramfs="boot/initramfs-{}.img",
     suffix=".ko.xz",
     label=_old_label,
+    has_rpm=True,
     tree={
         **_usr_merged(),
         **_selinux(),
@@ -226,12 +228,6 @@ RHEL8 = Family(
             "IPADDR=198.51.100.31\nPREFIX=24\nMTU=9000\n"
         ),
         "etc/lvm/lvm.conf": b'devices {\n\tfilter = [ "a|^/dev/sda.*|", "r|.*|" ]\n}\n',
-        "usr/lib/systemd/system/qemu-guest-agent.service": (
-            b"[Unit]\nBindsTo=dev-virtio\\x2dports-org.qemu.guest_agent.0.device\n"
-            b"[Service]\nExecStart=/usr/bin/qemu-ga\n"
-            b"[Install]\nWantedBy=dev-virtio\\x2dports-org.qemu.guest_agent.0.device\n"
-        ),
-        "usr/bin/qemu-ga": b"",
     },
 )
 

@@ -154,7 +154,7 @@ def modules_in(archive: bytes) -> set[str]:
 
 def test_red_hat_8(tmp_path: Path, images: Path) -> None:
     """xfs on LVM, entries whose arguments are in GRUB's environment, ifcfg, SELinux, open-vm-tools."""
-    found = convert("rhel8", tmp_path, images)
+    found = convert("rhel8", tmp_path, images, guest_packages=str(images / "rpms"))
     assert found.result.guest.product_name == "Red Hat Enterprise Linux 8.10 (Ootpa)"
     assert found.result.guest.kernels == RHEL8_KERNELS
     assert found.result.guest.initramfs_tool == "dracut"
@@ -163,8 +163,15 @@ def test_red_hat_8(tmp_path: Path, images: Path) -> None:
     masks.add("etc/systemd/system/run-vmblock\\x2dfuse.mount")
     rules = "etc/udev/rules.d/71-hyperctl-nic-names.rules"
     dracut = "etc/dracut.conf.d/50-hyperctl-virtio.conf"
-    agent = agent_link("dev-virtio\\x2dports-org.qemu.guest_agent.0.device")
-    assert found.changed == images_of | masks | {
+    agent = agent_link("multi-user.target")
+    installed = {
+        "usr/bin/qemu-ga",
+        "usr/lib/systemd/system/qemu-guest-agent.service",
+        "usr/share/liburing/library",
+    }
+    database = {path for path in found.changed if path.startswith("var/lib/rpm/")}
+    assert database, "the guest's rpm knows of them"
+    assert found.changed - database == images_of | masks | installed | {
         "etc/fstab",
         "etc/default/grub",
         "boot/grub2/grubenv",
@@ -198,11 +205,15 @@ def test_red_hat_8(tmp_path: Path, images: Path) -> None:
         {
             f"/{rules}": "udev_rules_t",
             f"/{dracut}": "etc_t",
+            "/usr/bin/qemu-ga": "bin_t",
+            f"/{agent}": "systemd_unit_file_t",
             **{f"/{mask}": "systemd_unit_file_t" for mask in masks},
             "/etc/fstab": "etc_t",
             "/boot/grub2/grubenv": "kept_t",
         },
     )
+    assert "liburing 2.3-1.el8 installed" in found.steps[Step.AGENT].detail
+    assert "qemu-guest-agent 6.2.0-1.el8 installed" in found.steps[Step.AGENT].detail
     assert "labelled by the guest's policy" in found.steps[Step.LABELS].detail
     assert_nothing_again(found)
 
