@@ -9,7 +9,6 @@ import pytest
 from hyperctl.activities.convert.linux.deb import PackageError
 from hyperctl.activities.convert.linux.rpm import RpmPackage, needed_rpms, read_rpm
 
-
 BEGINNING = b"\xed\xab\xee\xdb" + bytes(92) + b"\x8e\xad\xe8\x01" + bytes(4)
 
 
