@@ -7,7 +7,7 @@ import guestfs
 from hyperctl.activities.convert.linux.grub_environment import BYTES, HEAD
 from tests.integration.guests.families import Family, Tree
 
-ONE, TWO = "00:50:56:aa:bb:01", "00:50:56:aa:bb:02"
+ONE, TWO, THREE = (f"00:50:56:aa:bb:0{number}" for number in (1, 2, 3))
 BOOT_UUID = "11111111-2222-4333-8444-555555555501"
 ROOT_UUID = "11111111-2222-4333-8444-555555555502"
 SWAP_UUID = "11111111-2222-4333-8444-555555555503"
@@ -353,7 +353,7 @@ CENTOS7 = Family(
         "boot/grub2/device.map": b"(hd0)      /dev/sda\n",
         "usr/sbin/dracut": b"#!/bin/sh\nexit 1\n",
         **SYSTEMD,
-        "usr/lib/udev/rules.d/80-net-name-slot.rules": b"",
+        "usr/lib/udev/rules.d/80-net-setup-link.rules": b"",
         "etc/udev/rules.d/": b"",
         "etc/sysconfig/network-scripts/ifcfg-bond0": (
             b'DEVICE=bond0\nTYPE=Bond\nBONDING_MASTER=yes\nBONDING_OPTS="mode=1 miimon=100"\n'

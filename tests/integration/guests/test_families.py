@@ -20,6 +20,7 @@ from hyperctl.activities.convert.order import Order
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertInput, ConvertResult
 from hyperctl.workflows.guest import Outcome, Step, StepOutcome
+from hyperctl.workflows.machine import MachineNic
 from hyperctl.workflows.request import Fixers
 from tests.found_out import AGAIN
 from tests.integration.guests.arrival import attempt, landed_disk
@@ -35,6 +36,7 @@ from tests.integration.guests.family_trees import (
     ROOT_UUID,
     SLES15_KERNEL,
     SWAP_UUID,
+    THREE,
     TWO,
     UBUNTU22_KERNEL,
 )
@@ -96,11 +98,16 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def convert(name: str, folder: Path, images: Path, **asked: object) -> Converted:
+TWO_NICS = (nic(1, mac=ONE), nic(2, mac=TWO))
+
+
+def convert(
+    name: str, folder: Path, images: Path, nics: tuple[MachineNic, ...] = TWO_NICS, **asked: object
+) -> Converted:
     """The guest's files before, and after a conversion and the beginning of a second one."""
     Staging(folder, f"job-{name}").create()
     image = images / f"{name}.raw"
-    about = machine(name=name, disks=(disk(),), nics=(nic(1, mac=ONE), nic(2, mac=TWO)))
+    about = machine(name=name, disks=(disk(),), nics=nics)
     argument = ConvertInput(
         job_id=f"job-{name}",
         output_dir=str(folder),
@@ -278,7 +285,7 @@ def test_centos_6(tmp_path: Path, images: Path) -> None:
 @every
 def test_centos_7(tmp_path: Path, images: Path) -> None:
     """xfs, GRUB 2 without entries of its own, a bond and a VLAN, a policy without contexts."""
-    found = convert("centos7", tmp_path, images)
+    found = convert("centos7", tmp_path, images, (*TWO_NICS, nic(3, mac=THREE, pci_slot=256)))
     initramfs = f"boot/initramfs-{CENTOS7_KERNEL}.img"
     rules = "etc/udev/rules.d/71-hyperctl-nic-names.rules"
     masks = {path for path in found.changed if found.after.get(path) == b"-> /dev/null"}
@@ -302,8 +309,10 @@ def test_centos_7(tmp_path: Path, images: Path) -> None:
         f"UUID={ROOT_UUID} / xfs defaults 0 0",
         f"UUID={BOOT_UUID} /boot xfs defaults 0 0",
     ]
-    for mac, name in ((ONE, "ens192"), (TWO, "ens224")):
-        assert f'ATTR{{address}}=="{mac}", NAME="{name}"' in found.text(rules)
+    for mac, name in ((ONE, "ens192"), (TWO, "ens224"), (THREE, "ens256")):
+        assert f'ATTR{{address}}=="{mac}", NAME="{name}"' in found.text(rules), (
+            "a firewall may know the third"
+        )
     (warning,) = found.steps[Step.LABELS].warnings
     assert "the guest has no file_contexts" in warning
     assert_nothing_again(found)
