@@ -43,6 +43,8 @@ class BlockAssembler:
         self._pieces: list[Piece] = []
         self._pool = ThreadPoolExecutor(THREADS, "disk-land")
         self._landings: deque[Future[None]] = deque()
+        self._buffers: list[bytearray] = []
+        """Of whole blocks that have landed: memory that is there already is faster than new."""
 
     def __enter__(self) -> "BlockAssembler":
         return self
@@ -101,12 +103,33 @@ class BlockAssembler:
         self._settle(MOST_BLOCKS)
 
     def _land(self, block: int, pieces: Sequence[Piece], has_landed: bool) -> None:
-        buffer = bytearray(self._landing.read(block) if has_landed else self._header.length(block))
         start = block * self._header.block_bytes
+        buffer = self._buffer(block, pieces, has_landed)
         for piece in pieces:
             at = piece.offset_bytes - start
             buffer[at : at + piece.length_bytes] = piece.content()
         self._landing.land(block, buffer)
+        if len(buffer) == self._header.block_bytes:
+            self._buffers.append(buffer)
+
+    def _buffer(self, block: int, pieces: Sequence[Piece], has_landed: bool) -> bytearray:
+        """What is there of a block, to be overwritten by these pieces."""
+        if has_landed:
+            return bytearray(self._landing.read(block))
+        length = self._header.length(block)
+        if length < self._header.block_bytes:
+            return bytearray(length)
+        try:
+            buffer = self._buffers.pop()
+        except IndexError:
+            return bytearray(length)
+        at = start = block * self._header.block_bytes
+        for piece in sorted(pieces, key=lambda piece: piece.offset_bytes):
+            if piece.offset_bytes > at:
+                buffer[at - start : piece.offset_bytes - start] = bytes(piece.offset_bytes - at)
+            at = max(at, piece.offset_bytes + piece.length_bytes)
+        buffer[at - start :] = bytes(start + length - at)
+        return buffer
 
     def _settle(self, most: int = 0) -> None:
         """Wait until no more than so many blocks are still to be landed."""
