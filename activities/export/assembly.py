@@ -1,11 +1,13 @@
 """Whole blocks from the pieces of a stream."""
 
+import mmap
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Protocol
 
+from hyperctl.activities.export.direct import aligned_buffer
 from hyperctl.activities.export.landing import Landing
 
 THREADS = 2
@@ -43,7 +45,7 @@ class BlockAssembler:
         self._pieces: list[Piece] = []
         self._pool = ThreadPoolExecutor(THREADS, "disk-land")
         self._landings: deque[Future[None]] = deque()
-        self._buffers: list[bytearray] = []
+        self._buffers: list[mmap.mmap] = []
         """Of whole blocks that have landed: memory that is there already is faster than new."""
 
     def __enter__(self) -> "BlockAssembler":
@@ -104,7 +106,9 @@ class BlockAssembler:
 
     def _land(self, block: int, pieces: Sequence[Piece], has_landed: bool) -> None:
         start = block * self._header.block_bytes
-        buffer = self._buffer(block, pieces, has_landed)
+        buffer = aligned_buffer(self._header.length(block)) if has_landed else self._buffer(block, pieces)
+        if has_landed:
+            buffer[:] = self._landing.read(block)
         for piece in pieces:
             at = piece.offset_bytes - start
             buffer[at : at + piece.length_bytes] = piece.content()
@@ -112,17 +116,15 @@ class BlockAssembler:
         if len(buffer) == self._header.block_bytes:
             self._buffers.append(buffer)
 
-    def _buffer(self, block: int, pieces: Sequence[Piece], has_landed: bool) -> bytearray:
-        """What is there of a block, to be overwritten by these pieces."""
-        if has_landed:
-            return bytearray(self._landing.read(block))
+    def _buffer(self, block: int, pieces: Sequence[Piece]) -> mmap.mmap:
+        """Memory for a block that is zero where none of these pieces will be put."""
         length = self._header.length(block)
         if length < self._header.block_bytes:
-            return bytearray(length)
+            return aligned_buffer(length)
         try:
             buffer = self._buffers.pop()
         except IndexError:
-            return bytearray(length)
+            return aligned_buffer(length)
         at = start = block * self._header.block_bytes
         for piece in sorted(pieces, key=lambda piece: piece.offset_bytes):
             if piece.offset_bytes > at:

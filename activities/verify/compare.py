@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from hyperctl.activities.export.direct import aligned_buffer
 from hyperctl.activities.export.ledger import Ledger
 from hyperctl.activities.verify.landed import LandedReader
 
@@ -121,7 +122,7 @@ class _Comparison:
         """So many bytes, in this thread's own buffer; a short image counts as one that cannot be read."""
         buffer = getattr(self._own, "buffer", None)
         if buffer is None:
-            buffer = self._own.buffer = memoryview(bytearray(READ_BYTES))
+            buffer = self._own.buffer = memoryview(aligned_buffer(READ_BYTES))
         piece: memoryview = buffer[:length]
         if self._reader.readinto(piece, offset) != length:
             raise OSError(errno.EIO, "the image ends too early")
