@@ -43,7 +43,7 @@ def differing(
     Neighbours are one extent. A block that the storage cannot read is one of them. `advance` is told the
     bytes of data that were read, and may raise to end it.
     """
-    threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
+    threads = threads or min(MOST_THREADS, 2 * len(os.sched_getaffinity(0)))  # one hashes, one reads
     comparison = _Comparison(reader, ledger)
     wrong: list[int] = []
     window: deque[tuple[Future[list[int]], int]] = deque()
