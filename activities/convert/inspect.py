@@ -16,6 +16,7 @@ from hyperctl.activities.convert.linux.storage import MDADM
 from hyperctl.activities.convert.mounts import (
     SYSTEM_PARTITION_PLACES,
     KnownDevices,
+    is_root_of,
     mapped_volumes,
     mount_all,
     mount_root,
@@ -82,6 +83,7 @@ def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) ->
     names = StableNames(
         storage.disks,
         [DiskPlace(disk.unit, disk.controller, disk.controller_bus) for disk in machine.disks],
+        root=guest.mountable_device(root),
     )
     mount_root(guest, root)
     files = GuestFiles(guest)
@@ -149,6 +151,7 @@ def _only_linux_root(
             "no operating system was found on the disks" + (f": {reason}" if reason else ""),
             " ".join(hints),
         )
+    roots = _without_snapshots(guest, roots)
     if len(roots) > 1:
         systems = ", ".join(f"{guest.inspect_get_product_name(root)} on {root}" for root in roots)
         raise Refused(
@@ -164,6 +167,33 @@ def _only_linux_root(
             "Linux guests can be converted.",
         )
     return str(root)
+
+
+def _without_snapshots(guest: guestfs.GuestFS, roots: list[str]) -> list[str]:
+    """Of a btrfs' subvolumes with the same system, the one that is its root; the others are copies of it."""
+    kept: list[str] = []
+    by_device: dict[str, list[str]] = {}
+    for root in roots:
+        by_device.setdefault(str(guest.mountable_device(root)), []).append(root)
+    for same in by_device.values():
+        booted = [root for root in same if len(same) > 1 and _is_booted(guest, root)]
+        kept += booted if len(booted) == 1 else same
+    return kept
+
+
+def _is_booted(guest: guestfs.GuestFS, root: str) -> bool:
+    device = guest.mountable_device(root)
+    subvolume = guest.mountable_subvolume(root) if root != device else ""
+    guest.mount_ro(root, "/")
+    try:
+        fstab = GuestFiles(guest).text("/etc/fstab") or ""
+        paths = {
+            str(one["btrfssubvolume_id"]): one["btrfssubvolume_path"]
+            for one in guest.btrfs_subvolume_list(root)
+        }
+        return is_root_of(fstab, subvolume, paths)
+    finally:
+        guest.umount_all()
 
 
 def _arrays(guest: guestfs.GuestFS, files: GuestFiles) -> dict[str, str]:

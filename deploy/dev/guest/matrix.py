@@ -17,8 +17,8 @@ the initramfs is made; how devices are named; what makes the network.
   two-kernels: 12, BIOS, GRUB; plain, swap; list, newest kernel without virtio; LABEL; ifupdown, bridge
   bullseye-efi: 11, UEFI with fallback, GRUB; xfs data disk; dracut; sdX; networkd, bond
   trixie-mdraid-efi: 13, UEFI, GRUB; RAID 1; dracut; UUID; NetworkManager, VLAN over bond
-  systemd-boot-btrfs: 12, UEFI with fallback, systemd-boot; btrfs; list, older kernel without virtio; UUID,
-    without the ESP; netplan, VLAN over bond
+  systemd-boot-btrfs: 12, UEFI with fallback, systemd-boot; btrfs with a snapshot; list, older kernel
+    without virtio; UUID, without the ESP; netplan, VLAN over bond
 
 Those with a star are fast, and part of `make test`.
 """
@@ -608,7 +608,7 @@ _TRIXIE_MDRAID_EFI = Guest(
 _SYSTEMD_BOOT_BTRFS = Guest(
     name="systemd-boot-btrfs",
     suite="bookworm",
-    covers="boot entries of two kernels on an ESP that fstab leaves out, the older without virtio; btrfs",
+    covers="boot entries of two kernels on an ESP that fstab leaves out, one without virtio; a snapshot",
     uefi=True,
     fallback=True,
     loader=Loader.SYSTEMD_BOOT,
@@ -619,7 +619,7 @@ _SYSTEMD_BOOT_BTRFS = Guest(
         table="gpt",
         partitions=(Partition("/dev/sda1", 256, Holds.ESP), Partition("/dev/sda2", 2200)),
         filesystems=(
-            Filesystem("/dev/sda2", "btrfs", "/", subvolume="@"),
+            Filesystem("/dev/sda2", "btrfs", "/", subvolume="@", snapshot="@before"),
             Filesystem("/dev/sda2", "btrfs", "/home", subvolume="@home"),
             Filesystem("/dev/sda1", "vfat", "/boot/efi"),
         ),
