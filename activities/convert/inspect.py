@@ -1,7 +1,7 @@
 """Opening a guest's disks together and finding out what is on them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -31,6 +31,7 @@ from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.machine import Firmware, Machine
 
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd")
+SECTOR_BYTES = 512
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 _ARRAY = re.compile(r"^\s*ARRAY\s+(\S+)[^\n]*?\bUUID=(\S+)", re.MULTILINE | re.IGNORECASE)
 
@@ -124,6 +125,7 @@ def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) ->
         filesystems=tuple(f"{place} {guest.vfs_type(device)} ({device})" for place, device in mounts.items()),
         kernels=tuple(kernel.version for kernel in kernels),
         initramfs_tool=tool,
+        boot_disk=_boot_disk(guest, machine, mounts),
     )
     all_warnings = (*storage.warnings, *unsure, *warnings)
     return Inspected(files, machine, system, kernels, names, mounts, all_warnings, order)
@@ -194,6 +196,30 @@ def _is_booted(guest: guestfs.GuestFS, root: str) -> bool:
         return is_root_of(fstab, subvolume, paths)
     finally:
         guest.umount_all()
+
+
+def _boot_disk(guest: guestfs.GuestFS, machine: Machine, mounts: Mapping[str, str]) -> int:
+    """Which disk has the loader: the EFI system partition, or GRUB in its first sector; else the first one.
+
+    VMware can be told to begin with another than the first; firmware elsewhere begins with that.
+    """
+    disks = list(guest.list_devices())
+    if machine.firmware is Firmware.EFI:
+        place = next((one for one in SYSTEM_PARTITION_PLACES if guest.is_dir(f"{one}/EFI")), "")
+        device = next((device for mounted, device in mounts.items() if mounted == place), "")
+        return next((number for number, disk in enumerate(disks) if is_on_disk(device, disk)), 0)
+    sectors = [guest.pread_device(disk, SECTOR_BYTES, 0) for disk in disks]
+    return next((number for number, sector in enumerate(sectors) if begins_grub(sector)), 0)
+
+
+def begins_grub(sector: bytes) -> bool:
+    """Whether a master boot record starts GRUB, 2 or legacy: both have their name in it, for their errors."""
+    return sector[-2:] == b"\x55\xaa" and b"GRUB" in sector[:440]
+
+
+def is_on_disk(device: str, disk: str) -> bool:
+    """Whether a device of the appliance's is the disk, or a partition of it."""
+    return device == disk or (device.startswith(disk) and device[len(disk) :].isdecimal())
 
 
 def _arrays(guest: guestfs.GuestFS, files: GuestFiles) -> dict[str, str]:

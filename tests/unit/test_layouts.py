@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
-from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.inspect import Inspected, begins_grub, is_on_disk
 from hyperctl.activities.convert.linux.bootloader import update_bootloader
 from hyperctl.activities.convert.linux.entries import find_entries
 from hyperctl.activities.convert.linux.fstab import update_fstab
@@ -225,3 +225,13 @@ def test_a_menu_without_a_default_boots_its_first_entry(tmp_path: Path) -> None:
     bad = inspected(tmp_path / "bad", {**KERNELS, "/boot/grub/grub.cfg": text})
     update_bootloader(bad, Work())
     assert (bad.files.text("/boot/grub/grub.cfg") or "").startswith('set default="Linux"\nmenuentry')
+
+
+def test_a_disk_that_begins_grub_is_told_from_one_with_a_table_only() -> None:
+    grub = b"\xeb\x63\x90".ljust(384, b"\0") + b"GRUB \0Geom\0Hard Disk\0Read\0 Error"
+    assert begins_grub(grub.ljust(510, b"\0") + b"\x55\xaa")
+    assert not begins_grub(bytes(440) + b"GRUB".ljust(70, b"\0") + b"\x55\xaa"), "that is a table"
+    assert not begins_grub(bytes(512))
+    assert [is_on_disk(name, "/dev/sda") for name in ("/dev/sda", "/dev/sda12", "/dev/sdaa1", "")] == [
+        *(True, True, False, False),
+    ]
