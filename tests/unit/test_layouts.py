@@ -99,7 +99,8 @@ def test_systemd_boot_has_its_default_on_the_system_partition_and_entries_beside
         **KERNELS,
         "/efi/EFI/BOOT/BOOTX64.EFI": "",
         "/efi/loader/loader.conf": "timeout 3\n",
-        **{f"/boot/loader/entries/abc-{version}.conf": entry(version) for version in (ABLE, UNABLE)},
+        f"/boot/loader/entries/abc-{UNABLE}.conf": entry(UNABLE),
+        f"/boot/loader/entries/abc-{ABLE}+2-1.conf": entry(ABLE),
     }
     guest = inspected(tmp_path, files, firmware=Firmware.EFI)
     update_bootloader(guest, Work())

@@ -40,6 +40,7 @@ _ANY_DEFAULT = re.compile(r"^\s*(?:set\s+)?default=", re.MULTILINE)
 _SET_SAVED = re.compile(r'^\s*set default="\$\{saved_entry\}"', re.MULTILINE)
 _READS_ENTRIES = re.compile(r"^\s*blscfg\b", re.MULTILINE)
 _GRUB_DEFAULT = re.compile(r"^(\s*GRUB_DEFAULT=).*$", re.MULTILINE)
+_TRIES = re.compile(r"\+\d+(?:-\d+)?(?=\.conf$)")
 _LOADER_DEFAULT = re.compile(r"^\s*default\s+(\S+)[^\n]*\n?", re.MULTILINE)
 
 
@@ -195,14 +196,19 @@ def _ensure_in_loader(
     named = _LOADER_DEFAULT.search(text)
     newest_first = sorted(entries, key=lambda one: version_key(one.version), reverse=True)
     pattern = named[1] if named else "*"
-    booted = next((one for one in newest_first if fnmatchcase(one.name, pattern)), newest_first[0])
+    booted = next((one for one in newest_first if fnmatchcase(_identity(one), pattern)), newest_first[0])
     if not without & set(booted.versions):
         return
     wanted = next((one for kernel in able for one in newest_first if kernel.version in one.versions), None)
     if wanted is None:
         raise StepFailed(_cannot(booted.version, able[0].version))
-    inspected.files.edit(path, f"default {wanted.name}\n{_LOADER_DEFAULT.sub('', text)}", work)
+    inspected.files.edit(path, f"default {_identity(wanted)}\n{_LOADER_DEFAULT.sub('', text)}", work)
     work.done.append(f"{wanted.version} is the default kernel, which has the drivers")
+
+
+def _identity(entry: BootEntry) -> str:
+    """By which systemd-boot knows it: without the tries that its file's name counts (UAPI.9)."""
+    return _TRIES.sub("", entry.name)
 
 
 def _ensured_in_plain_menu(inspected: Inspected, without: set[str], able: Kernel, work: Work) -> bool:
