@@ -207,7 +207,7 @@ def _ensure_in_loader(
 
 
 def _identity(entry: BootEntry) -> str:
-    """By which systemd-boot knows it: without the tries that its file's name counts (Automatic Boot Assessment)."""
+    """By which systemd-boot knows it: without the tries that a name counts (Automatic Boot Assessment)."""
     return _TRIES.sub("", entry.name)
 
 
