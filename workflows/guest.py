@@ -20,6 +20,8 @@ class GuestSystem(BaseModel):
     """Each mounted one, `/ ext4 (/dev/sda2)`."""
     kernels: tuple[str, ...]
     initramfs_tool: str
+    boot_disk: int = 0
+    """The disk that firmware finds the boot loader on, counted from 0 in the machine's order."""
 
 
 class Step(StrEnum):

@@ -223,3 +223,9 @@ def test_networks_are_mapped_and_others_go_to_default() -> None:
     assert map_network("VM Network", mapping) == LibvirtNetwork("default")
     several = machine(nics=(nic(1, network="Lab"), nic(2), nic(3), nic(4, network="Storage")))
     assert libvirt_networks(sources_of(several, mapping)) == ("lab", "default")
+
+
+def test_firmware_begins_with_the_disk_that_has_the_loader() -> None:
+    spec = replace(SECURE, guest=guest().model_copy(update={"boot_disk": 1}))
+    disks = ET.fromstring(domain_xml(spec)).findall("devices/disk")
+    assert [disk.find("boot") is not None for disk in disks] == [False, True]

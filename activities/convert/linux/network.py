@@ -21,6 +21,9 @@ PERMANENT_MAC_SINCE = 245
 NAMING_RULES = "/etc/udev/rules.d/80-net-setup-link.rules"
 """In the place of systemd's own of that name, which is what gives a NIC the name of its .link file."""
 DEFAULT_LINK = f"{LINK_FOLDER}/99-default.link"
+CLOUD_INIT = ("/usr/bin/cloud-init", "/usr/local/bin/cloud-init")
+CLOUD_INIT_OFF = "/etc/cloud/cloud-init.disabled"
+CLOUD_INIT_SETTING = "/etc/cloud/cloud.cfg.d/99-hyperctl-network.cfg"
 KERNEL_NAMES = "net.ifnames=0"
 _RENAMES = re.compile(r"^\s*Name(?:Policy)?\s*=|\bset-name\b|(?<![\w{])NAME:?=\"", re.MULTILINE)
 """In a .link file, netplan's and a rule of udev's."""
@@ -53,10 +56,19 @@ def fix_network(inspected: Inspected, work: Work) -> None:
             text = files.text(path)
             if text is not None and path != PERSISTENT_RULES and files.edit(path, rewrite(text), work):
                 work.done.append(f"{path} matches the new NICs")
+    keep_from_cloud_init(files, work)
     if files.exists(PERSISTENT_RULES) and names:
         files.guest.mv(PERSISTENT_RULES, f"{PERSISTENT_RULES}.before-hyperctl")
         work.changed.append(PERSISTENT_RULES)
         work.done.append(f"{PERSISTENT_RULES} retired")
+
+
+def keep_from_cloud_init(files: GuestFiles, work: Work) -> None:
+    """What there is of a network stays. cloud-init finds none of VMware's data on KVM, and would then write a
+    configuration of its own, DHCP on the first NIC (its manual, "Network configuration sources")."""
+    is_on = any(files.exists(path) for path in CLOUD_INIT) and not files.exists(CLOUD_INIT_OFF)
+    if is_on and files.edit(CLOUD_INIT_SETTING, "network:\n  config: disabled\n", work):
+        work.done.append("cloud-init leaves the network's configuration as it is")
 
 
 def assign_names(

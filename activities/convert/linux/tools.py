@@ -3,6 +3,7 @@
 import re
 
 from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux.blacklists import MARK
 from hyperctl.activities.convert.work import Work
 
 UNITS = (
@@ -17,6 +18,9 @@ MASKS = "/etc/systemd/system"
 SCRIPTS = ("open-vm-tools", "vmware-tools", "vmware-tools-thinprint")
 START_LINKS = "/etc/rc[2345S].d/S[0-9][0-9]"
 UPSTART = "/etc/init/vmware-tools*.conf"
+MODULE_LISTS = ("/etc/modules", "/etc/modules-load.d/*.conf")
+_BALLOON = re.compile(r"^[ \t]*(?:vmw_balloon|vmw-balloon|vmmemctl)\b[^\n]*$", re.MULTILINE)
+"""VMware's balloon driver refuses any other hypervisor, and with it systemd-modules-load(8) fails."""
 _DEVICE_NULL = "/dev/null"
 
 
@@ -41,10 +45,19 @@ def retire_vmware_tools(inspected: Inspected, work: Work) -> None:
             work.changed.append(link)
             if (note := f"{script}'s script is not started") not in work.done:
                 work.done.append(note)
+    for path in files.matching(*MODULE_LISTS):
+        text = files.text(path)
+        if text is not None and files.edit(path, without_balloon(text), work):
+            work.done.append(f"{path} without VMware's balloon driver")
     for path in files.matching(UPSTART):
         guest.mv(path, f"{path}.before-hyperctl")
         work.changed.append(path)
         work.done.append(f"{path} does not start")
+
+
+def without_balloon(text: str) -> str:
+    """A list of modules to be loaded (modules-load.d(5)) that a boot on KVM can load."""
+    return _BALLOON.sub(lambda found: f"{MARK}{found[0]}", text)
 
 
 def _is_mask(inspected: Inspected, path: str) -> bool:
