@@ -207,6 +207,7 @@ class Fixers(BaseModel):
     network: bool = True
     fstab: bool = True
     tools: bool = True
+    agent: bool = True
 
 
 class MigrationRequest(BaseModel):
@@ -239,6 +240,8 @@ class MigrationRequest(BaseModel):
     initramfs: InitramfsWay = InitramfsWay.AUTO
     serial_console: bool = False
     """Kernels and GRUB speak on the first serial port, too."""
+    guest_packages: AbsolutePath | None = None
+    """A folder on the target host with qemu-guest-agent's package and what it depends on."""
     hardware: Hardware = Hardware()
     verify: VerifyMode = VerifyMode.FULL
     prove: ProveMode = ProveMode.FULL

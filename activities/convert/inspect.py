@@ -1,6 +1,7 @@
 """Opening a guest's disks together and finding out what is on them."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -51,7 +52,14 @@ class Inspected:
     order: Order
     """What was asked for."""
     rebuilds: list[Rebuild] = field(default_factory=list)
-    """Noted by a step for the last one: the guest's own tool is to see what all others have written."""
+    """Noted by a step for a later one: the guest's own tool is to see what all others have written."""
+    nic_order: list[str] = field(default_factory=list)
+    """As `GuestSystem` has it; empty until the network's step."""
+    changed: list[str] = field(default_factory=list)
+    """What the steps so far have written, made or removed."""
+    opened_at: float = field(default_factory=time.time)
+    guest_code: list[str] = field(default_factory=list)
+    """Which of the guest's own programmes have been run, and may have written anything."""
 
 
 @contextmanager

@@ -229,7 +229,11 @@ def _devices(devices: ET.Element, spec: DomainSpec) -> None:
         _disk(devices, disk, index, bus, is_booted=booted, throw_away=is_trial)
     if spec.hardware.disk_bus is DiskBus.SCSI:
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
-    for nic, source in zip(spec.machine.nics, spec.nic_sources, strict=True):
+    pairs = list(zip(spec.machine.nics, spec.nic_sources, strict=True))
+    wanted = spec.guest.nic_order if spec.guest else ()
+    if {nic.mac.lower() for nic, _ in pairs} == set(wanted):
+        pairs.sort(key=lambda pair: wanted.index(pair[0].mac.lower()))
+    for nic, source in pairs:
         _interface(devices, nic, source, spec.hardware)
     if spec.trial:
         _trial_console(devices, spec.trial, by_virtio=spec.hardware.disk_bus.needs_virtio)

@@ -3,12 +3,10 @@
 import pytest
 
 from hyperctl.activities.convert.linux.blacklists import (
-    MARK,
     arguments_without_blacklists,
     is_modprobe_file,
     without_blacklists,
 )
-from hyperctl.activities.convert.linux.tools import without_balloon
 
 MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net")
 HARDENING = """\
@@ -71,10 +69,3 @@ def test_kernel_arguments(before: str, after: str) -> None:
 )
 def test_modprobes_files_in_an_archive(path: str, is_one: bool) -> None:
     assert is_modprobe_file(path) is is_one
-
-
-def test_a_list_of_modules_is_left_without_vmwares_balloon() -> None:
-    text = "# for VMware: vmw_balloon\nvmw_pvscsi\nvmw_balloon\nvmw_balloons\n"
-    changed = without_balloon(text)
-    assert changed == text.replace("\nvmw_balloon\n", f"\n{MARK}vmw_balloon\n")
-    assert without_balloon(changed) == changed
