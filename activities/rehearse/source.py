@@ -11,7 +11,7 @@ from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.chain import BaseDisk
 from hyperctl.activities.export.datastore import FlatDisk, locate
 from hyperctl.activities.export.datastore_files import DatastoreFiles
-from hyperctl.activities.export.ranges import persistently
+from hyperctl.activities.export.ranges import DiskReader, persistently
 from hyperctl.activities.export.vsphere import opened_machine
 from hyperctl.activities.nbd.disk_server import DiskServer
 from hyperctl.activities.nbd.fetched import FetchedDisk
@@ -22,7 +22,7 @@ from hyperctl.activities.vsphere.inventory import read_power
 from hyperctl.activities.vsphere.session import Session, patiently
 from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
-from hyperctl.workflows.machine import Machine, PowerState
+from hyperctl.workflows.machine import Machine, MachineDisk, PowerState
 from hyperctl.workflows.request import VCenter
 
 CONNECTIONS = 4
@@ -36,6 +36,9 @@ class ShownSource:
     machine: Machine
     bases: tuple[BaseDisk, ...]
     disks: tuple[FetchedDisk, ...]
+    readers: tuple[tuple[MachineDisk, DiskReader], ...]
+    stop: threading.Event
+    """Ends every read of them."""
     session: Session
     source: SourceMachine
 
@@ -91,7 +94,8 @@ def shown_datastore_disks(
             )
             bases.append(BaseDisk(index, server.address, "raw", disk.capacity_bytes))
             disks.append(fetched)
-        yield ShownSource(source.machine, tuple(bases), tuple(disks), session, source)
+        readers = tuple(zip(planned, flats, strict=True))
+        yield ShownSource(source.machine, tuple(bases), tuple(disks), readers, stop, session, source)
 
 
 def _qemu_group(settings: HostSettings) -> int | None:
