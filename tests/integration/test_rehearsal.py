@@ -13,10 +13,11 @@ from hyperctl.activities.rehearse.rehearsal import rehearse
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.vsphere.inventory import find_machine
 from hyperctl.activities.vsphere.session import open_session
+from hyperctl.workflows.contract import RehearseInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.guest import Outcome
 from hyperctl.workflows.machine import Machine
-from hyperctl.workflows.rehearsal import Verdict
+from hyperctl.workflows.rehearsal import RehearsalRequest, Rehearsed, Verdict
 from hyperctl.workflows.status import Phase
 from tests.integration.source_guest import GUEST
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
@@ -51,6 +52,18 @@ def machine_of(simulator: VCenterSimulator, host: HostSettings, running: Attempt
         return find_machine(session, GUEST, None).machine
 
 
+def rehearsed(
+    simulator: VCenterSimulator, host: HostSettings, machine: Machine, running: Attempt
+) -> Rehearsed:
+    argument = RehearseInput(
+        job_id=f"rehearsal-{secrets.token_hex(4)}",
+        request=RehearsalRequest(vm_name=machine.name, vcenter=simulator.vcenter()),
+        machine=machine,
+        output_dir=host.output_dir,
+    )
+    return rehearse(argument, host, running)
+
+
 def assert_nothing_is_left(simulator: VCenterSimulator, host: HostSettings) -> None:
     assert list(Path(host.output_dir).iterdir()) == []
     assert simulator.call("GET", "/sessions")["count"] == 0
@@ -59,9 +72,9 @@ def assert_nothing_is_left(simulator: VCenterSimulator, host: HostSettings) -> N
 def test_a_machine_is_said_to_boot_before_it_is_copied(
     whole_guest: VCenterSimulator, host: HostSettings
 ) -> None:
-    running = Attempt(Phase.CONVERT, logging.getLogger("test"))
+    running = Attempt(Phase.REHEARSE, logging.getLogger("test"))
     machine = machine_of(whole_guest, host, running)
-    found = rehearse(f"rehearse-{secrets.token_hex(4)}", whole_guest.vcenter(), machine, host, running)
+    found = rehearsed(whole_guest, host, machine, running)
     assert found.verdict is Verdict.BOOTS, found.reason
     assert found.proof is not None
     assert found.proof.passed
@@ -74,11 +87,11 @@ def test_a_source_that_breaks_off_is_never_a_guest_that_does_not_boot(
     whole_guest: VCenterSimulator, host: HostSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hyperctl.activities.nbd.fetched.TRIES", 2)
-    running = Attempt(Phase.CONVERT, logging.getLogger("test"))
+    running = Attempt(Phase.REHEARSE, logging.getLogger("test"))
     machine = machine_of(whole_guest, host, running)
     whole_guest.fault("drop_connection", transport="folder", after_bytes=8 << 10, times=1000)
     with pytest.raises(HyperctlError) as caught:
-        rehearse("rehearse-broken", whole_guest.vcenter(), machine, host, running)
+        rehearsed(whole_guest, host, machine, running)
     whole_guest.call("DELETE", "/faults")
     assert caught.value.code is ErrorCode.TRANSFER_INTERRUPTED
     assert_nothing_is_left(whole_guest, host)
