@@ -9,7 +9,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from hyperctl.client.connection import Connection, translate
 from hyperctl.client.errors import JobConflict, JobNotFound, MigrationCancelled, NoWorker
-from hyperctl.client.job import QUERY_TIMEOUT, Job, Origin, failures_of
+from hyperctl.client.job import Job, Origin, failures_of
 from hyperctl.client.observe import is_open, rehearsal_without_worker
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.rehearsal import (
@@ -86,7 +86,7 @@ class RehearsalBatch:
         description = await self._describe()
         try:
             answer: RehearsalBatchStatus = await self._handle.query(
-                "status", result_type=RehearsalBatchStatus, rpc_timeout=QUERY_TIMEOUT
+                "status", result_type=RehearsalBatchStatus, rpc_timeout=self._connection.timeout
             )
         except (RPCError, WorkflowQueryFailedError) as error:
             raise NoWorker(
@@ -113,9 +113,9 @@ class RehearsalBatch:
             last = status
             await asyncio.sleep(interval_seconds)
 
-    async def results(self) -> tuple[RehearsalResult, ...]:
-        """Of all that have ended with a verdict or without one, in the order of the request."""
-        status = await self.status()
+    async def results(self, status: RehearsalBatchStatus | None = None) -> tuple[RehearsalResult, ...]:
+        """Of all that have ended by a status, or by now, in the order of the request."""
+        status = status or await self.status()
         slots = asyncio.Semaphore(FETCHES_AT_ONCE)
 
         async def fetch(job_id: str, run_id: str) -> RehearsalResult | None:

@@ -136,7 +136,7 @@ class _Showing:
     async def batch(self, batch: RehearsalBatch) -> ExitCode:
         """Follow it to its end, with what came of each."""
         status = await self._followed(batch)
-        results = failures_first(await batch.results())
+        results = failures_first(await batch.results(status))
         if self._as_json:
             document = [result.model_dump(mode="json") for result in results]
             print_document(
