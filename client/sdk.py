@@ -4,6 +4,8 @@ client = await MigrationClient.connect()
 migration = await client.start(MigrationRequest(vm_name="db-1", vcenter=VCenter(server="vc.example.com")))
 async for status in migration.watch():
     print(status.status, status.phase)
+
+`rehearse` and `rehearse_all` do the same for rehearsals.
 """
 
 import uuid

@@ -9,6 +9,7 @@ from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.activity import GuestUnreadableError, convert_over
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.held_folder import held_folder
+from hyperctl.activities.nbd.fetched import SLOWEST_BYTES_PER_SECOND, too_slow
 from hyperctl.activities.prove.activity import Proved, failure_text, prove
 from hyperctl.activities.prove.trial import TrialFiles
 from hyperctl.activities.rehearse.estimate import estimate, take_sample
@@ -17,6 +18,7 @@ from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertResult, RehearseInput
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
+from hyperctl.workflows.estimate import Sample
 from hyperctl.workflows.guest import rebuilt_warning
 from hyperctl.workflows.rehearsal import RehearsalRequest, Rehearsed, Verdict
 from hyperctl.workflows.request import InitramfsWay
@@ -41,18 +43,22 @@ def rehearse(argument: RehearseInput, settings: HostSettings, running: Attempt) 
         folder.chmod(0o711)  # qemu has a user of its own
         staging = Staging(folder, argument.job_id)
         staging.create()
-        with (
-            shown_datastore_disks(
-                argument.job_id, request.vcenter, machine, staging.folder, settings, running
-            ) as source,
-            running.guarded_by(source.check),
-        ):
-            sample = take_sample(source.readers, running, source.stop)
-            sampled_seconds = time.monotonic() - started
-            trial = _Trial(argument.job_id, request, source, staging, settings, running)
-            found = trial.outcome()
-            source.check()
-            source.check_off()
+        with shown_datastore_disks(
+            argument.job_id, request.vcenter, machine, staging.folder, settings, running
+        ) as source:
+            try:
+                with running.guarded_by(source.check):
+                    sample = take_sample(source.readers, running, source.stop)
+                    _refuse_too_slow(machine.name, sample)
+                    sampled = time.monotonic()
+                    trial = _Trial(argument.job_id, request, source, staging, settings, running)
+                    found = trial.outcome()
+                    source.check()
+                source.check_off()
+            except HyperctlError:
+                source.diagnose(running)
+                raise
+            ended = time.monotonic()
             read_bytes = source.read_bytes + sample.all_bytes
             running.log.info(
                 "%s: %s, %d bytes read, waited %.1f s for them",
@@ -61,16 +67,21 @@ def rehearse(argument: RehearseInput, settings: HostSettings, running: Attempt) 
                 read_bytes,
                 source.waited_seconds,
             )
-            duration = time.monotonic() - started
-            guest_seconds = duration - sampled_seconds - source.waited_seconds
+            guest_seconds = ended - sampled - source.waited_seconds
             return found.model_copy(
                 update={
                     "estimate": estimate(source.machine, sample, guest_seconds),
                     "read_bytes": read_bytes,
                     "waited_seconds": round(source.waited_seconds, 1),
-                    "duration_seconds": round(duration, 1),
+                    "duration_seconds": round(ended - started, 1),
                 }
             )
+
+
+def _refuse_too_slow(name: str, sample: Sample) -> None:
+    """What `FetchedDisk` would come to after a minute."""
+    if sample.read_bytes and sample.bytes_per_second < SLOWEST_BYTES_PER_SECOND:
+        raise too_slow(f"the disks of {name} come", sample.bytes_per_second)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 """The disks of a machine that stays where it is, shown to qemu here for as long as a rehearsal takes."""
 
+import http.client
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from pyVmomi import vmodl
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.chain import BaseDisk
@@ -19,7 +22,7 @@ from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.target.libvirt_host import connect, qemu_user
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.activities.vsphere.inventory import read_power
-from hyperctl.activities.vsphere.session import Session, patiently
+from hyperctl.activities.vsphere.session import Session, fault_text, patiently
 from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import Machine, MachineDisk, PowerState
@@ -56,6 +59,17 @@ class ShownSource:
                 f"{self.machine.name} has been powered on while it was rehearsed",
                 "Rehearse it again when it is off.",
             )
+
+    def diagnose(self, attempt: Attempt) -> None:
+        """Raise as `check_off` where that is why the disks could not be read."""
+        try:
+            self.check_off()
+        except HyperctlError as error:
+            if error.code is ErrorCode.VM_POWERED_ON:
+                raise
+            attempt.log.warning("could not look at the machine: %s", error)
+        except (OSError, http.client.HTTPException, vmodl.MethodFault) as error:
+            attempt.log.warning("could not look at the machine: %s", fault_text(error))
 
     @property
     def read_bytes(self) -> int:
