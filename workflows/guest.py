@@ -116,3 +116,8 @@ class BootProof(BaseModel):
     screenshot: str = ""
     serial_log: str = ""
     """Paths on the target host, where the guest did not boot."""
+
+
+def rebuilt_warning(first: BootProof) -> str:
+    """Of a guest that was converted again because of its first boot."""
+    return f"converted once more, with its initramfs rebuilt: in its boot proof {'; '.join(first.problems)}"
