@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from hyperctl.client.cli.options import NetworkMap, parse_bandwidth, parse_length, parse_network_map
 from hyperctl.client.cli.session import refuse
 from hyperctl.client.config import Configuration
+from hyperctl.workflows.rehearsal import RehearsalRequest
 from hyperctl.workflows.request import FirmwareChoice, MigrationRequest, WhenRunning, normal_server
 
 _FLAGS = {
@@ -46,40 +47,15 @@ _OF_FILES = ("source_format", "firmware", "memory_mib", "vcpus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What was typed: the options of every command that makes a request, one field each.
+class AskedAlike:
+    """What was typed of the options that a migration and its rehearsal share, one field each.
 
     None where the user's configuration decides.
     """
 
-    vm: Annotated[
-        str | None,
-        typer.Option(
-            "--vm", help="The VM's name in vSphere; with --file, what to call it.", show_default=False
-        ),
-    ] = None
-    file: Annotated[
-        str | None,
-        typer.Option(
-            help="In place of a vCenter: an OVA, OVF or disk image on the target host.", show_default=False
-        ),
-    ] = None
-    source_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="raw", help="With --file: it is a raw disk, whatever it looks like.", show_default=False
-        ),
-    ] = None
-    firmware: Annotated[
-        str | None,
-        typer.Option(metavar="auto|bios|efi", help="With --file: what it boots with.", show_default=False),
-    ] = None
-    memory_mib: Annotated[
-        int | None, typer.Option(help="With --file: in place of what it says.", show_default=False)
-    ] = None
-    vcpus: Annotated[
-        int | None, typer.Option(help="With --file: in place of what it says.", show_default=False)
-    ] = None
+    vm: Annotated[str | None, typer.Option("--vm", help="The VM's name in vSphere.", show_default=False)] = (
+        None
+    )
     vcenter: Annotated[
         str | None, typer.Option("--vcenter", help="HOST, HOST:PORT or https://HOST/sdk.", show_default=False)
     ] = None
@@ -96,33 +72,6 @@ class Asked:
     output_dir: Annotated[
         str | None, typer.Option(help="Where images go on the target host.", show_default=False)
     ] = None
-    transport: Annotated[
-        str, typer.Option(metavar="auto|nfc|datastore|vddk", help="How the disks are copied.")
-    ] = "auto"
-    connections: Annotated[int, typer.Option(help="A disk, where the transport can use several.")] = 4
-    format: Annotated[
-        str, typer.Option(metavar="raw|qcow2", help="The format of the images that are left.")
-    ] = "raw"
-    shutdown: Annotated[
-        bool, typer.Option("--shutdown", help="Have a running VM's guest shut down first; it stays off.")
-    ] = False
-    force_off: Annotated[
-        bool, typer.Option("--force-off", help="With --shutdown: power it off when it does not in time.")
-    ] = False
-    shutdown_timeout: Annotated[
-        str | None,
-        typer.Option(help="With --shutdown: what its guest is given, 10m when missing.", show_default=False),
-    ] = None
-    snapshot: Annotated[
-        bool, typer.Option("--snapshot", help="Copy a snapshot of a running VM, which goes on running.")
-    ] = False
-    quiesce: Annotated[
-        bool, typer.Option("--quiesce", help="With --snapshot: its tools quiesce the filesystems first.")
-    ] = False
-    to_libvirt: Annotated[
-        bool, typer.Option("--to-libvirt", help="Define the guest as a libvirt domain.")
-    ] = False
-    start: Annotated[bool, typer.Option("--start", help="Start the domain; needs --to-libvirt.")] = False
     priority: Annotated[str, typer.Option(metavar="low|normal|high", help="How urgent it is.")] = "normal"
     fix_virtio: Annotated[bool | None, typer.Option("--fix-virtio/--skip-virtio", show_default=False)] = None
     fix_grub: Annotated[bool | None, typer.Option("--fix-grub/--skip-grub", show_default=False)] = None
@@ -153,26 +102,86 @@ class Asked:
             metavar="DIR", help="Put qemu-guest-agent in from there, on the target host.", show_default=False
         ),
     ] = None
-    verify: Annotated[
-        str, typer.Option(metavar="full|sample|none", help="How much of the images is read again.")
-    ] = "full"
     prove: Annotated[str, typer.Option(metavar="full|boot|none", help="What the trial boot must show.")] = (
         "full"
     )
-    bandwidth: Annotated[
-        str | None,
-        typer.Option(help="At most so much a second for the whole copy, 200MiB.", show_default=False),
-    ] = None
-    network_map: NetworkMap = None
     tags: Annotated[str, typer.Option(help="Words to find it by, a,b,c.", show_default=False)] = ""
     host: Annotated[
         str | None, typer.Option(help="The target host; any when missing.", show_default=False)
     ] = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(AskedAlike):
+    """The options of every command that makes a request for a migration."""
+
+    vm: Annotated[
+        str | None,
+        typer.Option(
+            "--vm", help="The VM's name in vSphere; with --file, what to call it.", show_default=False
+        ),
+    ] = None
+    file: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of a vCenter: an OVA, OVF or disk image on the target host.", show_default=False
+        ),
+    ] = None
+    source_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="raw", help="With --file: it is a raw disk, whatever it looks like.", show_default=False
+        ),
+    ] = None
+    firmware: Annotated[
+        str | None,
+        typer.Option(metavar="auto|bios|efi", help="With --file: what it boots with.", show_default=False),
+    ] = None
+    memory_mib: Annotated[
+        int | None, typer.Option(help="With --file: in place of what it says.", show_default=False)
+    ] = None
+    vcpus: Annotated[
+        int | None, typer.Option(help="With --file: in place of what it says.", show_default=False)
+    ] = None
+    transport: Annotated[
+        str, typer.Option(metavar="auto|nfc|datastore|vddk", help="How the disks are copied.")
+    ] = "auto"
+    connections: Annotated[int, typer.Option(help="A disk, where the transport can use several.")] = 4
+    format: Annotated[
+        str, typer.Option(metavar="raw|qcow2", help="The format of the images that are left.")
+    ] = "raw"
+    shutdown: Annotated[
+        bool, typer.Option("--shutdown", help="Have a running VM's guest shut down first; it stays off.")
+    ] = False
+    force_off: Annotated[
+        bool, typer.Option("--force-off", help="With --shutdown: power it off when it does not in time.")
+    ] = False
+    shutdown_timeout: Annotated[
+        str | None,
+        typer.Option(help="With --shutdown: what its guest is given, 10m when missing.", show_default=False),
+    ] = None
+    snapshot: Annotated[
+        bool, typer.Option("--snapshot", help="Copy a snapshot of a running VM, which goes on running.")
+    ] = False
+    quiesce: Annotated[
+        bool, typer.Option("--quiesce", help="With --snapshot: its tools quiesce the filesystems first.")
+    ] = False
+    to_libvirt: Annotated[
+        bool, typer.Option("--to-libvirt", help="Define the guest as a libvirt domain.")
+    ] = False
+    start: Annotated[bool, typer.Option("--start", help="Start the domain; needs --to-libvirt.")] = False
+    verify: Annotated[
+        str, typer.Option(metavar="full|sample|none", help="How much of the images is read again.")
+    ] = "full"
+    bandwidth: Annotated[
+        str | None,
+        typer.Option(help="At most so much a second for the whole copy, 200MiB.", show_default=False),
+    ] = None
+    network_map: NetworkMap = None
+
+
 def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest:
     """The request, or every problem on the screen and the end."""
-    conversion = configuration.conversion
     problems: list[str] = []
     source = _vcenter(asked, configuration, problems) if asked.file is None else _file(asked, problems)
     if asked.start and not asked.to_libvirt:
@@ -182,13 +191,62 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
     bandwidth = parse_bandwidth(asked.bandwidth, problems) if asked.bandwidth is not None else None
     document = {
         **source,
-        "output_dir": asked.output_dir or conversion.output_dir,
+        **_alike(asked, configuration),
         "transport": asked.transport,
         "connections": asked.connections,
         "format": asked.format,
         "running": running,
         "to_libvirt": asked.to_libvirt,
         "start": asked.start,
+        "verify": asked.verify,
+        "bandwidth_bytes_per_second": bandwidth,
+        "network_map": network_map,
+    }
+    try:
+        request = MigrationRequest.model_validate(document)
+    except ValidationError as error:
+        refuse([*problems, *explain(error)])
+    if problems:
+        refuse(problems)
+    return request
+
+
+def make_rehearsal(asked: AskedAlike, configuration: Configuration) -> RehearsalRequest:
+    """The same for the rehearsal of one VM."""
+    problems: list[str] = []
+    if not asked.vm:
+        problems.append("--vm is missing: the name of the VM in vSphere; or --batch: a file of many")
+    try:
+        request = RehearsalRequest.model_validate(
+            {**rehearsal_defaults(asked, configuration, problems), "vm_name": asked.vm or "missing"}
+        )
+    except ValidationError as error:
+        refuse([*problems, *explain(error)])
+    if problems:
+        refuse(problems)
+    return request
+
+
+def rehearsal_defaults(
+    asked: AskedAlike, configuration: Configuration, problems: list[str]
+) -> dict[str, Any]:
+    """A rehearsal's request as the options have it, but for the VM's name."""
+    return {"vcenter": _server(asked, configuration, problems), **_alike(asked, configuration)}
+
+
+def explain(error: ValidationError) -> list[str]:
+    """What is wrong with a request, each with the option that it comes from."""
+    found = []
+    for problem in error.errors(include_input=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        found.append(f"{_FLAGS.get(key, key)}: {problem['msg'].removeprefix('Value error, ')}")
+    return found
+
+
+def _alike(asked: AskedAlike, configuration: Configuration) -> dict[str, Any]:
+    conversion = configuration.conversion
+    return {
+        "output_dir": asked.output_dir or conversion.output_dir,
         "priority": asked.priority,
         "fix": {
             "virtio": _first(asked.fix_virtio, conversion.fix_virtio),
@@ -202,24 +260,11 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
         "serial_console": asked.serial_console,
         "guest_packages": asked.guest_packages,
         "hardware": {"disk_bus": asked.disk_bus, "nic_model": asked.nic_model},
-        "verify": asked.verify,
         "prove": asked.prove,
-        "bandwidth_bytes_per_second": bandwidth,
-        "network_map": network_map,
         "host": asked.host,
         "tags": [tag.strip() for tag in asked.tags.split(",") if tag.strip()],
         "requested_by": os.environ.get("SUDO_USER") or _user(),
     }
-    try:
-        request = MigrationRequest.model_validate(document)
-    except ValidationError as error:
-        for problem in error.errors(include_input=False):
-            key = ".".join(str(part) for part in problem["loc"])
-            problems.append(f"{_FLAGS.get(key, key)}: {problem['msg'].removeprefix('Value error, ')}")
-        refuse(problems)
-    if problems:
-        refuse(problems)
-    return request
 
 
 def _running(asked: Asked, problems: list[str]) -> dict[str, object]:
@@ -253,25 +298,27 @@ def _same_server(one: str, other: str | None) -> bool:
 
 def _vcenter(asked: Asked, configuration: Configuration, problems: list[str]) -> dict[str, Any]:
     """The part of the request that says which VM of which vCenter."""
-    vsphere = configuration.vsphere
-    server = asked.vcenter or vsphere.server
     if not asked.vm:
         problems.append(
             "--vm is missing: the name of the VM in vSphere; or --file: an OVA, OVF or disk image"
         )
+    server = _server(asked, configuration, problems)
+    problems += [f"{flag} goes with --file only" for flag in _given(asked, _OF_FILES)]
+    return {"vm_name": asked.vm or "missing", "vcenter": server}
+
+
+def _server(asked: AskedAlike, configuration: Configuration, problems: list[str]) -> dict[str, Any]:
+    vsphere = configuration.vsphere
+    server = asked.vcenter or vsphere.server
     if not server:
         problems.append("--vcenter is missing, and vsphere.server is not in the configuration either")
-    problems += [f"{flag} goes with --file only" for flag in _given(asked, _OF_FILES)]
     same_server = asked.vcenter is None or _same_server(asked.vcenter, vsphere.server)
     return {
-        "vm_name": asked.vm or "missing",
-        "vcenter": {
-            "server": server or "missing",
-            "username": asked.username or (vsphere.username if same_server else None),
-            "datacenter": asked.datacenter or (vsphere.datacenter if same_server else None),
-            "certificate_sha256": asked.certificate_sha256
-            or (vsphere.certificate_sha256 if same_server else None),
-        },
+        "server": server or "missing",
+        "username": asked.username or (vsphere.username if same_server else None),
+        "datacenter": asked.datacenter or (vsphere.datacenter if same_server else None),
+        "certificate_sha256": asked.certificate_sha256
+        or (vsphere.certificate_sha256 if same_server else None),
     }
 
 

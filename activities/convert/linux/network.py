@@ -28,6 +28,9 @@ RULES_BY_SLOT = (
 )
 """udev's own, since systemd 197; before, a NIC kept its kernel's name."""
 DEFAULT_LINK = f"{LINK_FOLDER}/99-default.link"
+CLOUD_INIT = ("/usr/bin/cloud-init", "/usr/local/bin/cloud-init")
+CLOUD_INIT_OFF = "/etc/cloud/cloud-init.disabled"
+CLOUD_INIT_SETTING = "/etc/cloud/cloud.cfg.d/99-hyperctl-network.cfg"
 KERNELS = re.compile(r"^eth(\d+)$")
 KERNEL_NAMES = "net.ifnames=0"
 _RENAMES = re.compile(r"^\s*Name(?:Policy)?\s*=|\bset-name\b|(?<![\w{])NAME:?=\"", re.MULTILINE)
@@ -62,10 +65,19 @@ def fix_network(inspected: Inspected, work: Work) -> None:
             text = files.text(path)
             if text is not None and path != PERSISTENT_RULES and files.edit(path, rewrite(text), work):
                 work.done.append(f"{path} matches the new NICs")
+    keep_from_cloud_init(files, work)
     if files.exists(PERSISTENT_RULES) and names:
         files.guest.mv(PERSISTENT_RULES, f"{PERSISTENT_RULES}.before-hyperctl")
         work.changed.append(PERSISTENT_RULES)
         work.done.append(f"{PERSISTENT_RULES} retired")
+
+
+def keep_from_cloud_init(files: GuestFiles, work: Work) -> None:
+    """What there is of a network stays. cloud-init finds none of VMware's data on KVM, and would then write a
+    configuration of its own, DHCP on the first NIC (its manual, "Network configuration sources")."""
+    is_on = any(files.exists(path) for path in CLOUD_INIT) and not files.exists(CLOUD_INIT_OFF)
+    if is_on and files.edit(CLOUD_INIT_SETTING, "network:\n  config: disabled\n", work):
+        work.done.append("cloud-init leaves the network's configuration as it is")
 
 
 def assign_names(
@@ -74,8 +86,8 @@ def assign_names(
     """The old name of each NIC by its MAC, where one is known, and what was guessed.
 
     A NIC is known by its MAC, by an address that vSphere reported for it, or by its slot; those that are left
-    get the names that are left, in VMware's order; the kernel's own, eth0 and so on, by PCI buses, as a
-    kernel finds NICs. `by_slot` says whether the guest names NICs by their slots: then one that no
+    get the names that are left, in VMware's order; names of the kernel's own, eth0 and so on, by PCI buses,
+    as a kernel finds them. `by_slot` says whether the guest names NICs by their slots: then one that no
     configuration names has a name too.
     """
     found: dict[str, str] = {}
