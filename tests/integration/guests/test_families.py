@@ -44,6 +44,8 @@ from tests.unit.machines import disk, machine, nic
 
 FAST = ("rhel8", "centos6")
 WANTED = tuple(FAMILIES) if AGAIN else FAST
+SNAPSHOTS = ".snapshots/"
+"""Of a root that is one itself, where all its files are once more."""
 LOOKED_AT_AGAIN = """
 import json, sys
 from hyperctl.activities.convert.child import FIXERS, run_fixer
@@ -130,7 +132,7 @@ def convert(
     return Converted(
         result,
         files_in(images / f"{name}.tar"),
-        files_in(tree),
+        {path: content for path, content in files_in(tree).items() if not path.startswith(SNAPSHOTS)},
         tuple(seen["paths"]),
         seen["labels"],
         tuple(StepOutcome.model_validate(step) for step in seen["steps"]),
