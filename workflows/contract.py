@@ -158,6 +158,7 @@ class ConvertInput(_Frozen):
     fix: Fixers
     initramfs: InitramfsWay = InitramfsWay.AUTO
     serial_console: bool = False
+    guest_packages: str | None = None
     hardware: Hardware = Hardware()
 
 
@@ -169,6 +170,7 @@ class ConvertResult(_Frozen):
     initramfs: InitramfsWay = InitramfsWay.AUTO
     """What was asked for, as are the next two: a conversion for other hardware is another one."""
     serial_console: bool = False
+    guest_packages: str | None = None
     hardware: Hardware = Hardware()
 
     @property

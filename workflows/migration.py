@@ -224,6 +224,7 @@ class MigrationWorkflow(DurableJob):
                     fix=self._request.fix,
                     initramfs=initramfs,
                     serial_console=self._request.serial_console,
+                    guest_packages=self._request.guest_packages,
                     hardware=self._request.hardware,
                 ),
                 host=plan.host,

@@ -207,6 +207,7 @@ class Fixers(BaseModel):
     network: bool = True
     fstab: bool = True
     tools: bool = True
+    agent: bool = True
 
 
 class JobRequest(BaseModel):
@@ -224,6 +225,8 @@ class JobRequest(BaseModel):
     initramfs: InitramfsWay = InitramfsWay.AUTO
     serial_console: bool = False
     """Kernels and GRUB speak on the first serial port, too."""
+    guest_packages: AbsolutePath | None = None
+    """A folder on the target host with qemu-guest-agent's package and what it depends on."""
     hardware: Hardware = Hardware()
     prove: ProveMode = ProveMode.FULL
     host: Name | None = None

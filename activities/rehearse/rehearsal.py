@@ -141,6 +141,7 @@ class _Trial:
             fix=self.request.fix,
             initramfs=initramfs,
             serial_console=self.request.serial_console,
+            guest_packages=Path(self.request.guest_packages) if self.request.guest_packages else None,
             hardware=self.request.hardware,
             disk_keys_file=self.settings.disk_keys_file,
         )

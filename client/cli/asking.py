@@ -32,6 +32,7 @@ _FLAGS = {
     "format": "--format",
     "priority": "--priority",
     "initramfs": "--initramfs",
+    "guest_packages": "--guest-packages",
     "hardware.disk_bus": "--disk-bus",
     "hardware.nic_model": "--nic-model",
     "verify": "--verify",
@@ -79,6 +80,7 @@ class AskedAlike:
     ] = None
     fix_fstab: Annotated[bool | None, typer.Option("--fix-fstab/--skip-fstab", show_default=False)] = None
     fix_tools: Annotated[bool | None, typer.Option("--fix-tools/--skip-tools", show_default=False)] = None
+    fix_agent: Annotated[bool | None, typer.Option("--fix-agent/--skip-agent", show_default=False)] = None
     initramfs: Annotated[
         str,
         typer.Option(
@@ -94,6 +96,12 @@ class AskedAlike:
     serial_console: Annotated[
         bool, typer.Option("--serial-console", help="Kernels and GRUB speak on the serial port, too.")
     ] = False
+    guest_packages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Put qemu-guest-agent in from there, on the target host.", show_default=False
+        ),
+    ] = None
     prove: Annotated[str, typer.Option(metavar="full|boot|none", help="What the trial boot must show.")] = (
         "full"
     )
@@ -249,9 +257,11 @@ def _alike(asked: AskedAlike, configuration: Configuration) -> dict[str, Any]:
             "network": _first(asked.fix_network, conversion.fix_network),
             "fstab": _first(asked.fix_fstab, conversion.fix_fstab),
             "tools": _first(asked.fix_tools, conversion.fix_tools),
+            "agent": _first(asked.fix_agent, conversion.fix_agent),
         },
         "initramfs": asked.initramfs,
         "serial_console": asked.serial_console,
+        "guest_packages": asked.guest_packages,
         "hardware": {"disk_bus": asked.disk_bus, "nic_model": asked.nic_model},
         "prove": asked.prove,
         "host": asked.host,

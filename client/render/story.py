@@ -18,7 +18,9 @@ _DOING: dict[Step, tuple[Mark, str]] = {
     Step.NETWORK: (Mark.NETWORK, "Fixing network configuration..."),
     Step.FSTAB: (Mark.MOUNTS, "Updating fstab..."),
     Step.TOOLS: (Mark.TOOLS, "Retiring VMware tools..."),
+    Step.AGENT: (Mark.TOOLS, "Enabling the guest agent..."),
     Step.REBUILD: (Mark.DRIVERS, "Rebuilding the initramfs..."),
+    Step.LABELS: (Mark.TOOLS, "Labelling new files for SELinux..."),
 }
 _DONE: dict[Step, str] = {
     Step.INSPECT: "Guest inspected",
@@ -27,7 +29,9 @@ _DONE: dict[Step, str] = {
     Step.NETWORK: "Network configured for KVM",
     Step.FSTAB: "fstab updated",
     Step.TOOLS: "VMware tools retired",
+    Step.AGENT: "Guest agent enabled",
     Step.REBUILD: "Initramfs rebuilt",
+    Step.LABELS: "New files labelled for SELinux",
 }
 STEP_NAMES: dict[Step, str] = {
     Step.INSPECT: "Inspection",
@@ -36,7 +40,9 @@ STEP_NAMES: dict[Step, str] = {
     Step.NETWORK: "Network configuration",
     Step.FSTAB: "fstab",
     Step.TOOLS: "VMware tools",
+    Step.AGENT: "Guest agent",
     Step.REBUILD: "Rebuilding the initramfs",
+    Step.LABELS: "SELinux labels",
 }
 
 
