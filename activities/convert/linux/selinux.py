@@ -84,8 +84,12 @@ def _lacks_label(inspected: Inspected, path: str) -> bool:
 
 
 def label_of(guest: guestfs.GuestFS, path: str) -> str:
-    """Empty where it has none."""
-    found = {one["attrname"]: bytes(one["attrval"]) for one in guest.lgetxattrs(path)}
+    """Empty where it has none, or its filesystem has no attributes."""
+    try:
+        attributes = guest.lgetxattrs(path)
+    except RuntimeError:
+        return ""
+    found = {one["attrname"]: bytes(one["attrval"]) for one in attributes}
     return found.get(ATTRIBUTE, b"").rstrip(b"\0").decode("ascii", "replace")
 
 
