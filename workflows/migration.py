@@ -238,7 +238,8 @@ class MigrationWorkflow:
         if proof is None or proof.passed:
             return converted, proof
         self._board.status.warnings += (
-            f"converted once more, with its initramfs rebuilt: in its boot proof {'; '.join(proof.problems)}",
+            f"converted once more, with its initramfs rebuilt: in its boot proof {'; '.join(proof.problems)} "
+            "(its screen and serial log are kept with the evidence, first-proof.*)",
         )
         self._board.status.steps = ()
         converted = await self._convert(plan, landed, InitramfsWay.REBUILD)

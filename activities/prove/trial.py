@@ -3,46 +3,23 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import libvirt
 
-from hyperctl.activities.acceleration import Acceleration
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.prove.console import Diagnosis, diagnose, last_line, readable
+from hyperctl.activities.prove.limit import Patience
 from hyperctl.activities.prove.report import LIMIT_CHARACTERS, GuestReport, reports_in
 from hyperctl.activities.prove.screen import VGA_TEXT_ADDRESS, VGA_TEXT_BYTES, png_of, text_from_vga
-from hyperctl.activities.prove.verdict import judge
 from hyperctl.activities.target.libvirt_host import QemuUser, find_domain, job_of
-from hyperctl.workflows.machine import Machine
-from hyperctl.workflows.request import ProveMode
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 2.0
 LARGEST_OUTPUT_BYTES = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for what, in seconds."""
-
-    boot: float
-    """Until multi-user is reached."""
-    settle: float
-    """After multi-user, until nothing is starting any more."""
-    grace: float
-    """After that, for addresses and mounts that come a little later."""
-    standstill: float
-    """Of a console that has shown trouble and says nothing more."""
-
-    @classmethod
-    def under(cls, acceleration: Acceleration) -> "Patience":
-        if acceleration is Acceleration.KVM:
-            return cls(boot=120, settle=60, grace=15, standstill=45)
-        return cls(boot=600, settle=180, grace=40, standstill=120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +124,19 @@ class Watch:
         self,
         domain: libvirt.virDomain,
         files: TrialFiles,
-        machine: Machine,
-        mode: ProveMode,
+        satisfies: Callable[[GuestReport], bool] | None,
         patience: Patience,
         running: Attempt,
+        subject: str = "the guest",
     ) -> None:
+        """`satisfies`: whether a report of a guest that has settled needs no waiting for a better one; None
+        where multi-user is all that is asked for."""
         self._domain = domain
         self._files = files
-        self._machine = machine
-        self._mode = mode
+        self._satisfies = satisfies
         self._patience = patience
         self._running = running
+        self._subject = subject
         self._started = time.monotonic()
         self._report: GuestReport | None = None
         self._report_size = 0
@@ -186,10 +165,11 @@ class Watch:
     def _message(self) -> str:
         seconds = time.monotonic() - self._started
         if self._multi_user_at is not None:
-            return f"multi-user reached after {self._multi_user_at:.0f} s; waiting for the guest to settle"
+            reached = f"{self._subject} reached multi-user after {self._multi_user_at:.0f} s"
+            return f"{reached}; waiting for it to settle"
         if self._report is not None:
-            return f"the guest's services are starting ({seconds:.0f} s)"
-        return f"the guest is booting ({seconds:.0f} s)"
+            return f"{self._subject} starts its services ({seconds:.0f} s)"
+        return f"{self._subject} is booting ({seconds:.0f} s)"
 
     def _read_report(self) -> None:
         size = self._files.report.stat().st_size
@@ -213,13 +193,12 @@ class Watch:
         if self._multi_user_at is None:
             self._multi_user_at = now
             self._running.log.info("multi-user reached after %.1f s", now)
-        if self._mode is ProveMode.BOOT:
+        if self._satisfies is None:
             return True
         if report.settled and self._settled_at is None:
             self._settled_at = now
         if self._settled_at is not None:
-            passes = not judge(report, self._machine, self._mode).problems
-            return passes or now - self._settled_at > self._patience.grace
+            return self._satisfies(report) or now - self._settled_at > self._patience.grace
         return now - self._multi_user_at > self._patience.settle
 
     def _look_at_console(self, now: float) -> Diagnosis | None:

@@ -148,9 +148,13 @@ class Asked:
     verify: Annotated[
         str, typer.Option(metavar="full|sample|none", help="How much of the images is read again.")
     ] = "full"
-    prove: Annotated[str, typer.Option(metavar="full|boot|none", help="What the trial boot must show.")] = (
-        "full"
-    )
+    prove: Annotated[
+        str,
+        typer.Option(
+            metavar="full|diff|boot|none",
+            help="What the trial boot must show. diff: no less than the unconverted guest's.",
+        ),
+    ] = "full"
     bandwidth: Annotated[
         str | None,
         typer.Option(help="At most so much a second for the whole copy, 200MiB.", show_default=False),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hyperctl.client.render.events import Event, Line, Mark, Stage, StageBegun
 from hyperctl.client.render.text import clock, duration, plural, size
 from hyperctl.workflows.disk import VerifiedDisk
-from hyperctl.workflows.guest import BootProof, Outcome, Step, StepOutcome
+from hyperctl.workflows.guest import BootProof, Comparison, Outcome, Step, StepOutcome
 from hyperctl.workflows.status import MigrationStatus, Phase, PhaseRecord, PhaseState
 
 Told = tuple[str, Event]
@@ -265,12 +265,27 @@ def proof_lines(proof: BootProof) -> Iterator[Line]:
             yield Line(Mark.FAILED, f"{nic.name} ({nic.mac}) has {found}; it lacks {missing}")
         else:
             yield Line(Mark.OK, f"{nic.name} ({nic.mac}): {found}")
+    if proof.comparison:
+        yield from _comparison(proof.comparison)
     for text in proof.warnings:
         yield Line(Mark.WARNING, text)
     for text in (*proof.problems, *([proof.diagnosis] if proof.diagnosis else [])):
         yield Line(Mark.FAILED, text)
     if proof.passed:
         yield Line(Mark.OK, "Boot proof passed")
+
+
+def _comparison(comparison: Comparison) -> Iterator[Line]:
+    """The guest before its conversion; what it has lost since is among the problems."""
+    if comparison.obstacle:
+        return
+    on = f"the unconverted guest on {comparison.hardware}, {duration(comparison.boot_seconds)}"
+    if comparison.failed_units:
+        yield Line(Mark.WARNING, f"Failed before the conversion: {', '.join(comparison.failed_units)}")
+    if not comparison.differences:
+        yield Line(Mark.OK, f"Nothing that worked before fails now ({on})")
+    else:
+        yield Line(Mark.FAILED, f"{len(comparison.differences)} that worked before no longer do ({on})")
 
 
 def _finishing(status: MigrationStatus) -> Iterator[Told]:
