@@ -84,6 +84,26 @@ class NicReport(BaseModel):
         return tuple(address for address in self.expected_addresses if address not in self.addresses)
 
 
+class Claim(StrEnum):
+    """What a boot proof rests on, the strongest first."""
+
+    REPORT = "report"
+    """A reporter in the guest told of its units, mounts and network."""
+    AGENT = "agent"
+    """Its guest agent answered, and told its system and addresses."""
+    ACTIVITY = "activity"
+    """It went on working its disks, or showed a login prompt, and no failure."""
+
+    @property
+    def words(self) -> str:
+        """What was not seen with it; empty for the strongest."""
+        return {
+            Claim.REPORT: "",
+            Claim.AGENT: "by its guest agent alone; units and mounts were not seen",
+            Claim.ACTIVITY: "by its disks and screen alone; units, mounts and network were not seen",
+        }[self]
+
+
 class Kind(StrEnum):
     """What of a guest can work before its conversion and not after it."""
 
@@ -139,8 +159,14 @@ class BootProof(BaseModel):
     mode: str
     acceleration: str
     """`kvm` or `tcg`."""
+    claim: Claim = Claim.REPORT
+    """Weaker ones are of guests without systemd, which have no reporter."""
     multi_user: bool
     boot_seconds: float
+    system: str = ""
+    """What its guest agent calls its system."""
+    seen: str = ""
+    """With the claim `activity`: what was seen, in words."""
     kernel: str = ""
     failed_units: tuple[str, ...] = ()
     mounts: tuple[MountReport, ...] = ()

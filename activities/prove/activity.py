@@ -16,6 +16,7 @@ from hyperctl.activities.prove.report import GuestReport
 from hyperctl.activities.prove.trial import TrialFiles
 from hyperctl.activities.prove.unconverted import UnconvertedBoot, boot_unconverted
 from hyperctl.activities.prove.verdict import Judgement, judge, proof_of
+from hyperctl.activities.prove.weaker import weaker_proof
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import BOOT_UNCONVERTED, Staging
 from hyperctl.workflows.contract import PROVE_BOOT, ConvertResult, ProveInput, ProveResult
@@ -164,17 +165,20 @@ def _prove(trial: Trial, mode: ProveMode, before: UnconvertedBoot | None, runnin
         )
     comparison = before.comparison((differences(report) if report else None) or ()) if before else None
     judgement = judged(report) if report else None
-    return Proved(_proof(booted, mode, judgement, comparison, warnings), booted)
+    return Proved(_proof(booted, trial.machine, mode, judgement, comparison, warnings), booted)
 
 
 def _proof(
     booted: Boot,
+    machine: Machine,
     mode: ProveMode,
     judgement: Judgement | None,
     comparison: Comparison | None,
     warnings: tuple[str, ...],
 ) -> BootProof:
     ending, report = booted.ending, booted.ending.report
+    if booted.signs is not None and not ending.reason:
+        return weaker_proof(booted, booted.signs, machine, mode, comparison, warnings)
     if report is not None and judgement is not None:
         return proof_of(
             judgement,

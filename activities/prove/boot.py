@@ -17,6 +17,7 @@ from hyperctl.activities.process import ProcessError, run
 from hyperctl.activities.prove import vmware
 from hyperctl.activities.prove.dead_end import dead_ends
 from hyperctl.activities.prove.inject import Injected, Injection
+from hyperctl.activities.prove.life import SignsOfLife, agent_of
 from hyperctl.activities.prove.limit import Patience, unit_seconds
 from hyperctl.activities.prove.report import GuestReport
 from hyperctl.activities.prove.reporter import PORT_NAME
@@ -28,6 +29,7 @@ from hyperctl.activities.target.domain import (
     DomainSpec,
     Provenance,
     TrialConsole,
+    disk_device,
     domain_uuid,
     domain_xml,
 )
@@ -61,7 +63,7 @@ class Trial:
 
     def as_it_came(self) -> "Trial":
         """The same machine before its conversion, whose own report comes by a serial port."""
-        return replace(self, guest=None, hardware=vmware.PLAIN, unconverted=True)
+        return replace(self, hardware=vmware.PLAIN, unconverted=True)
 
     def chain(self, disk: ConvertedDisk) -> tuple[BackingImage, ...]:
         """What lies under a disk's throw-away overlay."""
@@ -77,6 +79,8 @@ class Boot:
     acceleration: Acceleration
     serial_log: bytes
     warnings: tuple[str, ...] = ()
+    signs: SignsOfLife | None = None
+    """Of a guest that has no reporter."""
 
     @property
     def full_report(self) -> GuestReport | None:
@@ -109,7 +113,9 @@ def boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running:
             machine_name=machine.name,
             disk_keys_file=trial.disk_keys_file,
         )
-        _inject(injection, acceleration, running)
+        has_reporter = not is_windows(trial.guest) and _inject(injection, acceleration, running)
+        if trial.unconverted and not has_reporter:
+            raise HyperctlError(ErrorCode.PROOF_FAILED, "it has no systemd, and cannot tell what works in it")
         if firmware:
             shutil.copyfile(firmware.variables_template, files.nvram)
             files.nvram.chmod(0o600)
@@ -141,6 +147,7 @@ def boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running:
                     report_file=str(files.report),
                     report_channel=PORT_NAME,
                     qemu_label=user.label if user else "",
+                    asks_agent=not has_reporter,
                 ),
                 hardware=trial.hardware,
             )
@@ -151,10 +158,19 @@ def boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running:
         domain = resources.enter_context(running_domain(connection, xml, name, trial.job_id))
         patience = trial.patience or Patience.under(acceleration)
         subject = "the unconverted guest" if trial.unconverted else "the guest"
-        watch = Watch(domain, files, satisfies, patience, running, subject)
-        ending = watch.until_end()
+        signs = None
+        if not has_reporter:
+            agent = resources.enter_context(agent_of(domain))
+            names = tuple(disk_device(number, trial.hardware.disk_bus) for number in range(len(disks)))
+            signs = SignsOfLife(domain, names, agent, patience, running)
+        ending = Watch(domain, files, satisfies, patience, running, subject, signs).until_end()
         serial_log = files.serial.read_bytes()
-    return Boot(ending, acceleration, serial_log, memory_warnings)
+    return Boot(ending, acceleration, serial_log, memory_warnings, signs)
+
+
+def is_windows(guest: GuestSystem | None) -> bool:
+    """Nothing of ours can be put into it without its leave."""
+    return guest is not None and guest.distribution == "windows"
 
 
 def _processors(machine: Machine, acceleration: Acceleration) -> int:
@@ -163,8 +179,11 @@ def _processors(machine: Machine, acceleration: Acceleration) -> int:
     return 1 if acceleration is Acceleration.TCG else min(machine.vcpus, os.cpu_count() or 1)
 
 
-def _inject(injection: Injection, acceleration: Acceleration, running: Attempt) -> None:
-    """Put the reporter in. Raises `PROOF_FAILED` where there is no system to put it in."""
+def _inject(injection: Injection, acceleration: Acceleration, running: Attempt) -> bool:
+    """Put the reporter in; False for a system that it cannot run on, since that has no systemd.
+
+    Raises `PROOF_FAILED` where there is no system to put it in.
+    """
     running.report(message="putting the reporter into a throw-away overlay")
     try:
         completed = run(
@@ -182,13 +201,13 @@ def _inject(injection: Injection, acceleration: Acceleration, running: Attempt) 
         ) from error
     injected = Injected.model_validate_json(completed.stdout)
     running.log.info("reporter: %s", injected.model_dump_json())
-    if not injected.roots:
-        found = "has no systemd" if injected.without_systemd else "has no root filesystem that can be read"
+    if not injected.roots and not injected.without_systemd:
         raise HyperctlError(
             ErrorCode.PROOF_FAILED,
-            f"the converted guest cannot be asked how it boots: it {found}",
+            "the converted guest cannot be asked how it boots: it has no root filesystem that can be read",
             "`--prove none` migrates it without a proof.",
         )
+    return bool(injected.roots)
 
 
 def _memory(machine: Machine) -> tuple[int, tuple[str, ...]]:

@@ -207,8 +207,8 @@ def _addresses(lines: list[str]) -> dict[str, tuple[str, ...]]:
         words = line.split()
         if len(words) < 4 or words[2] not in ("inet", "inet6") or "tentative" in words:
             continue
-        address = normal_address(words[3])
-        if address and not ipaddress.ip_interface(address).is_link_local:
+        address = normal_address(words[3], link_local=False)
+        if address:
             found.setdefault(words[1].partition("@")[0], []).append(address)
     return {name: tuple(addresses) for name, addresses in found.items()}
 
@@ -227,9 +227,10 @@ def _socket(line: str) -> str:
     return f"{found[1]} [{address}]:{port}" if found[2] else f"{found[1]} {address}:{port}"
 
 
-def normal_address(text: str) -> str:
-    """An address with its prefix length in its usual spelling; empty where it is none."""
+def normal_address(text: str, *, link_local: bool = True) -> str:
+    """An address with its prefix length in its usual spelling; empty where it is none that is wanted."""
     try:
-        return str(ipaddress.ip_interface(text))
+        interface = ipaddress.ip_interface(text)
     except ValueError:
         return ""
+    return "" if interface.is_link_local and not link_local else str(interface)

@@ -12,9 +12,16 @@ import libvirt
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.prove.console import Diagnosis, diagnose, last_line, readable
+from hyperctl.activities.prove.life import SignsOfLife
 from hyperctl.activities.prove.limit import Patience
 from hyperctl.activities.prove.report import LIMIT_CHARACTERS, GuestReport, reports_in
-from hyperctl.activities.prove.screen import VGA_TEXT_ADDRESS, VGA_TEXT_BYTES, png_of, text_from_vga
+from hyperctl.activities.prove.screen import (
+    VGA_TEXT_ADDRESS,
+    VGA_TEXT_BYTES,
+    png_of,
+    take_picture,
+    text_from_vga,
+)
 from hyperctl.activities.target.libvirt_host import QemuUser, find_domain, job_of
 
 POLL_SECONDS = 0.5
@@ -128,15 +135,17 @@ class Watch:
         patience: Patience,
         running: Attempt,
         subject: str = "the guest",
+        signs: SignsOfLife | None = None,
     ) -> None:
         """`satisfies`: whether a report of a guest that has settled needs no waiting for a better one; None
-        where multi-user is all that is asked for."""
+        where multi-user is all that is asked for. `signs`: what a guest without a reporter is judged by."""
         self._domain = domain
         self._files = files
         self._satisfies = satisfies
         self._patience = patience
         self._running = running
         self._subject = subject
+        self._signs = signs
         self._started = time.monotonic()
         self._report: GuestReport | None = None
         self._report_size = 0
@@ -158,6 +167,8 @@ class Watch:
             if self._has_answered(now):
                 return self._ending(now)
             diagnosis = self._look_at_console(now)
+            if self._signs and self._signs.suffice(now, self._serial_text, self._screen_text):
+                return self._ending(now)
             reason = self._reason_to_give_up(now, diagnosis)
             if reason:
                 return self._ending(now, reason, diagnosis)
@@ -234,7 +245,8 @@ class Watch:
             if quiet > self._patience.standstill:
                 return f"the boot stood still after {now - quiet:.0f} s"
         if self._multi_user_at is None and now > self._patience.boot:
-            return f"multi-user was not reached in {self._patience.boot:.0f} s"
+            asked = "no sign of a system that runs" if self._signs else "multi-user was not reached"
+            return f"{asked} in {self._patience.boot:.0f} s"
         return ""
 
     def _is_active(self) -> bool:
@@ -266,18 +278,8 @@ class Watch:
     def _screenshot(self) -> bytes:
         if not self._is_active():
             return b""
-        stream = self._domain.connect().newStream(0)
-        picture = bytearray()
-
-        def take(_stream: object, data: bytes, _opaque: object) -> int:
-            picture.extend(data)
-            return 0
-
         try:
-            self._domain.screenshot(stream, 0, 0)
-            stream.recvAll(take, None)
-            stream.finish()
-            return png_of(bytes(picture))
+            return png_of(take_picture(self._domain))
         except (libvirt.libvirtError, ValueError) as error:
-            self._running.log.warning("no picture of the screen (%r): %s", bytes(picture[:16]), error)
+            self._running.log.warning("no picture of the screen: %s", error)
             return b""

@@ -51,8 +51,10 @@ def on_vmware(domain_xml: str, machine: Machine) -> str:
     Raises `NotEmulatedError` for hardware that cannot be had.
     """
     domain = ET.fromstring(domain_xml)
-    devices = domain.find("devices")
+    devices, system = domain.find("devices"), domain.find("os/type")
     assert devices is not None, "every domain has devices"
+    assert system is not None, "every domain has a machine type"
+    system.set("machine", "q35")  # the other one has no ports for PCI Express
     for tag in ("interface", "rng", "memballoon"):
         for element in devices.findall(tag):
             devices.remove(element)

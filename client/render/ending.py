@@ -98,6 +98,8 @@ def success(result: MigrationResult, status: MigrationStatus, network_map: Mappi
 
 def _proof_text(proof: BootProof) -> str:
     verdict = "passed" if proof.passed else "NOT passed"
+    if proof.claim.words:
+        return f"{verdict}, {proof.claim.words}"
     compared = proof.comparison
     if compared and not compared.obstacle:
         lost = len(compared.differences)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hyperctl.client.render.events import Event, Line, Mark, Stage, StageBegun
 from hyperctl.client.render.text import clock, duration, plural, size
 from hyperctl.workflows.disk import VerifiedDisk
-from hyperctl.workflows.guest import BootProof, Comparison, Outcome, Step, StepOutcome
+from hyperctl.workflows.guest import BootProof, Claim, Comparison, Outcome, Step, StepOutcome
 from hyperctl.workflows.status import MigrationStatus, Phase, PhaseRecord, PhaseState
 
 Told = tuple[str, Event]
@@ -250,6 +250,11 @@ def proof_lines(proof: BootProof) -> Iterator[Line]:
             yield Line(Mark.WARNING, f"Failed units: {', '.join(proof.failed_units)}")
         else:
             yield Line(Mark.OK, "No failed unit")
+    elif proof.passed and proof.claim is Claim.AGENT:
+        about = ", ".join(filter(None, (proof.system, proof.kernel)))
+        yield Line(Mark.OK, f"Its guest agent answers{f': {about}' if about else ''}")
+    elif proof.passed and proof.claim is Claim.ACTIVITY:
+        yield Line(Mark.OK, f"It runs, as far as can be seen: it {proof.seen}")
     for mount in proof.mounts:
         what = f"{mount.target} ({mount.filesystem}, {mount.source})"
         if mount.active:
@@ -259,10 +264,12 @@ def proof_lines(proof: BootProof) -> Iterator[Line]:
     for nic in proof.nics:
         found = ", ".join(nic.addresses) or "no address"
         if not nic.name:
-            yield Line(Mark.FAILED, f"The guest has no NIC {nic.mac}")
+            mark = Mark.FAILED if proof.claim is Claim.REPORT else Mark.WARNING
+            yield Line(mark, f"The guest has no NIC {nic.mac}")
         elif nic.missing_addresses:
             missing = ", ".join(nic.missing_addresses)
-            yield Line(Mark.FAILED, f"{nic.name} ({nic.mac}) has {found}; it lacks {missing}")
+            mark = Mark.FAILED if proof.claim is Claim.REPORT else Mark.WARNING
+            yield Line(mark, f"{nic.name} ({nic.mac}) has {found}; it lacks {missing}")
         else:
             yield Line(Mark.OK, f"{nic.name} ({nic.mac}): {found}")
     if proof.comparison:
@@ -272,7 +279,8 @@ def proof_lines(proof: BootProof) -> Iterator[Line]:
     for text in (*proof.problems, *([proof.diagnosis] if proof.diagnosis else [])):
         yield Line(Mark.FAILED, text)
     if proof.passed:
-        yield Line(Mark.OK, "Boot proof passed")
+        rests_on = f", {proof.claim.words}" if proof.claim.words else ""
+        yield Line(Mark.OK, f"Boot proof passed{rests_on}")
 
 
 def _comparison(comparison: Comparison) -> Iterator[Line]:

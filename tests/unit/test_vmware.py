@@ -11,7 +11,7 @@ from hyperctl.activities.prove.vmware import PLAIN, NotEmulatedError, hardware_w
 from hyperctl.activities.target.domain import DomainDisk, domain_xml
 from hyperctl.activities.target.network import DeadEnd
 from hyperctl.workflows.machine import Machine
-from tests.unit.machines import disk, machine, nic
+from tests.unit.machines import disk, guest, machine, nic
 from tests.unit.test_domain import TRIAL
 
 
@@ -42,6 +42,12 @@ def test_nothing_of_virtio_and_no_network_is_there() -> None:
     domain = ET.fromstring(xml_of(machine()))
     assert "virtio" not in ET.tostring(domain, encoding="unicode")
     assert domain.findall("devices/interface") == []
+
+
+def test_a_guest_too_old_for_q35_has_it_for_its_slots() -> None:
+    xml = domain_xml(replace(TRIAL, guest=guest("centos", 5), hardware=PLAIN))
+    assert 'machine="pc"' in xml
+    assert 'machine="q35"' in on_vmware(xml, TRIAL.machine)
 
 
 def test_a_nic_is_in_the_slot_that_gives_it_its_name() -> None:
