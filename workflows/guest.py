@@ -20,6 +20,10 @@ class GuestSystem(BaseModel):
     """Each mounted one, `/ ext4 (/dev/sda2)`."""
     kernels: tuple[str, ...]
     initramfs_tool: str
+    boot_disk: int = 0
+    """The disk that firmware finds the boot loader on, counted from 0 in the machine's order."""
+    nic_order: tuple[str, ...] = ()
+    """MACs as the new machine must have its NICs for the guest's names of them; empty for VMware's order."""
 
 
 class Step(StrEnum):
@@ -31,7 +35,9 @@ class Step(StrEnum):
     NETWORK = "fix_network"
     FSTAB = "update_fstab"
     TOOLS = "retire_vmware_tools"
+    AGENT = "enable_guest_agent"
     REBUILD = "rebuild_initramfs"
+    LABELS = "relabel_files"
 
 
 class Outcome(StrEnum):
@@ -184,3 +190,8 @@ class BootProof(BaseModel):
     screenshot: str = ""
     serial_log: str = ""
     """Paths on the target host, where the guest did not boot."""
+
+
+def rebuilt_warning(first: BootProof) -> str:
+    """Of a guest that was converted again because of its first boot."""
+    return f"converted once more, with its initramfs rebuilt: in its boot proof {'; '.join(first.problems)}"

@@ -38,6 +38,11 @@ class Proved:
     proof: BootProof
     boot: Boot
 
+    @property
+    def screenshot(self) -> bytes:
+        """The last screen as PNG; empty where there is none."""
+        return self.boot.ending.screenshot
+
 
 class ProveActivities:
     """`prove_boot`."""

@@ -113,7 +113,8 @@ def boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running:
             machine_name=machine.name,
             disk_keys_file=trial.disk_keys_file,
         )
-        has_reporter = not is_windows(trial.guest) and _inject(injection, acceleration, running)
+        injected = Injected() if is_windows(trial.guest) else _inject(injection, acceleration, running)
+        has_reporter = bool(injected.roots)
         if trial.unconverted and not has_reporter:
             raise HyperctlError(ErrorCode.PROOF_FAILED, "it has no systemd, and cannot tell what works in it")
         if firmware:
@@ -157,6 +158,9 @@ def boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running:
         running.log.info("trial domain:\n%s", xml)
         domain = resources.enter_context(running_domain(connection, xml, name, trial.job_id))
         patience = trial.patience or Patience.under(acceleration)
+        if injected.relabels:
+            running.log.info("the guest labels its files for SELinux first, and then boots once more")
+            patience = patience.with_relabelling()
         subject = "the unconverted guest" if trial.unconverted else "the guest"
         signs = None
         if not has_reporter:
@@ -179,11 +183,8 @@ def _processors(machine: Machine, acceleration: Acceleration) -> int:
     return 1 if acceleration is Acceleration.TCG else min(machine.vcpus, os.cpu_count() or 1)
 
 
-def _inject(injection: Injection, acceleration: Acceleration, running: Attempt) -> bool:
-    """Put the reporter in; False for a system that it cannot run on, since that has no systemd.
-
-    Raises `PROOF_FAILED` where there is no system to put it in.
-    """
+def _inject(injection: Injection, acceleration: Acceleration, running: Attempt) -> Injected:
+    """Put the reporter in. Raises `PROOF_FAILED` where there is no system, of whatever kind."""
     running.report(message="putting the reporter into a throw-away overlay")
     try:
         completed = run(
@@ -207,7 +208,7 @@ def _inject(injection: Injection, acceleration: Acceleration, running: Attempt) 
             "the converted guest cannot be asked how it boots: it has no root filesystem that can be read",
             "`--prove none` migrates it without a proof.",
         )
-    return bool(injected.roots)
+    return injected
 
 
 def _memory(machine: Machine) -> tuple[int, tuple[str, ...]]:

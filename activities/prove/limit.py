@@ -1,11 +1,14 @@
 """How long a trial boot may take, by how fast this host runs guests."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hyperctl.activities.acceleration import Acceleration
 
 SLOW_UNITS_SECONDS = 300
 """systemd's own 90 s are short for a guest in software emulation on a busy host."""
+
+RELABELLING = 4
+"""So many times as long is waited for a guest that labels its files first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,10 @@ class Patience:
         if acceleration is Acceleration.KVM:
             return cls(boot=120, settle=60, grace=15, standstill=45)
         return cls(boot=600, settle=180, grace=40, standstill=120)
+
+    def with_relabelling(self) -> "Patience":
+        """For a guest that labels every file it has for SELinux, says little of it, and boots again."""
+        return replace(self, boot=RELABELLING * self.boot, standstill=RELABELLING * self.standstill)
 
 
 def unit_seconds(acceleration: Acceleration) -> int:
