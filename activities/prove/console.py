@@ -62,6 +62,16 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
         True,
     ),
     (
+        re.compile(r"(?P<what>[^\n]*(?:UNEXPECTED INCONSISTENCY|requires a manual fsck))"),
+        "a filesystem is damaged: {what}",
+        True,
+    ),
+    (
+        re.compile(r"No root device specified"),
+        "the boot loader names no root device to the kernel",
+        True,
+    ),
+    (
         re.compile(r"No init found. Try passing init= bootarg"),
         "the root filesystem has no init that the initramfs could start",
         True,

@@ -58,6 +58,13 @@ def boot_unconverted(trial: Trial, running: Attempt) -> Before:
 
     Raises what `boot` raises, but for that which has to do with this hardware: that is an obstacle.
     """
+    before = _booted(trial, running)
+    if before.found.obstacle:
+        running.log.warning("the unconverted guest says nothing: %s", before.found.obstacle)
+    return before
+
+
+def _booted(trial: Trial, running: Attempt) -> Before:
     machine = trial.machine
     running.log.info("booting the unconverted guest")
 
