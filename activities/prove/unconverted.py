@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import libvirt
 from pydantic import BaseModel, ConfigDict
 
 from hyperctl.activities.attempt import Attempt
@@ -13,8 +14,12 @@ from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.guest import Comparison, Difference
 from hyperctl.workflows.request import ProveMode
 
-_SAYS_NOTHING_OF_THE_CONVERSION = (ErrorCode.PROOF_FAILED, ErrorCode.LIBVIRT_REFUSED)
-"""Errors of a boot on hardware that this host's qemu need not have."""
+_NO_SUCH_HARDWARE = (
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+    libvirt.VIR_ERR_NO_SUPPORT,
+    libvirt.VIR_ERR_INTERNAL_ERROR,  # qemu has refused its command line
+)
+"""How libvirt says that this host's qemu does not have it."""
 
 
 class UnconvertedBoot(BaseModel):
@@ -80,7 +85,7 @@ def _booted(trial: Trial, running: Attempt) -> Before:
     except NotEmulatedError as error:
         return Before(UnconvertedBoot(hardware=hardware, obstacle=f"{error}, which is not emulated here"))
     except HyperctlError as error:
-        if error.code not in _SAYS_NOTHING_OF_THE_CONVERSION:
+        if error.code is not ErrorCode.PROOF_FAILED and not _is_no_such_hardware(error.__cause__):
             raise
         return Before(UnconvertedBoot(hardware=hardware, obstacle=error.failure.message))
     ending, report = booted.ending, booted.full_report
@@ -96,3 +101,8 @@ def _booted(trial: Trial, running: Attempt) -> Before:
         boot_seconds=ending.boot_seconds,
     )
     return Before(found, booted)
+
+
+def _is_no_such_hardware(cause: BaseException | None) -> bool:
+    """Distributions leave VMware's devices out of their qemu; a libvirt that is gone is something else."""
+    return isinstance(cause, libvirt.libvirtError) and cause.get_error_code() in _NO_SUCH_HARDWARE
