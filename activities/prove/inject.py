@@ -19,6 +19,7 @@ from hyperctl.activities.prove import reporter
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
 BLS_FOLDERS = ("/loader/entries", "/boot/loader/entries")
 MANAGER_FOLDER = "/etc/systemd/system.conf.d"
+INITS = ("/sbin/init", "/usr/sbin/init", "/usr/bin/init")
 LARGEST_CONFIGURATION_BYTES = 4 << 20
 SERIAL_CONSOLE = "console=tty0 console=ttyS0,115200"
 
@@ -91,7 +92,7 @@ def inject(injection: Injection) -> Injected:
                 guest.mount(filesystem, "/")
                 try:
                     if _is_root(guest):
-                        if guest.is_dir(reporter.UNIT_FOLDER):
+                        if _has_systemd(guest):
                             _put_reporter(guest)
                             _slow_down(guest, injection.patience_seconds)
                             roots.append(filesystem)
@@ -119,6 +120,16 @@ def _is_root(guest: guestfs.GuestFS) -> bool:
     return bool(guest.is_dir("/etc")) and any(
         guest.exists(path) for path in ("/etc/os-release", "/usr/lib/os-release", "/etc/fstab")
     )
+
+
+def _has_systemd(guest: guestfs.GuestFS) -> bool:
+    """Whether it is what the kernel starts: packages leave files for systemd on every system."""
+    for path in INITS:
+        if guest.is_symlink(path):
+            return bool(guest.readlink(path).rpartition("/")[2] == "systemd")
+        if guest.is_file(path):
+            return False
+    return bool(guest.is_dir(reporter.UNIT_FOLDER))
 
 
 def _put_reporter(guest: guestfs.GuestFS) -> None:
