@@ -139,12 +139,13 @@ class _Trial:
 
     def _converted(self, initramfs: InitramfsWay) -> ConvertResult:
         self.running.report(steps=())
+        packages = self.request.guest_packages
         order = Order(
             machine=self.source.machine,
             fix=self.request.fix,
             initramfs=initramfs,
             serial_console=self.request.serial_console,
-            guest_packages=Path(self.request.guest_packages) if self.request.guest_packages else None,
+            guest_packages=Path(packages) if packages else None,
             hardware=self.request.hardware,
             disk_keys_file=self.settings.disk_keys_file,
         )

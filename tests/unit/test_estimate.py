@@ -92,11 +92,11 @@ def test_a_sample_says_how_fast_and_how_full(tmp_path: Path) -> None:
     assert sample.data_blocks == pytest.approx(sample.blocks / 2, abs=2)
     assert sample.connections == 4
     assert 0 < sample.read_bytes < module.SAMPLE_BYTES
-    assert 40 * MIB < sample.bytes_per_second < 4 * 32 * MIB
+    assert 4 * MIB < sample.bytes_per_second < 4 * 32 * MIB
     found = estimate(machine(disks=(disk(capacity_bytes=capacity),), allocated_bytes=capacity), sample, 60)
     assert found is not None
     assert found.land_bytes_low < capacity // 2 < found.land_bytes_high < capacity
-    assert found.copy_seconds == pytest.approx(capacity / sample.bytes_per_second, rel=0.01)
+    assert found.copy_seconds == pytest.approx(capacity / sample.bytes_per_second, abs=0.1)
 
 
 def test_a_slow_source_is_read_for_seconds_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
