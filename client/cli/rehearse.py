@@ -12,7 +12,7 @@ import typer
 from hyperctl.client.cli.asking import AskedAlike, make_rehearsal, rehearsal_defaults
 from hyperctl.client.cli.batch_file import read_batch
 from hyperctl.client.cli.follow import exit_code, follow
-from hyperctl.client.cli.options import Json, takes
+from hyperctl.client.cli.options import Detach, Json, takes
 from hyperctl.client.cli.session import (
     ExitCode,
     complain,
@@ -51,7 +51,6 @@ Html = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Also write a report, one HTML file.", show_default=False),
 ]
-Detach = Annotated[bool, typer.Option("--detach", help="Print the id and do not wait.")]
 
 
 @takes(AskedAlike)
