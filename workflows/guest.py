@@ -20,6 +20,11 @@ class GuestSystem(BaseModel):
     """Each mounted one, `/ ext4 (/dev/sda2)`."""
     kernels: tuple[str, ...]
     initramfs_tool: str
+    """Empty for a guest that is no Linux, which has no kernels here either."""
+
+    @property
+    def is_windows(self) -> bool:
+        return self.distribution == "windows"
 
 
 class Step(StrEnum):

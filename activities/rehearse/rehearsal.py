@@ -4,8 +4,10 @@ import time
 from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.convert.activity import GuestUnreadableError, convert_over
+from hyperctl.activities.convert.activity import convert_over
+from hyperctl.activities.convert.conversation import GuestUnreadableError
 from hyperctl.activities.convert.order import Order
+from hyperctl.activities.convert.windows.parts import WindowsParts
 from hyperctl.activities.held_folder import held_folder
 from hyperctl.activities.prove.activity import failure_text, prove
 from hyperctl.activities.prove.trial import TrialFiles
@@ -77,7 +79,8 @@ def _tried(
 ) -> Rehearsed:
     keys = settings.disk_keys_file
     try:
-        order = Order(machine=source.machine, fix=fix, disk_keys_file=keys)
+        windows = WindowsParts.of(settings)
+        order = Order(machine=source.machine, fix=fix, disk_keys_file=keys, windows=windows)
         converted = convert_over(source.bases, order, staging, running)
     except GuestUnreadableError:
         raise  # libguestfs' end says nothing of the guest
