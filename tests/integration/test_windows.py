@@ -3,19 +3,28 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import guestfs
 import pytest
+from temporalio.exceptions import CancelledError
 
+from deploy.dev.artifact import keep
+from deploy.dev.layout import digest
 from hyperctl.activities.acceleration import libguestfs_environment
 from hyperctl.activities.convert.activity import convert_guest
+from hyperctl.activities.convert.conversation import Conversation
+from hyperctl.activities.convert.order import Order
+from hyperctl.activities.convert.windows.conversion import convert_windows
 from hyperctl.activities.convert.windows.found import WindowsFound
 from hyperctl.activities.convert.windows.parts import WindowsParts
 from hyperctl.activities.convert.windows.registry import opened_hive
 from hyperctl.activities.convert.windows.sata import start_sata_at_boot
+from hyperctl.activities.overlay import create_overlay
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertInput, ConvertResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
@@ -25,6 +34,7 @@ from hyperctl.workflows.request import Fixers
 from tests import windows_image
 from tests.integration.conftest import sha256
 from tests.integration.guests.arrival import attempt, landed_disk
+from tests.processes import is_worked_on
 from tests.unit.machines import machine, nic
 
 pytestmark = pytest.mark.timeout(1200)
@@ -49,16 +59,17 @@ class Images:
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
-    folder = tmp_path_factory.mktemp("windows")
-    found = Images(folder / "server.raw", folder / "hibernated.raw")
-    subprocess.run(
-        [sys.executable, "-m", "tests.windows_image", str(found.server), str(found.hibernated)],
-        check=True,
-        env={**os.environ, **libguestfs_environment()},
-        timeout=600,
-    )
-    return found
+def images() -> Images:
+    """Made once; nothing writes to them."""
+
+    def build(folder: Path) -> None:
+        names = [str(folder / name) for name in ("server.raw", "hibernated.raw")]
+        environment = {**os.environ, **libguestfs_environment()}
+        argv = [sys.executable, "-m", "tests.windows_image", *names]
+        subprocess.run(argv, check=True, env=environment, timeout=600)
+
+    folder = keep(digest([Path(windows_image.__file__)]), build, "windows")
+    return Images(folder / "server.raw", folder / "hibernated.raw")
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +89,22 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> WindowsParts:
     return WindowsParts(virtio_win=folder / "virtio-win", tools_dir=tools)
 
 
+GUEST = machine(name="win01", guest_id="windows2019srv_64Guest", firmware=Firmware.EFI, nics=(nic(mac=MAC),))
+FOUND = WindowsFound(
+    root=windows_image.ROOT,
+    system_root="/Windows",
+    system_hive=windows_image.SYSTEM_HIVE,
+    software_hive=windows_image.SOFTWARE_HIVE,
+    control_set="ControlSet001",
+)
+
+
 def convert(folder: Path, image: Path, parts: WindowsParts) -> ConvertResult:
     Staging(folder, JOB).create()
-    guest = machine(
-        name="win01", guest_id="windows2019srv_64Guest", firmware=Firmware.EFI, nics=(nic(mac=MAC),)
-    )
     argument = ConvertInput(
         job_id=JOB,
         output_dir=str(folder),
-        machine=guest,
+        machine=GUEST,
         disks=(landed_disk(1, image),),
         fix=Fixers(),
     )
@@ -155,15 +173,34 @@ def test_its_address_is_set_again(opened: guestfs.GuestFS) -> None:
 
 
 def test_sata_starts_at_boot_once_it_is_to(opened: guestfs.GuestFS) -> None:
-    found = WindowsFound(
-        root=windows_image.ROOT,
-        system_root="/Windows",
-        system_hive=windows_image.SYSTEM_HIVE,
-        software_hive=windows_image.SOFTWARE_HIVE,
-        control_set="ControlSet001",
-    )
-    assert start_sata_at_boot(opened, found, "Windows") == ("storahci", True)
-    assert start_sata_at_boot(opened, found, "Windows") == ("storahci", False)
+    assert start_sata_at_boot(opened, FOUND, "Windows") == ("storahci", True)
+    assert start_sata_at_boot(opened, FOUND, "Windows") == ("storahci", False)
+
+
+def test_a_cancel_ends_virt_v2v_within_five_seconds(
+    images: Images, parts: WindowsParts, tmp_path: Path
+) -> None:
+    running = attempt()
+    overlay = tmp_path / "disk1.overlay.qcow2"
+    create_overlay(overlay, str(images.server), "raw", running)
+    order = Order(machine=GUEST, overlays=(str(overlay),), fix=Fixers(), windows=parts)
+    cancelled_at: list[float] = []
+
+    def cancel() -> None:
+        while running.progress.message != "Opening the source":
+            time.sleep(0.1)
+        assert is_worked_on(tmp_path)
+        time.sleep(2)
+        cancelled_at.append(time.monotonic())
+        running.stop()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(CancelledError):
+        convert_windows(FOUND, order, Conversation(running), running)
+    assert time.monotonic() - cancelled_at[0] < 5
+    thread.join()
+    assert not is_worked_on(tmp_path)
 
 
 def test_all_that_is_missing_is_told_at_once(images: Images, parts: WindowsParts, tmp_path: Path) -> None:

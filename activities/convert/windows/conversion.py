@@ -1,5 +1,7 @@
 """A Windows guest's conversion: virt-v2v-in-place over its overlays, and a look at what it has done."""
 
+import os
+import tempfile
 from collections import deque
 
 from pydantic import BaseModel, ValidationError
@@ -38,19 +40,22 @@ def convert_windows(found: WindowsFound, order: Order, conversation: Conversatio
     """Raises `CONVERSION_FAILED` with virt-v2v's own words, or what the look at its work finds missing."""
     block_driver = _block_driver(order, running)
     messages = _Messages(running)
+    acceleration = probe_acceleration(running)
     running.report(current_step=Step.VIRTIO.value)
     try:
-        run(
-            conversion_command(found, block_driver=block_driver),
-            running,
-            timeout_seconds=TIMEOUT_SECONDS,
-            stdin=source_xml(order.machine.name, order.overlays).encode(),
-            environment={
-                **libguestfs_environment(probe_acceleration(running)),
-                **order.windows.environment,
-            },
-            on_line=messages.hear,
-        )
+        with tempfile.TemporaryDirectory(prefix="hyperctl-v2v-") as folder:
+            run(
+                conversion_command(found, block_driver=block_driver),
+                running,
+                timeout_seconds=TIMEOUT_SECONDS,
+                stdin=source_xml(order.machine.name, order.overlays).encode(),
+                environment={
+                    **libguestfs_environment(acceleration),
+                    **order.windows.environment,
+                    **_temporary_in(folder),
+                },
+                on_line=messages.hear,
+            )
     except ProcessError as error:
         raise HyperctlError(
             ErrorCode.CONVERSION_FAILED,
@@ -59,6 +64,12 @@ def convert_windows(found: WindowsFound, order: Order, conversation: Conversatio
         ) from error
     told = found.model_copy(update={"remarks": tuple(messages.warnings)})
     conversation.hold(CHILD, order.model_copy(update={"converted": told}))
+
+
+def _temporary_in(folder: str) -> dict[str, str]:
+    """What it leaves when it is killed is in the folder; libguestfs' appliance stays where it is kept."""
+    cache = os.environ.get("LIBGUESTFS_CACHEDIR") or os.environ.get("TMPDIR") or "/var/tmp"
+    return {"TMPDIR": folder, "LIBGUESTFS_CACHEDIR": cache}
 
 
 def _block_driver(order: Order, running: Attempt) -> str:
