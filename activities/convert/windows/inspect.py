@@ -155,11 +155,13 @@ def _refuse_at_once(
     guest: guestfs.GuestFS, storage: Storage, name: str, release: WindowsRelease, order: Order
 ) -> tuple[str, ...]:
     """Raises `Refused` with all that this host and this guest lack; returns warnings."""
-    missing = order.windows.missing(order.hardware)
-    problems = [(one.code, one.message, one.hint) for one in missing]
-    virtio_win = order.windows.virtio_win
-    if virtio_win and virtio_win.exists():
-        problems += _without_drivers(name, release, virtio_win, order.hardware)
+    problems: list[tuple[ErrorCode, str, str]] = []
+    if order.fix.virtio:
+        missing = order.windows.missing(order.hardware)
+        problems += [(one.code, one.message, one.hint) for one in missing]
+        virtio_win = order.windows.virtio_win
+        if virtio_win and virtio_win.exists():
+            problems += _without_drivers(name, release, virtio_win, order.hardware)
     volumes = [device for device, kind in storage.kinds.items() if kind == NTFS]
     states = {device: guest.ntfs_3g_probe(True, device) for device in volumes}
     problems += [
