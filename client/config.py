@@ -62,6 +62,7 @@ class Conversion(_Section):
     fix_network: bool = True
     fix_fstab: bool = True
     fix_tools: bool = True
+    fix_agent: bool = True
 
 
 class Notifications(_Section):

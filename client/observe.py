@@ -16,8 +16,11 @@ from hyperctl.workflows import attributes
 from hyperctl.workflows.contract import ALL_ACTIVITIES
 from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.queues import WORKFLOW_QUEUE, Role
+from hyperctl.workflows.rehearsal import RehearsalRequest, RehearsalResult, Rehearsed
 from hyperctl.workflows.request import MigrationRequest, Priority
 from hyperctl.workflows.status import (
+    PHASES,
+    JobKind,
     JobStatus,
     MigrationResult,
     MigrationStatus,
@@ -67,32 +70,14 @@ def status_without_worker(
     execution: WorkflowExecution, request: MigrationRequest, result: MigrationResult | None
 ) -> MigrationStatus:
     """All that can be known when nobody answers the query: less, but never a guess."""
-    found = execution.typed_search_attributes
-    now = datetime.now(UTC)
-    state = job_status(execution)
-    phase = Phase.CLEANUP if result else _enum(Phase, attribute(found, attributes.PHASE)) or Phase.PLAN
-    status = MigrationStatus(
-        job_id=execution.id,
-        vm_name=(result.vm_name if result else "") or request.name,
-        vcenter=request.vcenter.server if request.vcenter else "",
-        source_file=request.file.path if request.file else "",
-        status=state,
-        phase=phase,
-        priority=_enum(Priority, attribute(found, attributes.PRIORITY)) or request.priority,
-        paused=state is JobStatus.PAUSED,
-        host=attribute(found, attributes.TARGET_HOST),
-        to_libvirt=request.to_libvirt,
-        requested_by=request.requested_by,
-        tags=request.tags,
-        created_at=execution.start_time,
-        updated_at=execution.close_time or now,
-        completed_at=execution.close_time,
-        phases=_records(phase, state),
-    )
+    status = _recorded(execution, JobKind.MIGRATION, request, has_result=result is not None)
+    status.source_file = request.file.path if request.file else ""
+    status.to_libvirt = request.to_libvirt
     if result is None:
         return status
     return status.model_copy(
         update={
+            "vm_name": result.vm_name or status.vm_name,
             "host": result.host,
             "landed": result.landed,
             "verified": result.verified,
@@ -103,6 +88,54 @@ def status_without_worker(
             "output_dir": result.output_dir,
             "domain": result.domain,
         }
+    )
+
+
+def rehearsal_without_worker(
+    execution: WorkflowExecution, request: RehearsalRequest, result: RehearsalResult | None
+) -> MigrationStatus:
+    """The same of a rehearsal."""
+    status = _recorded(execution, JobKind.REHEARSAL, request, has_result=result is not None)
+    if result is None:
+        return status
+    return status.model_copy(
+        update={
+            "host": result.host or status.host,
+            "rehearsed": Rehearsed.model_validate(result.model_dump(include=set(Rehearsed.model_fields))),
+            "guest": result.guest,
+            "steps": result.steps,
+            "proof": result.proof,
+        }
+    )
+
+
+def _recorded(
+    execution: WorkflowExecution,
+    kind: JobKind,
+    request: MigrationRequest | RehearsalRequest,
+    *,
+    has_result: bool,
+) -> MigrationStatus:
+    found = execution.typed_search_attributes
+    state = job_status(execution)
+    last = PHASES[kind][-1]
+    phase = last if has_result else _enum(Phase, attribute(found, attributes.PHASE)) or Phase.PLAN
+    return MigrationStatus(
+        kind=kind,
+        job_id=execution.id,
+        vm_name=request.name,
+        vcenter=request.vcenter.server if request.vcenter else "",
+        status=state,
+        phase=phase,
+        priority=_enum(Priority, attribute(found, attributes.PRIORITY)) or request.priority,
+        paused=state is JobStatus.PAUSED,
+        host=attribute(found, attributes.TARGET_HOST),
+        requested_by=request.requested_by,
+        tags=request.tags,
+        created_at=execution.start_time,
+        updated_at=execution.close_time or datetime.now(UTC),
+        completed_at=execution.close_time,
+        phases=_records(kind, phase, state),
     )
 
 
@@ -163,7 +196,7 @@ async def _silence(client: Client, description: WorkflowExecutionDescription) ->
     if not await live_pollers(client, WORKFLOW_QUEUE, PollerKind.WORKFLOW):
         return f"waiting for a worker on queue {WORKFLOW_QUEUE}; start one with: hyperctl worker"
     if description.raw_description.pending_workflow_task.attempt > 1:
-        return "the worker cannot go on with this migration's workflow; its log says why"
+        return "the worker cannot go on with this job's workflow; its log says why"
     return f"the worker on queue {WORKFLOW_QUEUE} does not answer; it may be busy or gone"
 
 
@@ -197,8 +230,8 @@ def _worker_command(step: str, queue: str) -> str:
     return f"hyperctl worker{roles}" + (f" (on {host})" if host else "")
 
 
-def _records(phase: Phase, status: JobStatus) -> list[PhaseRecord]:
-    phases = list(Phase)
+def _records(kind: JobKind, phase: Phase, status: JobStatus) -> list[PhaseRecord]:
+    phases = PHASES[kind]
     reached = phases.index(phase)
     here = {
         JobStatus.COMPLETED: PhaseState.DONE,

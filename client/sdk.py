@@ -4,8 +4,11 @@ client = await MigrationClient.connect()
 migration = await client.start(MigrationRequest(vm_name="db-1", vcenter=VCenter(server="vc.example.com")))
 async for status in migration.watch():
     print(status.status, status.phase)
+
+`rehearse` and `rehearse_all` do the same for rehearsals.
 """
 
+import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
@@ -20,15 +23,23 @@ from temporalio.service import RPCError, RPCStatusCode
 from hyperctl.client.config import Configuration, Temporal
 from hyperctl.client.connection import Connection, connect, translate
 from hyperctl.client.errors import ClientError, JobConflict, JobNotFound
-from hyperctl.client.migration import Migration, Origin
+from hyperctl.client.job import Origin
+from hyperctl.client.migration import Migration
 from hyperctl.client.observe import attribute, is_open, job_status
-from hyperctl.client.visibility import WORKFLOW_TYPE, JobSummary, find_vm, list_jobs
+from hyperctl.client.rehearsal import BATCH_PREFIX, BATCH_TYPE, Rehearsal, RehearsalBatch
+from hyperctl.client.visibility import JobSummary, find_vm, last_rehearsal, list_jobs
 from hyperctl.workflows import attributes
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
+from hyperctl.workflows.rehearsal import (
+    RehearsalBatchRequest,
+    RehearsalBatchStatus,
+    RehearsalRequest,
+    RehearsalResult,
+)
 from hyperctl.workflows.request import MigrationRequest
-from hyperctl.workflows.status import JobStatus, MigrationResult
+from hyperctl.workflows.status import JobKind, JobStatus, MigrationResult
 
-__all__ = ["JobSummary", "Migration", "MigrationClient", "Origin"]
+__all__ = ["JobSummary", "Migration", "MigrationClient", "Origin", "Rehearsal", "RehearsalBatch"]
 
 START_ATTEMPTS = 5
 
@@ -84,6 +95,57 @@ class MigrationClient:
                 return migration
         raise JobConflict(f"{job_id} is started and ended again and again by somebody else")
 
+    async def rehearse(self, request: RehearsalRequest) -> Rehearsal:
+        """Rehearse a VM, or attach to its rehearsal that is under way; `Rehearsal.origin` says which."""
+        for _ in range(START_ATTEMPTS):
+            existing = Rehearsal(self.connection, request.job_id, Origin.ATTACHED)
+            try:
+                if is_open(await existing.describe()):
+                    return existing
+            except JobNotFound:
+                pass
+            try:
+                await self._start_workflow(request, request.job_id, _attributes(request), again=True)
+            except WorkflowAlreadyStartedError:
+                continue
+            return Rehearsal(self.connection, request.job_id, Origin.STARTED)
+        raise JobConflict(f"{request.job_id} is started and ended again and again by somebody else")
+
+    async def rehearse_all(
+        self, requests: Sequence[RehearsalRequest], *, parallel: int = 2
+    ) -> RehearsalBatch:
+        """Rehearse many VMs, so many at a time. Raises pydantic's `ValidationError` for none or too many."""
+        request = RehearsalBatchRequest(rehearsals=tuple(requests), parallel=parallel)
+        batch_id = f"{BATCH_PREFIX}{uuid.uuid4().hex[:10]}"
+        with self.connection.errors():
+            await self.connection.client.start_workflow(
+                BATCH_TYPE,
+                request,
+                id=batch_id,
+                task_queue=WORKFLOW_QUEUE,
+                result_type=RehearsalBatchStatus,
+                static_summary=f"{len(requests)} rehearsals, {parallel} at a time",
+                rpc_timeout=self.connection.timeout,
+            )
+        return RehearsalBatch(self.connection, batch_id, Origin.STARTED)
+
+    def rehearsal_batch(self, batch_id: str) -> RehearsalBatch:
+        """The batch of that id, to watch it, cancel it or take its results; whether it is there, they say."""
+        return RehearsalBatch(self.connection, batch_id)
+
+    async def last_rehearsal(self, vm_name: str, vcenter: str) -> JobSummary | None:
+        """What came of a VM's last rehearsal, and when; None where that is not known at once."""
+        return await last_rehearsal(self.connection, vm_name, vcenter)
+
+    async def job(self, job_id: str) -> Migration | Rehearsal:
+        """The migration or rehearsal of that id. Raises `JobNotFound`."""
+        rehearsal = Rehearsal(self.connection, job_id)
+        try:
+            await rehearsal.describe()
+        except JobNotFound:
+            return await self.get(job_id)
+        return rehearsal
+
     async def retry(self, job_id: str) -> Migration:
         """Start a failed or cancelled migration again, as it was asked for the last time.
 
@@ -120,11 +182,18 @@ class MigrationClient:
         vcenter: str | None = None,
         since: datetime | None = None,
         limit: int = 50,
+        kind: JobKind | str | None = None,
     ) -> Sequence[JobSummary]:
-        """Migrations, the newest first. Temporal's lists lag behind by up to a second or two."""
+        """Migrations and rehearsals, the newest first. Temporal's lists lag a second or two behind."""
         wanted = JobStatus(status) if status else None
         return await list_jobs(
-            self.connection, status=wanted, vcenter=vcenter, vm_name=None, since=since, limit=limit
+            self.connection,
+            status=wanted,
+            vcenter=vcenter,
+            vm_name=None,
+            since=since,
+            limit=limit,
+            kind=JobKind(kind) if kind else None,
         )
 
     async def _start_once(self, request: MigrationRequest, job_id: str, again: bool) -> Migration | None:
@@ -147,22 +216,28 @@ class MigrationClient:
             elif not again:
                 return Migration(self.connection, job_id, Origin.FINISHED)
         try:
-            await self._start_workflow(request, job_id, again, _attributes(request))
+            await self._start_workflow(request, job_id, _attributes(request), again=again)
         except WorkflowAlreadyStartedError:
             return None
         return Migration(self.connection, job_id, origin)
 
     async def _start_workflow(
-        self, request: MigrationRequest, job_id: str, again: bool, known: TypedSearchAttributes | None
+        self,
+        request: MigrationRequest | RehearsalRequest,
+        job_id: str,
+        known: TypedSearchAttributes | None,
+        *,
+        again: bool,
     ) -> None:
+        kind = JobKind.REHEARSAL if isinstance(request, RehearsalRequest) else JobKind.MIGRATION
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
         try:
             await self.connection.client.start_workflow(
-                WORKFLOW_TYPE,
+                kind.workflow_type,
                 request,
                 id=job_id,
                 task_queue=WORKFLOW_QUEUE,
-                result_type=MigrationResult,
+                result_type=MigrationResult if kind is JobKind.MIGRATION else RehearsalResult,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else reuse,
                 search_attributes=known,
                 static_summary=f"{request.name} from {request.origin}"[:200],
@@ -173,14 +248,14 @@ class MigrationClient:
             if error.status is RPCStatusCode.INVALID_ARGUMENT and known is not None:
                 # A namespace without our search attributes; the first worker registers them, and the
                 # workflow sets them for itself.
-                await self._start_workflow(request, job_id, again, None)
+                await self._start_workflow(request, job_id, None, again=again)
                 return
             if error.status is RPCStatusCode.INVALID_ARGUMENT:
                 raise ClientError(f"Temporal takes no such job: {error.message}") from error
             raise translate(error, self.connection.settings) from error
 
 
-def _attributes(request: MigrationRequest) -> TypedSearchAttributes:
+def _attributes(request: MigrationRequest | RehearsalRequest) -> TypedSearchAttributes:
     """Set at the start already, so that lists know a job that no worker has taken yet."""
     values = {
         attributes.STATUS: str(JobStatus.PENDING),

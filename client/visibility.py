@@ -1,8 +1,13 @@
-"""Lists of migrations, from Temporal's visibility store."""
+"""Lists of jobs, from Temporal's visibility store.
+
+Migrations and rehearsals are told apart by the workflow's type, which Temporal records for itself: SQL
+visibility has room for ten keywords of ours, and nine are taken.
+"""
 
 import difflib
 from collections.abc import AsyncIterator, Iterable
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 from temporalio.client import WorkflowExecution
@@ -12,17 +17,21 @@ from hyperctl.client.connection import Connection, translate
 from hyperctl.client.errors import JobAmbiguous, JobNotFound
 from hyperctl.client.observe import attribute, job_status
 from hyperctl.workflows import attributes
+from hyperctl.workflows.rehearsal import REASON_MEMO, VERDICT_MEMO, Verdict
 from hyperctl.workflows.request import normal_server
-from hyperctl.workflows.status import JobStatus
+from hyperctl.workflows.status import JobKind, JobStatus
 
-WORKFLOW_TYPE = "MigrationWorkflow"
+REMEMBERING_TIMEOUT = timedelta(seconds=2)
+"""For what is only good to know."""
+MOST_REMEMBERED = 5
 
 
 class JobSummary(BaseModel):
-    """One migration in a list."""
+    """One migration or rehearsal in a list."""
 
     model_config = ConfigDict(frozen=True)
 
+    kind: JobKind
     job_id: str
     vm_name: str
     vcenter: str
@@ -35,11 +44,21 @@ class JobSummary(BaseModel):
     requested_by: str
     started_at: datetime
     ended_at: datetime | None
+    verdict: Verdict | None = None
+    """Of a rehearsal that has ended with one, or without: `not_rehearsed`."""
+    reason: str = ""
+    """Why it does not boot or was not rehearsed, shortened."""
 
     @classmethod
-    def of(cls, execution: WorkflowExecution) -> "JobSummary":
+    async def of(cls, execution: WorkflowExecution) -> "JobSummary":
         found = execution.typed_search_attributes
+        kind = next(kind for kind in JobKind if kind.workflow_type == execution.workflow_type)
+        memo = await execution.memo() if kind is JobKind.REHEARSAL else {}
+        said = str(memo.get(VERDICT_MEMO, ""))
         return cls(
+            kind=kind,
+            verdict=Verdict(said) if said in set(Verdict) else None,
+            reason=str(memo.get(REASON_MEMO, "")),
             job_id=execution.id,
             vm_name=attribute(found, attributes.VM_NAME),
             vcenter=attribute(found, attributes.VCENTER),
@@ -63,12 +82,14 @@ async def list_jobs(
     vm_name: str | None,
     since: datetime | None,
     limit: int,
+    kind: JobKind | None = JobKind.MIGRATION,
 ) -> list[JobSummary]:
-    """The newest run of every migration that fits, the newest first.
+    """The newest run of every job that fits, the newest first; without a kind migrations and rehearsals.
 
     A state is compared here and not by the server: an older run of the same job would fit otherwise.
     """
-    clauses = [f"WorkflowType = {_quoted(WORKFLOW_TYPE)}"]
+    types = ", ".join(_quoted(one.workflow_type) for one in JobKind if kind in (None, one))
+    clauses = [f"WorkflowType IN ({types})"]
     if vcenter:
         vcenter = _as_recorded(vcenter)
         clauses.append(f"{attributes.VCENTER.name} = {_quoted(vcenter)}")
@@ -81,7 +102,7 @@ async def list_jobs(
     found: list[JobSummary] = []
     try:
         async for execution in _newest_runs(connection, " AND ".join(clauses)):
-            summary = JobSummary.of(execution)
+            summary = await JobSummary.of(execution)
             if status in (None, summary.status):
                 found.append(summary)
             if len(found) >= limit:
@@ -112,9 +133,28 @@ async def find_vm(connection: Connection, vm_name: str, vcenter: str | None) -> 
     )
 
 
+async def last_rehearsal(connection: Connection, vm_name: str, vcenter: str) -> JobSummary | None:
+    """The last rehearsal of a VM that has ended with a verdict or without; None also where none is known
+    within two seconds."""
+    query = (
+        f'WorkflowType = {_quoted(JobKind.REHEARSAL.workflow_type)} AND ExecutionStatus != "Running" '
+        f"AND {attributes.VM_NAME.name} = {_quoted(vm_name)} AND {attributes.VCENTER.name} = "
+        f"{_quoted(_as_recorded(vcenter))}"
+    )
+    with suppress(RPCError):
+        async for execution in connection.client.list_workflows(
+            query, limit=MOST_REMEMBERED, page_size=MOST_REMEMBERED, rpc_timeout=REMEMBERING_TIMEOUT
+        ):
+            summary = await JobSummary.of(execution)
+            if summary.verdict is not None:
+                return summary
+    return None
+
+
 async def hosts_of(connection: Connection, job_id: str) -> tuple[str, ...]:
     """The hosts that runs of a job have worked on, as far as Temporal still knows, the latest first."""
-    query = f"WorkflowType = {_quoted(WORKFLOW_TYPE)} AND WorkflowId = {_quoted(job_id)}"
+    migration = JobKind.MIGRATION.workflow_type
+    query = f"WorkflowType = {_quoted(migration)} AND WorkflowId = {_quoted(job_id)}"
     try:
         runs = [run async for run in connection.client.list_workflows(query, rpc_timeout=connection.timeout)]
     except RPCError as error:

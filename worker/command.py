@@ -28,7 +28,9 @@ def parse_roles(text: str) -> tuple[Role, ...]:
 
 
 def worker(
-    role: Annotated[str, typer.Option(help="Any of export, verify, convert, import; or all.")] = "all",
+    role: Annotated[
+        str, typer.Option(help="Any of export, verify, convert, import, rehearse; or all.")
+    ] = "all",
     host: Annotated[
         str | None, typer.Option(help="The name of this host's own queues; its host name.")
     ] = None,

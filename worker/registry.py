@@ -15,6 +15,7 @@ from hyperctl.activities.plan_source import PlanSourceActivities
 from hyperctl.activities.plan_target import PlanTargetActivities
 from hyperctl.activities.prepare_source import PrepareSourceActivities
 from hyperctl.activities.prove.activity import ProveActivities
+from hyperctl.activities.rehearse.activity import RehearseActivities
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.target.activity import TargetActivities
 from hyperctl.activities.verify.activity import VerifyActivities
@@ -23,8 +24,17 @@ from hyperctl.workflows.import_domain import ImportWorkflow
 from hyperctl.workflows.logs import LogsWorkflow
 from hyperctl.workflows.migration import MigrationWorkflow
 from hyperctl.workflows.queues import Role
+from hyperctl.workflows.rehearsal_batch import RehearsalBatchWorkflow
+from hyperctl.workflows.rehearse import RehearsalWorkflow
 
-WORKFLOWS: tuple[type, ...] = (MigrationWorkflow, ImportWorkflow, LogsWorkflow, DiscardWorkflow)
+WORKFLOWS: tuple[type, ...] = (
+    MigrationWorkflow,
+    RehearsalWorkflow,
+    RehearsalBatchWorkflow,
+    ImportWorkflow,
+    LogsWorkflow,
+    DiscardWorkflow,
+)
 
 
 def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
@@ -39,6 +49,7 @@ def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
     clean_up = CleanUpActivities(settings)
     plan_target = PlanTargetActivities(settings)
     target = TargetActivities(settings)
+    rehearsals = RehearseActivities(settings)
     logs = LogActivities(settings)
     bandwidth = BandwidthActivities()
     discard = DiscardActivities(settings)
@@ -60,6 +71,7 @@ def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
             clean_up.record_failure,
         ],
         Role.IMPORT: [plan_target.plan_target, target.import_domain, target.remove_domain],
+        Role.REHEARSE: [rehearsals.plan_rehearsal, rehearsals.rehearse],
         Role.CONTROL: [
             logs.read_log,
             bandwidth.set_bandwidth,

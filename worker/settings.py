@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hyperctl.workflows.queues import Role
 
-WORK_ROLES = (Role.EXPORT, Role.VERIFY, Role.CONVERT, Role.IMPORT)
+WORK_ROLES = (Role.EXPORT, Role.VERIFY, Role.CONVERT, Role.IMPORT, Role.REHEARSE)
 
 
 def _absolute(path: Path) -> Path:
@@ -30,6 +30,8 @@ class WorkerSettings(BaseSettings):
     verifies_at_once: int = Field(default=2, ge=1)
     conversions_at_once: int = Field(default=3, ge=1)
     imports_at_once: int = Field(default=4, ge=1)
+    rehearsals_at_once: int = Field(default=2, ge=1)
+    """Beside what migrations do; each boots a guest."""
     watch_dir: Annotated[Path, AfterValidator(_absolute)] | None = None
     """A folder whose OVAs, OVFs and VMDKs become migrations; a worker with the role export watches it."""
     file_stable_timeout: float = Field(default=30.0, ge=0)
@@ -45,6 +47,7 @@ class WorkerSettings(BaseSettings):
             Role.VERIFY: self.verifies_at_once,
             Role.CONVERT: self.conversions_at_once,
             Role.IMPORT: self.imports_at_once,
+            Role.REHEARSE: self.rehearsals_at_once,
             Role.SOURCE: 16,
             Role.CONTROL: 16,
         }[role]

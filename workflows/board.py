@@ -1,10 +1,19 @@
-"""Where a migration's state is kept and shown: status document, search attributes, Web UI details."""
+"""Where a job's state is kept and shown: status document, search attributes, Web UI details."""
 
 from temporalio import workflow
 
 from hyperctl.workflows import attributes
+from hyperctl.workflows.rehearsal import RehearsalRequest
 from hyperctl.workflows.request import MigrationRequest
-from hyperctl.workflows.status import JobStatus, MigrationStatus, Phase, PhaseRecord, PhaseState
+from hyperctl.workflows.status import (
+    PHASES,
+    JobKind,
+    JobStatus,
+    MigrationStatus,
+    Phase,
+    PhaseRecord,
+    PhaseState,
+)
 from hyperctl.workflows.steps import StepRunner
 
 _MARK = {
@@ -19,25 +28,26 @@ _MARK = {
 class ProgressBoard:
     """Owns the status document; `publish` makes Temporal show what it says."""
 
-    def __init__(self, request: MigrationRequest, job_id: str) -> None:
-        now = workflow.now()
-        self._request = request
+    def __init__(self, request: MigrationRequest | RehearsalRequest, job_id: str) -> None:
+        kind = JobKind.REHEARSAL if isinstance(request, RehearsalRequest) else JobKind.MIGRATION
         self._underlying = JobStatus.PENDING
         self._shown: dict[str, str] = {}
         self.status = MigrationStatus(
+            kind=kind,
             job_id=job_id,
             vm_name=request.name,
             vcenter=request.vcenter.server if request.vcenter else "",
-            source_file=request.file.path if request.file else "",
             priority=request.priority,
-            to_libvirt=request.to_libvirt,
             requested_by=request.requested_by,
-            bandwidth_bytes_per_second=request.bandwidth_bytes_per_second,
             tags=request.tags,
             created_at=workflow.info().start_time,
-            updated_at=now,
-            phases=[PhaseRecord(phase=phase) for phase in Phase],
+            updated_at=workflow.now(),
+            phases=[PhaseRecord(phase=phase) for phase in PHASES[kind]],
         )
+        if isinstance(request, MigrationRequest):
+            self.status.source_file = request.file.path if request.file else ""
+            self.status.to_libvirt = request.to_libvirt
+            self.status.bandwidth_bytes_per_second = request.bandwidth_bytes_per_second
 
     def enter(self, phase: Phase, status: JobStatus) -> None:
         """A phase begins (or begins again after a retry); the one before it is done."""
@@ -57,7 +67,7 @@ class ProgressBoard:
         record.state, record.finished_at = PhaseState.SKIPPED, workflow.now()
 
     def finish(self, status: JobStatus) -> None:
-        """The migration has ended."""
+        """The job has ended."""
         now = workflow.now()
         record = self.status.record(self.status.phase)
         if record.state is PhaseState.RUNNING:
@@ -121,7 +131,7 @@ class ProgressBoard:
                 f"{machine.guest_full_name or machine.guest_id}, {len(machine.disks)} disk(s), "
                 f"{machine.capacity_bytes / 2**30:.1f} GiB, on {status.plan.host}",
             ]
-            if status.plan.transport_reason:
+            if status.plan.transport_reason and status.kind is JobKind.MIGRATION:
                 lines += ["", f"Copied by {status.plan.transport}: {status.plan.transport_reason}"]
         if status.retry:
             lines += [
@@ -147,6 +157,9 @@ class ProgressBoard:
         if status.proof:
             verdict = "passed" if status.proof.passed else "not passed"
             lines += ["", f"Boot proof {verdict} in {status.proof.boot_seconds:.0f} s"]
+        if status.rehearsed:
+            reason = f": {status.rehearsed.reason.message}" if status.rehearsed.reason else ""
+            lines += ["", f"**{status.rehearsed.verdict.words}**{reason}"]
         if status.output_dir:
             lines += ["", f"Output: `{status.output_dir}`"]
         for failure in status.failures:

@@ -21,6 +21,7 @@ from hyperctl.workflows.leftover import Leftover
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.plan import SourcePlan, TargetPlan
 from hyperctl.workflows.queues import Role, task_queue
+from hyperctl.workflows.rehearsal import RehearsalPlan, RehearsalRequest, Rehearsed
 from hyperctl.workflows.request import (
     DiskFormat,
     FileSource,
@@ -157,6 +158,7 @@ class ConvertInput(_Frozen):
     fix: Fixers
     initramfs: InitramfsWay = InitramfsWay.AUTO
     serial_console: bool = False
+    guest_packages: str | None = None
     hardware: Hardware = Hardware()
 
 
@@ -168,6 +170,7 @@ class ConvertResult(_Frozen):
     initramfs: InitramfsWay = InitramfsWay.AUTO
     """What was asked for, as are the next two: a conversion for other hardware is another one."""
     serial_console: bool = False
+    guest_packages: str | None = None
     hardware: Hardware = Hardware()
 
     @property
@@ -231,6 +234,18 @@ class CleanUpInput(_Frozen):
     folder: str
     result: MigrationResult
     """Kept in the output folder as `migration.json`."""
+
+
+class PlanRehearsalInput(_Frozen):
+    job_id: str
+    request: RehearsalRequest
+
+
+class RehearseInput(_Frozen):
+    job_id: str
+    request: RehearsalRequest
+    machine: Machine
+    output_dir: str
 
 
 class DiscardInput(_Frozen):
@@ -336,6 +351,8 @@ PROVE_BOOT = Activity("prove_boot", Role.CONVERT, ProveInput, ProveResult)
 COMMIT_CONVERSION = Activity("commit_conversion", Role.CONVERT, CommitInput, CommitResult)
 IMPORT_DOMAIN = Activity("import_domain", Role.IMPORT, ImportInput, ImportResult)
 CLEAN_UP = Activity("clean_up", Role.CONVERT, CleanUpInput, Nothing)
+PLAN_REHEARSAL = Activity("plan_rehearsal", Role.REHEARSE, PlanRehearsalInput, RehearsalPlan)
+REHEARSE = Activity("rehearse", Role.REHEARSE, RehearseInput, Rehearsed)
 DISCARD_CONVERSION = Activity("discard_conversion", Role.CONVERT, DiscardInput, Nothing)
 DISCARD_COPY = Activity("discard_copy", Role.CONTROL, DiscardInput, DiscardResult)
 TAKE_STOCK = Activity(
@@ -369,6 +386,8 @@ ALL_ACTIVITIES = (
     COMMIT_CONVERSION,
     IMPORT_DOMAIN,
     CLEAN_UP,
+    PLAN_REHEARSAL,
+    REHEARSE,
     DISCARD_CONVERSION,
     DISCARD_COPY,
     TAKE_STOCK,

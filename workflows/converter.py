@@ -11,10 +11,19 @@ from temporalio.exceptions import ApplicationError
 
 from hyperctl.workflows.control import DiscardRequest, ImportRequest, LogsRequest
 from hyperctl.workflows.errors import ErrorCode, Failure
+from hyperctl.workflows.rehearsal import RehearsalBatchRequest, RehearsalRequest
 from hyperctl.workflows.request import MigrationRequest
 
 _ARGUMENTS = frozenset(
-    model.__name__ for model in (MigrationRequest, ImportRequest, LogsRequest, DiscardRequest)
+    model.__name__
+    for model in (
+        MigrationRequest,
+        RehearsalRequest,
+        RehearsalBatchRequest,
+        ImportRequest,
+        LogsRequest,
+        DiscardRequest,
+    )
 )
 _SECRETS = frozenset({"password", "passwd", "token", "secret"})
 

@@ -21,6 +21,10 @@ class GuestSystem(BaseModel):
     kernels: tuple[str, ...]
     initramfs_tool: str
     """Empty for a guest that is no Linux, which has no kernels here either."""
+    boot_disk: int = 0
+    """The disk that firmware finds the boot loader on, counted from 0 in the machine's order."""
+    nic_order: tuple[str, ...] = ()
+    """MACs as the new machine must have its NICs for the guest's names of them; empty for VMware's order."""
 
     @property
     def is_windows(self) -> bool:
@@ -36,7 +40,9 @@ class Step(StrEnum):
     NETWORK = "fix_network"
     FSTAB = "update_fstab"
     TOOLS = "retire_vmware_tools"
+    AGENT = "enable_guest_agent"
     REBUILD = "rebuild_initramfs"
+    LABELS = "relabel_files"
 
 
 class Outcome(StrEnum):
@@ -115,3 +121,8 @@ class BootProof(BaseModel):
     screenshot: str = ""
     serial_log: str = ""
     """Paths on the target host, where the guest did not boot."""
+
+
+def rebuilt_warning(first: BootProof) -> str:
+    """Of a guest that was converted again because of its first boot."""
+    return f"converted once more, with its initramfs rebuilt: in its boot proof {'; '.join(first.problems)}"

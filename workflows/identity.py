@@ -4,6 +4,7 @@ import hashlib
 from pathlib import PurePosixPath
 
 JOB_PREFIX = "job-"
+REHEARSAL_PREFIX = "rehearsal-"
 
 
 def derive_job_id(server: str, datacenter: str | None, vm_name: str) -> str:
@@ -14,6 +15,11 @@ def derive_job_id(server: str, datacenter: str | None, vm_name: str) -> str:
     """
     host = server.strip().lower().removesuffix(":443").rstrip("/")
     return _job_id(host, datacenter or "", vm_name)
+
+
+def derive_rehearsal_id(server: str, datacenter: str | None, vm_name: str) -> str:
+    """The id of the rehearsals of one VM: the migration's, with a beginning of its own."""
+    return REHEARSAL_PREFIX + derive_job_id(server, datacenter, vm_name).removeprefix(JOB_PREFIX)
 
 
 def derive_file_job_id(host: str | None, path: str, vm_name: str | None) -> str:

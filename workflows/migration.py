@@ -1,21 +1,17 @@
 """`MigrationWorkflow`: the story of one VM's way from vSphere to KVM, from top to bottom."""
 
 import asyncio
-import re
 from datetime import timedelta
 
 import pydantic
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
 
 from hyperctl.workflows import contract
 from hyperctl.workflows.aftermath import Aftermath
 from hyperctl.workflows.bandwidth import Bandwidth
-from hyperctl.workflows.board import ProgressBoard
-from hyperctl.workflows.control import CancelRequest
 from hyperctl.workflows.disk import LandedDisk, OutputDisk
-from hyperctl.workflows.errors import ErrorCode, Failure
-from hyperctl.workflows.guest import BootProof
+from hyperctl.workflows.guest import BootProof, rebuilt_warning
+from hyperctl.workflows.job import DurableJob
 from hyperctl.workflows.plan import MigrationPlan
 from hyperctl.workflows.preparation import SourcePreparation
 from hyperctl.workflows.request import InitramfsWay, MigrationRequest, Priority, ProveMode, VerifyMode
@@ -23,14 +19,12 @@ from hyperctl.workflows.source import PreparedSource
 from hyperctl.workflows.status import (
     JobStatus,
     MigrationResult,
-    MigrationStatus,
     Modifications,
     Phase,
 )
-from hyperctl.workflows.steps import StepFailed, StepRunner
+from hyperctl.workflows.steps import StepFailed
 from hyperctl.workflows.undo import Undo, UndoStack
 
-JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 CONVERSION = "throw the conversion's overlays away"
 DOMAIN = "remove the libvirt domain"
 REFUSES_RIVALS = "refuse a second job of one machine"
@@ -40,53 +34,25 @@ REBUILDS_UNBOOTABLE = "an initramfs that finds no root device is rebuilt"
 
 
 @workflow.defn(name="MigrationWorkflow", failure_exception_types=[pydantic.ValidationError])
-class MigrationWorkflow:
+class MigrationWorkflow(DurableJob):
     """Moves one VM. Its workflow id is the job id; its one argument a `MigrationRequest` as plain JSON."""
 
     @workflow.init
     def __init__(self, request: MigrationRequest) -> None:
+        super().__init__(request)
         self._request = request
-        self._job_id = workflow.info().workflow_id
-        self._board = ProgressBoard(request, self._job_id)
-        self._steps = StepRunner(request.retry_policy, request.priority, self._publish)
         self._bandwidth = Bandwidth(request.bandwidth_bytes_per_second)
         self._undos = UndoStack()
         self._source = SourcePreparation(request, self._job_id, self._steps, self._undos, self._board)
         self._aftermath = Aftermath(request, self._job_id, self._steps, self._undos, self._board)
-        self._cancel = CancelRequest()
-        self._body: asyncio.Task[MigrationResult] | None = None
         self._plan: MigrationPlan | None = None
-        self._cancel_requested = False
 
     @workflow.run
     async def run(self, request: MigrationRequest) -> MigrationResult:
-        self._publish()
-        self._body = asyncio.create_task(self._migrate())
-        if self._cancel_requested:
-            self._body.cancel()
-        await self._settle(self._body)
-        try:
-            result = self._body.result()
-        except asyncio.CancelledError:
-            await self._end(JobStatus.CANCELLED)
-            if workflow.cancellation_reason() is not None:
-                raise
-            reason = self._cancel.reason or "on request"
-            raise ApplicationError(
-                f"cancelled: {reason}", type=ErrorCode.CANCELLED, non_retryable=True
-            ) from None
-        except StepFailed as failed:
-            self._board.status.failures = failed.failures
-            await self._end(JobStatus.FAILED)
-            raise ApplicationError(
-                str(failed), *failed.failures, type=failed.failures[0].code, non_retryable=True
-            ) from failed
-        await self._end(JobStatus.COMPLETED)
-        return result
+        return await self._carry_out(self._migrate())
 
     async def _migrate(self) -> MigrationResult:
-        if not JOB_ID.fullmatch(self._job_id):
-            raise StepFailed((_unusable_job_id(self._job_id),))
+        self._refuse_unusable_id()
         plan = await self._steps.retrying(self._make_plan, waits_for_space=False)
         self._plan = plan
         self._admit(plan)
@@ -237,9 +203,7 @@ class MigrationWorkflow:
         )
         if proof is None or proof.passed:
             return converted, proof
-        self._board.status.warnings += (
-            f"converted once more, with its initramfs rebuilt: in its boot proof {'; '.join(proof.problems)}",
-        )
+        self._board.status.warnings += (rebuilt_warning(proof),)
         self._board.status.steps = ()
         converted = await self._convert(plan, landed, InitramfsWay.REBUILD)
         return converted, await self._prove(plan, converted, may_rebuild=False)
@@ -260,6 +224,7 @@ class MigrationWorkflow:
                     fix=self._request.fix,
                     initramfs=initramfs,
                     serial_console=self._request.serial_console,
+                    guest_packages=self._request.guest_packages,
                     hardware=self._request.hardware,
                 ),
                 host=plan.host,
@@ -403,52 +368,10 @@ class MigrationWorkflow:
         )
         return result
 
-    # --- the end: cancel, failure, undo --------------------------------------------------------------------
+    # --- the end, and what clients tell beside what every job is told ------------------------------
 
-    async def _settle(self, task: "asyncio.Task[MigrationResult] | asyncio.Task[None]") -> None:
-        """Wait for a task through a cancel of the workflow, which is passed on to the body once."""
-        while not task.done():
-            try:
-                await workflow.wait_condition(task.done)
-            except asyncio.CancelledError:
-                self._request_cancel()
-
-    async def _end(self, status: JobStatus) -> None:
-        """Put away what must not stay, say how it ended, let every client's last call through."""
-        if status is not JobStatus.COMPLETED:
-            self._publish()
-            taking_back = asyncio.create_task(
-                self._aftermath.take_back(
-                    self._plan, lambda: self._cancel if self._cancel_requested else None
-                )
-            )
-            await self._settle(taking_back)
-            taking_back.result()  # what is wrong beyond a failed activity must not pass unseen
-        self._board.finish(status)
-        self._publish()
-        await workflow.wait_condition(workflow.all_handlers_finished)
-
-    def _request_cancel(self) -> None:
-        if self._cancel_requested:
-            return
-        self._cancel_requested = True
-        if self._body is not None:
-            self._body.cancel()
-
-    # --- what clients tell and ask ----------------------------------------------------------------
-
-    @workflow.signal(name="cancel", description="Stop and take back what was done; keep the copy.")
-    def cancel(self, request: object = None) -> None:
-        self._cancel = CancelRequest.read(request)
-        self._request_cancel()
-
-    @workflow.signal(name="set_priority", description="low, normal or high.")
-    def set_priority(self, priority: str) -> None:
-        if priority not in set(Priority):
-            workflow.logger.warning("ignored: set_priority to %r", priority)
-            return
-        self._steps.priority = Priority(priority)
-        self._publish()
+    async def _take_back(self) -> None:
+        await self._aftermath.take_back(self._plan, lambda: self._cancel if self._cancel_requested else None)
 
     @workflow.signal(name="set_bandwidth", description="Bytes per second of the whole copy; null: no cap.")
     def set_bandwidth(self, bytes_per_second: int | None = None) -> None:
@@ -457,34 +380,3 @@ class MigrationWorkflow:
             return
         self._board.status.bandwidth_bytes_per_second = bytes_per_second
         self._publish()
-
-    @workflow.signal(name="pause", description="Hold before the next step; a copy stops at once.")
-    def pause(self) -> None:
-        self._steps.pause(True)
-
-    @workflow.signal(name="resume", description="Go on after a pause; look again whether there is room.")
-    def resume(self) -> None:
-        self._steps.pause(False)
-
-    @workflow.signal(name="retry_now", description="Do not wait for the next try.")
-    def retry_now(self) -> None:
-        self._steps.retry_now()
-
-    @workflow.query(name="status", description="Everything that is known of the migration.")
-    def status(self) -> MigrationStatus:
-        return self._board.status
-
-    def _enter(self, phase: Phase, status: JobStatus) -> None:
-        self._board.enter(phase, status)
-        self._publish()
-
-    def _publish(self) -> None:
-        self._board.publish(self._steps)
-
-
-def _unusable_job_id(job_id: str) -> Failure:
-    return Failure(
-        code=ErrorCode.INVALID_REQUEST,
-        message=f"the workflow id {job_id!r} cannot name a job",
-        hint="Start it again under an id of letters, digits, '.', '_' and '-', 128 characters at most.",
-    )

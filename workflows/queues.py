@@ -18,6 +18,8 @@ class Role(StrEnum):
     VERIFY = "verify"
     CONVERT = "convert"
     IMPORT = "import"
+    REHEARSE = "rehearse"
+    """Rehearsals, from their preflight on: they take no slot that a migration waits for."""
     SOURCE = "source"
     """Putting the source back: an export worker has it too, apart, for it must not wait behind copies."""
     CONTROL = "control"

@@ -207,22 +207,42 @@ class Fixers(BaseModel):
     network: bool = True
     fstab: bool = True
     tools: bool = True
+    agent: bool = True
 
 
-class MigrationRequest(BaseModel):
-    """One VM to migrate: `vm_name` and `vcenter.server` are needed, or `file.path` alone.
+class JobRequest(BaseModel):
+    """What a migration and its rehearsal are asked alike: how the guest is changed, where, how urgently.
 
     What is refused is not repeated in the error: somebody may have put a password there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    output_dir: AbsolutePath | None = None
+    """On the target host; None is that host's own setting, `/var/lib/hyper2kvm/output` unless changed."""
+    priority: Priority = Priority.NORMAL
+    fix: Fixers = Fixers()
+    initramfs: InitramfsWay = InitramfsWay.AUTO
+    serial_console: bool = False
+    """Kernels and GRUB speak on the first serial port, too."""
+    guest_packages: AbsolutePath | None = None
+    """A folder on the target host with qemu-guest-agent's package and what it depends on."""
+    hardware: Hardware = Hardware()
+    prove: ProveMode = ProveMode.FULL
+    host: Name | None = None
+    """The target host whose workers do all the work; any when missing."""
+    tags: tuple[str, ...] = ()
+    retry_policy: RetryPolicy = RetryPolicy()
+    requested_by: str = ""
+
+
+class MigrationRequest(JobRequest):
+    """One VM to migrate: `vm_name` and `vcenter.server` are needed, or `file.path` alone."""
+
     vm_name: Name | None = None
     """In its vCenter. Of a file: what the machine is to be called, its own name when missing."""
     vcenter: VCenter | None = None
     file: Annotated[FileSource | None, Field(validate_default=True)] = None
-    output_dir: AbsolutePath | None = None
-    """On the target host; None is that host's own setting, `/var/lib/hyper2kvm/output` unless changed."""
     format: DiskFormat = DiskFormat.RAW
     transport: TransportChoice = TransportChoice.AUTO
     connections: Annotated[int, Field(ge=1, le=16)] = 4
@@ -234,21 +254,9 @@ class MigrationRequest(BaseModel):
     """Define the converted guest as a libvirt domain."""
     start: bool = False
     """Start the domain once it is defined; needs `to_libvirt`."""
-    priority: Priority = Priority.NORMAL
-    fix: Fixers = Fixers()
-    initramfs: InitramfsWay = InitramfsWay.AUTO
-    serial_console: bool = False
-    """Kernels and GRUB speak on the first serial port, too."""
-    hardware: Hardware = Hardware()
     verify: VerifyMode = VerifyMode.FULL
-    prove: ProveMode = ProveMode.FULL
     network_map: dict[str, str] = Field(default_factory=dict)
     """vSphere network name to libvirt network, or to a bridge as `bridge:br0`. Others go to `default`."""
-    host: Name | None = None
-    """The target host whose workers do all the work; any when missing."""
-    tags: tuple[str, ...] = ()
-    retry_policy: RetryPolicy = RetryPolicy()
-    requested_by: str = ""
 
     @field_validator("vcenter")
     @classmethod

@@ -10,8 +10,21 @@ from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.guest import BootProof, GuestSystem, Outcome, Step, StepOutcome
 from hyperctl.workflows.leftover import HostLeftovers
 from hyperctl.workflows.plan import MigrationPlan
+from hyperctl.workflows.rehearsal import Rehearsed
 from hyperctl.workflows.request import Priority
 from hyperctl.workflows.source import PreparedSource
+
+
+class JobKind(StrEnum):
+    """What a job is for."""
+
+    MIGRATION = "migration"
+    REHEARSAL = "rehearsal"
+
+    @property
+    def workflow_type(self) -> str:
+        """By which Temporal's lists tell them apart."""
+        return {JobKind.MIGRATION: "MigrationWorkflow", JobKind.REHEARSAL: "RehearsalWorkflow"}[self]
 
 
 class JobStatus(StrEnum):
@@ -25,6 +38,7 @@ class JobStatus(StrEnum):
     CONVERTING = "converting"
     PROVING = "proving"
     IMPORTING = "importing"
+    REHEARSING = "rehearsing"
     PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -36,7 +50,7 @@ class JobStatus(StrEnum):
 
 
 class Phase(StrEnum):
-    """The steps of a migration, in their order."""
+    """The steps of a job, in their order; `PHASES` says which a job of a kind has."""
 
     PLAN = "plan"
     ADMIT = "admit"
@@ -46,6 +60,13 @@ class Phase(StrEnum):
     PROVE = "prove"
     IMPORT = "import"
     CLEANUP = "cleanup"
+    REHEARSE = "rehearse"
+
+
+PHASES = {
+    JobKind.MIGRATION: tuple(phase for phase in Phase if phase is not Phase.REHEARSE),
+    JobKind.REHEARSAL: (Phase.PLAN, Phase.ADMIT, Phase.REHEARSE),
+}
 
 
 class PhaseState(StrEnum):
@@ -139,8 +160,9 @@ class Modifications(BaseModel):
 
 
 class MigrationStatus(BaseModel):
-    """Everything a client may want to know of a migration, at any moment."""
+    """Everything a client may want to know of a migration or a rehearsal, at any moment."""
 
+    kind: JobKind = JobKind.MIGRATION
     job_id: str
     vm_name: str
     vcenter: str
@@ -172,6 +194,8 @@ class MigrationStatus(BaseModel):
     guest: GuestSystem | None = None
     steps: tuple[StepOutcome, ...] = ()
     proof: BootProof | None = None
+    rehearsed: Rehearsed | None = None
+    """What came of a rehearsal."""
     outputs: tuple[OutputDisk, ...] = ()
     output_dir: str = ""
     domain: str = ""

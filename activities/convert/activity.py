@@ -76,8 +76,8 @@ def convert_guest(
         raise HyperctlError(
             ErrorCode.CONVERSION_FAILED,
             f"{argument.machine.name} was converted in another way, which is being made part of its images",
-            "Ask for the same hardware, initramfs and serial console as before, or delete what is there: "
-            f"hyperctl discard --job {argument.job_id}.",
+            "Ask for the same hardware, initramfs, serial console and packages as before, or delete what is "
+            f"there: hyperctl discard --job {argument.job_id}.",
         )
     if commit_begun(staging) is not None:
         raise HyperctlError(
@@ -92,6 +92,7 @@ def convert_guest(
         fix=argument.fix,
         initramfs=argument.initramfs,
         serial_console=argument.serial_console,
+        guest_packages=Path(argument.guest_packages) if argument.guest_packages else None,
         hardware=argument.hardware,
         disk_keys_file=disk_keys_file,
         windows=windows or WindowsParts(),
@@ -126,11 +127,15 @@ def convert_over(
         duration_seconds=round(time.monotonic() - started, 1),
         initramfs=order.initramfs,
         serial_console=order.serial_console,
+        guest_packages=str(order.guest_packages) if order.guest_packages else None,
         hardware=order.hardware,
     )
 
 
 def _is_what_is_asked(known: ConvertResult, asked: ConvertInput) -> bool:
     """A conversion with a rebuilt initramfs serves where the way was left open."""
-    same = (known.hardware, known.serial_console) == (asked.hardware, asked.serial_console)
-    return same and asked.initramfs in (known.initramfs, InitramfsWay.AUTO)
+    return _settings(known) == _settings(asked) and asked.initramfs in (known.initramfs, InitramfsWay.AUTO)
+
+
+def _settings(one: ConvertInput | ConvertResult) -> tuple[object, ...]:
+    return one.hardware, one.serial_console, one.guest_packages

@@ -1,8 +1,8 @@
 """The process that opens a guest's disks and converts them: `python -m hyperctl.activities.convert.child`.
 
 Reads an `Order` on stdin and prints `Event`s. The guest's filesystems are mounted in libguestfs' appliance
-only. None of its programmes is run but those that rebuild an initramfs, which run in there, without a
-network.
+only. None of its programmes is run but those that rebuild an initramfs or put in packages, which run in
+there, without a network.
 """
 
 import sys
@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hyperctl.activities.convert.inspect import Inspected, opened_guest
+from hyperctl.activities.convert.linux.agent import enable_guest_agent
 from hyperctl.activities.convert.linux.bootloader import update_bootloader
 from hyperctl.activities.convert.linux.fstab import update_fstab
 from hyperctl.activities.convert.linux.initramfs import inject_virtio_drivers
 from hyperctl.activities.convert.linux.network import fix_network
 from hyperctl.activities.convert.linux.rebuild import rebuild_initramfs
+from hyperctl.activities.convert.linux.selinux import relabel
 from hyperctl.activities.convert.linux.tools import retire_vmware_tools
 from hyperctl.activities.convert.order import Event, Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
@@ -28,19 +30,21 @@ from hyperctl.workflows.request import Fixers
 
 
 @dataclass(frozen=True, slots=True)
-class _Fixer:
+class Fixer:
     step: Step
     wanted: Callable[[Fixers], bool]
     fix: Callable[[Inspected, Work], None]
 
 
 FIXERS = (
-    _Fixer(Step.VIRTIO, lambda fix: fix.virtio, inject_virtio_drivers),
-    _Fixer(Step.BOOTLOADER, lambda fix: fix.grub, update_bootloader),
-    _Fixer(Step.NETWORK, lambda fix: fix.network, fix_network),
-    _Fixer(Step.FSTAB, lambda fix: fix.fstab, update_fstab),
-    _Fixer(Step.TOOLS, lambda fix: fix.tools, retire_vmware_tools),
-    _Fixer(Step.REBUILD, lambda fix: fix.virtio, rebuild_initramfs),
+    Fixer(Step.VIRTIO, lambda fix: fix.virtio, inject_virtio_drivers),
+    Fixer(Step.BOOTLOADER, lambda fix: fix.grub, update_bootloader),
+    Fixer(Step.NETWORK, lambda fix: fix.network, fix_network),
+    Fixer(Step.FSTAB, lambda fix: fix.fstab, update_fstab),
+    Fixer(Step.TOOLS, lambda fix: fix.tools, retire_vmware_tools),
+    Fixer(Step.AGENT, lambda fix: fix.agent, enable_guest_agent),
+    Fixer(Step.REBUILD, lambda fix: fix.virtio, rebuild_initramfs),
+    Fixer(Step.LABELS, lambda fix: True, relabel),
 )
 
 
@@ -67,7 +71,7 @@ def convert(order: Order, say: Callable[[Event], None]) -> None:
             return
         for fixer in FIXERS:
             say(Event(begun=fixer.step))
-            outcome = _run(fixer, inspected, order.fix)
+            outcome = run_fixer(fixer, inspected, order.fix)
             say(Event(ended=outcome))
             if outcome.outcome is Outcome.FAILED:
                 raise Refused(
@@ -75,6 +79,8 @@ def convert(order: Order, say: Callable[[Event], None]) -> None:
                     f"the step {fixer.step} failed: {outcome.detail}",
                     "The source and its copy are as they were.",
                 )
+        if inspected.nic_order:
+            say(Event(guest=system.model_copy(update={"nic_order": tuple(inspected.nic_order)})))
 
 
 def _leave_to_virt_v2v(found: WindowsFound, order: Order, say: Callable[[Event], None]) -> None:
@@ -87,7 +93,8 @@ def _leave_to_virt_v2v(found: WindowsFound, order: Order, say: Callable[[Event],
         say(Event(ended=StepOutcome(step=step, outcome=Outcome.SKIPPED, detail=detail)))
 
 
-def _run(fixer: _Fixer, inspected: Inspected, fix: Fixers) -> StepOutcome:
+def run_fixer(fixer: Fixer, inspected: Inspected, fix: Fixers) -> StepOutcome:
+    """One step of a conversion."""
     if not fixer.wanted(fix):
         return StepOutcome(step=fixer.step, outcome=Outcome.SKIPPED, detail="left out, as asked")
     started = time.monotonic()
@@ -98,6 +105,7 @@ def _run(fixer: _Fixer, inspected: Inspected, fix: Fixers) -> StepOutcome:
         detail = "; ".join(work.done) or "nothing to change"
     except (StepFailed, RuntimeError) as error:  # libguestfs raises nothing more special than RuntimeError
         outcome, detail = Outcome.FAILED, str(error)
+    inspected.changed.extend(work.changed)
     return StepOutcome(
         step=fixer.step,
         outcome=outcome,

@@ -55,10 +55,13 @@ class StableNames:
     /dev/sda is the first.
     """
 
-    def __init__(self, devices: Mapping[str, BlockDevice], places: Sequence[DiskPlace] = ()) -> None:
-        """`places` are the disks', in the guest's order."""
+    def __init__(
+        self, devices: Mapping[str, BlockDevice], places: Sequence[DiskPlace] = (), root: str = ""
+    ) -> None:
+        """`places` are the disks', in the guest's order; `root` is the device of the root filesystem."""
         self._devices = devices
         self._places = tuple(places)
+        self._root = root
         self._disks = len({found[0] for name in devices if (found := _DISK.match(name))})
 
     def is_unstable(self, name: str) -> bool:
@@ -70,13 +73,14 @@ class StableNames:
         index: int | None
         if found := _LETTERED.match(name):
             letters, partition = found[2], found[3]
-            index = (
+            position = (
                 ord(letters[-1]) - ord("a") + (26 * (ord(letters[0]) - ord("a") + 1) if letters[1:] else 0)
             )
             if found[1] == "hd" and not partition and not self._may_be("ata"):
                 return None  # a drive for CDs
+            index = self._lettered(position)
         elif found := _NVME.match(name):
-            index, partition = int(found[1]) + int(found[2]) - 1, found[3] or ""
+            index, partition = self._namespace(int(found[1]), int(found[2])), found[3] or ""
         elif found := _BY_PATH.match(name):
             index, partition = self._by_path(found["path"]), found["partition"] or ""
         elif found := _BY_ID.match(name):
@@ -99,6 +103,13 @@ class StableNames:
             return f"UUID={facts.uuid}"
         return f"PARTUUID={facts.partition_uuid}" if facts.partition_uuid else None
 
+    def stable_root(self, name: str) -> str | None:
+        """The same for a name that is the root filesystem's, whatever it would be by the order of disks.
+
+        A guest may have counted its disks in another order than vSphere; which one is its root is known.
+        """
+        return self.stable(self._root) if self._root in self._devices else self.stable(name)
+
     def link(self, name: str) -> str | None:
         """The same as a path, `/dev/disk/by-uuid/...`; of a disk that shares its UUID the partition's."""
         stable = self.stable(name)
@@ -110,6 +121,28 @@ class StableNames:
 
     def _may_be(self, kind: str) -> bool:
         return not self._places or any(place.controller in _KINDS[kind] for place in self._places)
+
+    def _lettered(self, position: int) -> int | None:
+        """The disk at a position among those that have letters, which NVMe's have not."""
+        others = [index for index, place in enumerate(self._places) if place.controller != "nvme"]
+        if len(others) in (0, len(self._places)):
+            return position
+        return others[position] if position < len(others) else None
+
+    def _namespace(self, controller: int, namespace: int) -> int | None:
+        """The disk that is a namespace, counted from 1, of a controller, counted from 0."""
+        on_nvme = [
+            (place.controller_bus, place.unit, index)
+            for index, place in enumerate(self._places)
+            if place.controller == "nvme"
+        ]
+        if not on_nvme:
+            return controller + namespace - 1
+        buses = sorted({bus for bus, _, _ in on_nvme})
+        if controller >= len(buses):
+            return None
+        there = sorted(one for one in on_nvme if one[0] == buses[controller])
+        return there[namespace - 1][2] if 0 < namespace <= len(there) else None
 
     def _by_path(self, path: str) -> int | None:
         """The disk at a place; of those at the same unit, the one on the controller that the path names."""

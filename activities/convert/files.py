@@ -1,15 +1,16 @@
 """Reading and writing the guest's files, bounded, through libguestfs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import guestfs
 
 from hyperctl.activities.convert.work import Work
 
 LARGEST_TEXT_BYTES = 2 << 20
+WORK_FOLDER = "/var/tmp"
 LARGEST_PIECE_BYTES = 2 << 20
 """libguestfs' messages hold no more than 4 MiB."""
-SELINUX_ATTRIBUTE = "security.selinux"
 
 
 class GuestFiles:
@@ -49,6 +50,14 @@ class GuestFiles:
     def exists(self, path: str) -> bool:
         return bool(self.guest.exists(path))
 
+    def is_there(self, path: str) -> bool:
+        """Also a link that leads nowhere, such as one to /dev/null, which an image has no device for."""
+        return self.exists(path) or bool(self.guest.is_symlink(path))
+
+    def links_to(self, path: str) -> str:
+        """What a symbolic link says, or an empty string where there is none."""
+        return str(self.guest.readlink(path)) if self.guest.is_symlink(path) else ""
+
     def matching(self, *patterns: str) -> list[str]:
         """Paths that match any of the glob patterns, in order; folders without their slash."""
         found = {path.rstrip("/") for pattern in patterns for path in self.guest.glob_expand(pattern)}
@@ -60,12 +69,11 @@ class GuestFiles:
         work.changed.append(path)
 
     def create(self, path: str, text: str, work: Work, mode: int = 0o644) -> None:
-        """Write a new file with the SELinux label of its folder, where there are such labels."""
+        """Write a new file. Its SELinux label comes last, with those of all others."""
         folder = path.rpartition("/")[0]
         self.guest.mkdir_p(folder)
         self.guest.write(path, text.encode("utf-8", "surrogateescape"))
         self.guest.chmod(mode, path)
-        self._label_like(folder, path)
         work.changed.append(path)
 
     def edit(self, path: str, text: str, work: Work) -> bool:
@@ -78,8 +86,12 @@ class GuestFiles:
             self.create(path, text, work)
         return True
 
-    def _label_like(self, model: str, path: str) -> None:
-        labels = {one["attrname"]: one["attrval"] for one in self.guest.lgetxattrs(model)}
-        label = labels.get(SELINUX_ATTRIBUTE)
-        if label:
-            self.guest.lsetxattr(SELINUX_ATTRIBUTE, label, len(label), path)
+    @contextmanager
+    def work_folder(self) -> Iterator[str]:
+        """A folder of the guest's for the length of a `with`, which its own programmes can reach."""
+        self.guest.mkdir_p(WORK_FOLDER)
+        folder = str(self.guest.mkdtemp(f"{WORK_FOLDER}/hyperctl-XXXXXX"))
+        try:
+            yield folder
+        finally:
+            self.guest.rm_rf(folder)

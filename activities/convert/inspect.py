@@ -1,7 +1,8 @@
 """Opening a guest's disks together and finding out what is on them."""
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from hyperctl.activities.convert.linux.storage import MDADM
 from hyperctl.activities.convert.mounts import (
     SYSTEM_PARTITION_PLACES,
     KnownDevices,
+    is_root_of,
     mapped_volumes,
     mount_all,
     mount_root,
@@ -31,6 +33,7 @@ from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.machine import Firmware, Machine
 
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd")
+SECTOR_BYTES = 512
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 _ARRAY = re.compile(r"^\s*ARRAY\s+(\S+)[^\n]*?\bUUID=(\S+)", re.MULTILINE | re.IGNORECASE)
 
@@ -50,7 +53,14 @@ class Inspected:
     order: Order
     """What was asked for."""
     rebuilds: list[Rebuild] = field(default_factory=list)
-    """Noted by a step for the last one: the guest's own tool is to see what all others have written."""
+    """Noted by a step for a later one: the guest's own tool is to see what all others have written."""
+    nic_order: list[str] = field(default_factory=list)
+    """As `GuestSystem` has it; empty until the network's step."""
+    changed: list[str] = field(default_factory=list)
+    """What the steps so far have written, made or removed."""
+    opened_at: float = field(default_factory=time.time)
+    guest_code: list[str] = field(default_factory=list)
+    """Which of the guest's own programmes have been run, and may have written anything."""
 
     @property
     def detail(self) -> str:
@@ -90,6 +100,7 @@ def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) ->
     names = StableNames(
         storage.disks,
         [DiskPlace(disk.unit, disk.controller, disk.controller_bus) for disk in machine.disks],
+        root=guest.mountable_device(root),
     )
     mount_root(guest, root)
     files = GuestFiles(guest)
@@ -130,6 +141,7 @@ def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) ->
         filesystems=tuple(f"{place} {guest.vfs_type(device)} ({device})" for place, device in mounts.items()),
         kernels=tuple(kernel.version for kernel in kernels),
         initramfs_tool=tool,
+        boot_disk=_boot_disk(guest, machine, mounts),
     )
     all_warnings = (*storage.warnings, *unsure, *warnings)
     return Inspected(files, machine, system, kernels, names, mounts, all_warnings, order)
@@ -157,6 +169,7 @@ def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption,
             "no operating system was found on the disks" + (f": {reason}" if reason else ""),
             " ".join(hints),
         )
+    roots = _without_snapshots(guest, roots)
     if len(roots) > 1:
         systems = ", ".join(f"{guest.inspect_get_product_name(root)} on {root}" for root in roots)
         raise Refused(
@@ -172,6 +185,57 @@ def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption,
             "Linux and Windows guests can be converted.",
         )
     return str(root)
+
+
+def _without_snapshots(guest: guestfs.GuestFS, roots: list[str]) -> list[str]:
+    """Of a btrfs' subvolumes with the same system, the one that is its root; the others are copies of it."""
+    kept: list[str] = []
+    by_device: dict[str, list[str]] = {}
+    for root in roots:
+        by_device.setdefault(str(guest.mountable_device(root)), []).append(root)
+    for same in by_device.values():
+        booted = [root for root in same if len(same) > 1 and _is_booted(guest, root)]
+        kept += booted if len(booted) == 1 else same
+    return kept
+
+
+def _is_booted(guest: guestfs.GuestFS, root: str) -> bool:
+    device = guest.mountable_device(root)
+    subvolume = guest.mountable_subvolume(root) if root != device else ""
+    guest.mount_ro(root, "/")
+    try:
+        fstab = GuestFiles(guest).text("/etc/fstab") or ""
+        paths = {
+            str(one["btrfssubvolume_id"]): one["btrfssubvolume_path"]
+            for one in guest.btrfs_subvolume_list(root)
+        }
+        return is_root_of(fstab, subvolume, paths)
+    finally:
+        guest.umount_all()
+
+
+def _boot_disk(guest: guestfs.GuestFS, machine: Machine, mounts: Mapping[str, str]) -> int:
+    """Which disk has the loader: the EFI system partition, or GRUB in its first sector; else the first one.
+
+    VMware can be told to begin with another than the first; firmware elsewhere begins with that.
+    """
+    disks = list(guest.list_devices())
+    if machine.firmware is Firmware.EFI:
+        place = next((one for one in SYSTEM_PARTITION_PLACES if guest.is_dir(f"{one}/EFI")), "")
+        device = next((device for mounted, device in mounts.items() if mounted == place), "")
+        return next((number for number, disk in enumerate(disks) if is_on_disk(device, disk)), 0)
+    sectors = [guest.pread_device(disk, SECTOR_BYTES, 0) for disk in disks]
+    return next((number for number, sector in enumerate(sectors) if begins_grub(sector)), 0)
+
+
+def begins_grub(sector: bytes) -> bool:
+    """Whether a master boot record starts GRUB, 2 or legacy: both have their name in it, for their errors."""
+    return sector[-2:] == b"\x55\xaa" and b"GRUB" in sector[:440]
+
+
+def is_on_disk(device: str, disk: str) -> bool:
+    """Whether a device of the appliance's is the disk, or a partition of it."""
+    return device == disk or (device.startswith(disk) and device[len(disk) :].isdecimal())
 
 
 def _arrays(guest: guestfs.GuestFS, files: GuestFiles) -> dict[str, str]:

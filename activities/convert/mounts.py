@@ -114,6 +114,17 @@ def wanted_mounts(fstab: str) -> tuple[Wanted, ...]:
     return tuple(sorted(found.values(), key=lambda one: (one.place.count("/"), len(one.place))))
 
 
+def is_root_of(fstab: str, subvolume: str, paths: Mapping[str, str]) -> bool:
+    """Whether a subvolume of btrfs is the one that the fstab in it mounts as `/`.
+
+    `subvolume` is empty for the filesystem's default; `paths` are those of subvolumes by their number.
+    """
+    option = next((one.subvolume for one in wanted_mounts(fstab) if one.place == "/"), "")
+    key, _, value = option.partition("=")
+    wanted = paths.get(value, "") if key == "subvolid" else value
+    return wanted.strip("/") == subvolume.strip("/")
+
+
 def mount_root(guest: guestfs.GuestFS, root: str) -> None:
     """Raises `Refused` where it cannot be mounted, or only for reading."""
     guest.umount_all()

@@ -25,6 +25,8 @@ class Order(BaseModel):
     initramfs: InitramfsWay = InitramfsWay.AUTO
     serial_console: bool = False
     hardware: Hardware = Hardware()
+    guest_packages: Path | None = None
+    """A folder on this host that has the guest agent's package, to be put in where the guest has none."""
     disk_keys_file: Path | None = None
     """Keys of encrypted disks; read by the process that needs them, so that they travel nowhere."""
     windows: WindowsParts = WindowsParts()

@@ -1,11 +1,13 @@
 """Whole blocks from the pieces of a stream."""
 
+import mmap
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Protocol
 
+from hyperctl.activities.export.direct import aligned_buffer
 from hyperctl.activities.export.landing import Landing
 
 THREADS = 2
@@ -43,6 +45,8 @@ class BlockAssembler:
         self._pieces: list[Piece] = []
         self._pool = ThreadPoolExecutor(THREADS, "disk-land")
         self._landings: deque[Future[None]] = deque()
+        self._buffers: list[mmap.mmap] = []
+        """Of whole blocks that have landed: memory that is there already is faster than new."""
 
     def __enter__(self) -> "BlockAssembler":
         return self
@@ -101,12 +105,33 @@ class BlockAssembler:
         self._settle(MOST_BLOCKS)
 
     def _land(self, block: int, pieces: Sequence[Piece], has_landed: bool) -> None:
-        buffer = bytearray(self._landing.read(block) if has_landed else self._header.length(block))
         start = block * self._header.block_bytes
+        buffer = aligned_buffer(self._header.length(block)) if has_landed else self._buffer(block, pieces)
+        if has_landed:
+            buffer[:] = self._landing.read(block)
         for piece in pieces:
             at = piece.offset_bytes - start
             buffer[at : at + piece.length_bytes] = piece.content()
         self._landing.land(block, buffer)
+        if len(buffer) == self._header.block_bytes:
+            self._buffers.append(buffer)
+
+    def _buffer(self, block: int, pieces: Sequence[Piece]) -> mmap.mmap:
+        """Memory for a block that is zero where none of these pieces will be put."""
+        length = self._header.length(block)
+        if length < self._header.block_bytes:
+            return aligned_buffer(length)
+        try:
+            buffer = self._buffers.pop()
+        except IndexError:
+            return aligned_buffer(length)
+        at = start = block * self._header.block_bytes
+        for piece in sorted(pieces, key=lambda piece: piece.offset_bytes):
+            if piece.offset_bytes > at:
+                buffer[at - start : piece.offset_bytes - start] = bytes(piece.offset_bytes - at)
+            at = max(at, piece.offset_bytes + piece.length_bytes)
+        buffer[at - start :] = bytes(start + length - at)
+        return buffer
 
     def _settle(self, most: int = 0) -> None:
         """Wait until no more than so many blocks are still to be landed."""

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from hyperctl.activities.export.direct import DirectFile
 from hyperctl.activities.export.ledger import Content
 
 PAGE_BYTES = 4096
 """What is zero is looked for in pages of this size, the block size of the usual file systems."""
 _ZERO_PAGE = bytes(PAGE_BYTES)
-_ZEROES = bytes(4 << 20)
+_ZEROES = memoryview(bytes(4 << 20))
+_COMPARED_BYTES = 256 << 10
+_ZERO_PART = bytes(_COMPARED_BYTES)
 
 
 class DiskImage(Protocol):
@@ -61,6 +64,7 @@ class RawImage:
                 os.ftruncate(self._descriptor, capacity_bytes)
             elif os.fstat(self._descriptor).st_size != capacity_bytes:
                 raise ValueError(f"{path} is not an image of {capacity_bytes} bytes")
+            self._file = DirectFile(self._descriptor, os.O_RDWR)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -80,7 +84,7 @@ class RawImage:
         for start, stop in data_extents(self._descriptor, offset, length):
             while start < stop:
                 size = min(stop - start, len(_ZEROES))
-                self._write(start, memoryview(_ZEROES)[:size])
+                self._write(start, _ZEROES[:size])
                 start += size
 
     def read(self, offset: int, size: int) -> bytes:
@@ -94,23 +98,27 @@ class RawImage:
         return os.fstat(self._descriptor).st_blocks * 512
 
     def close(self) -> None:
+        self._file.close()
         os.close(self._descriptor)
 
     def _write(self, offset: int, view: memoryview) -> None:
         while view:
             # The kernel lets one write into a file at a time, and who waits for it there burns a processor.
             with self._writing:
-                done = os.pwrite(self._descriptor, view, offset)
+                done = self._file.write(view, offset)
             offset += done
             view = view[done:]
 
 
 def is_zero(data: Content) -> bool:
     """Whether there is nothing but zeroes in it."""
-    size = len(_ZEROES)
-    if len(data) == size:
-        return data == _ZEROES
-    return all(data[at : at + size] == _ZEROES[: len(data) - at] for at in range(0, len(data), size))
+    size = _COMPARED_BYTES
+    whole = len(data) - len(data) % size
+    return (
+        data[:PAGE_BYTES] == _ZERO_PAGE[: len(data)]
+        and all(data[at : at + size] == _ZERO_PART for at in range(0, whole, size))
+        and data[whole:] == _ZERO_PART[: len(data) - whole]
+    )
 
 
 def data_runs(data: Content) -> Iterator[tuple[int, int]]:

@@ -24,6 +24,7 @@ brought it and in whatever order.
 """
 
 import hashlib
+import mmap
 import os
 import zlib
 from collections.abc import Callable, Iterable
@@ -45,7 +46,7 @@ BLOCK_BYTES = 4 << 20
 _DIGEST_BYTES = 32
 _NO_CHECKSUM = "-"
 
-Content: TypeAlias = bytes | bytearray
+Content: TypeAlias = bytes | bytearray | mmap.mmap
 
 _MOST_BLOCKS = 1 << 21
 """Of a disk: what is kept in memory of each stays below 75 MB, however large the disk."""

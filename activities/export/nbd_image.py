@@ -16,6 +16,7 @@ from typing import Any
 import nbd
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.direct import is_direct
 from hyperctl.activities.export.image import data_runs
 from hyperctl.activities.export.ledger import Content
 from hyperctl.activities.image_file import ImageBusyError, image_info, wait_until_free
@@ -56,8 +57,10 @@ class NbdImage:
         if info.virtual_bytes != capacity_bytes or not info.stands_alone:
             raise ValueError(f"{path} is not an image of its own of {capacity_bytes} bytes")
         with as_storage_error(path):
+            direct = is_direct(path)
             self._server = NbdServer(
-                lambda place: image_command(place, path, image_format, writable=writable), attempt
+                lambda place: image_command(place, path, image_format, writable=writable, direct=direct),
+                attempt,
             )
         self._lock = threading.Lock()
         self._idle: list[Any] = []

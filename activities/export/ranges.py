@@ -1,5 +1,6 @@
 """Fetching a disk that can be read anywhere: what is missing of it, in chunks, over several connections."""
 
+import mmap
 import random
 import threading
 from collections import deque
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.direct import aligned_buffer
 from hyperctl.activities.export.landing import Landing
 from hyperctl.activities.export.ledger import LedgerHeader
 from hyperctl.activities.export.throttle import Stopped, Throttle
@@ -168,18 +170,18 @@ class _Crew:
         """Land a chunk block by block; yields what is left of it."""
         header = self._landing.header
         length = sum(header.length(block) for block in chunk)
-        buffer = bytearray(header.block_bytes)
+        buffer = aligned_buffer(header.block_bytes)
         with connection.open(chunk.start * header.block_bytes, length) as body:
             for block in chunk:
                 if len(buffer) != header.length(block):
-                    buffer = bytearray(header.length(block))
+                    buffer = aligned_buffer(header.length(block))
                 self._fill(body, buffer)
                 self._landing.land(block, buffer)
                 with self._lock:
                     self._landing.done_bytes += len(buffer)
                 yield range(block + 1, chunk.stop)
 
-    def _fill(self, body: Body, buffer: bytearray) -> None:
+    def _fill(self, body: Body, buffer: mmap.mmap) -> None:
         view = memoryview(buffer)
         filled = 0
         while filled < len(view):

@@ -226,8 +226,13 @@ class FetchedDisk:
         self._looked = (waited, self.fetched_bytes)
         if size >= SLOWEST_BYTES_PER_SECOND * seconds:
             return None
-        return HyperctlError(
-            ErrorCode.TRANSFER_INTERRUPTED,
-            f"{self.name} comes at {size / seconds / 1024:.0f} KiB/s, too slow for a guest to start from",
-            "See what the network and the datastore are busy with, and rehearse again.",
-        )
+        return too_slow(f"{self.name} comes", size / seconds)
+
+
+def too_slow(what_comes: str, bytes_per_second: float) -> HyperctlError:
+    """Of a source from which no guest would start in the time that it is given."""
+    return HyperctlError(
+        ErrorCode.TRANSFER_INTERRUPTED,
+        f"{what_comes} at {bytes_per_second / 1024:.0f} KiB/s, too slow for a guest to start from",
+        "See what the network and the datastore are busy with, and rehearse again.",
+    )

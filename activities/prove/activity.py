@@ -154,7 +154,10 @@ def prove(
             machine_name=machine.name,
             disk_keys_file=disk_keys_file,
         )
-        _inject(injection, acceleration, running)
+        patience = patience or Patience.under(acceleration)
+        if _inject(injection, acceleration, running).relabels:
+            running.log.info("the guest labels its files for SELinux first, and then boots once more")
+            patience = patience.with_relabelling()
         if firmware:
             shutil.copyfile(firmware.variables_template, files.nvram)
             files.nvram.chmod(0o600)
@@ -188,7 +191,7 @@ def prove(
         xml = domain_xml(specification)
         running.log.info("trial domain:\n%s", xml)
         domain = resources.enter_context(running_domain(connection, xml, name, job_id))
-        watch = Watch(domain, files, machine, mode, patience or Patience.under(acceleration), running)
+        watch = Watch(domain, files, machine, mode, patience, running)
         ending = watch.until_end()
         serial_log = files.serial.read_bytes()
     return Proved(
@@ -223,7 +226,7 @@ def _chain(disk: ConvertedDisk, files: TrialFiles) -> DomainDisk:
     )
 
 
-def _inject(injection: Injection, acceleration: Acceleration, running: Attempt) -> None:
+def _inject(injection: Injection, acceleration: Acceleration, running: Attempt) -> Injected:
     """Put the reporter in. Raises `PROOF_FAILED` where there is no system to put it in."""
     running.report(message="putting the reporter into a throw-away overlay")
     try:
@@ -249,6 +252,7 @@ def _inject(injection: Injection, acceleration: Acceleration, running: Attempt) 
             f"the converted guest cannot be asked how it boots: it {found}",
             "`--prove none` migrates it without a proof.",
         )
+    return injected
 
 
 def _memory(machine: Machine) -> tuple[int, tuple[str, ...]]:

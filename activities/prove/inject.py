@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 
 from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, open_encrypted
+from hyperctl.activities.convert.linux.selinux import ATTRIBUTE, AUTORELABEL
 from hyperctl.activities.prove import reporter
 
-SELINUX_ATTRIBUTE = "security.selinux"
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
 BLS_FOLDERS = ("/loader/entries", "/boot/loader/entries")
 MANAGER_FOLDER = "/etc/systemd/system.conf.d"
@@ -50,6 +50,8 @@ class Injected(BaseModel):
     """Root filesystems of systems that the reporter cannot run on."""
     boot_entries: tuple[str, ...] = ()
     """Boot loader files that got a serial console, for the diagnosis of a boot that goes wrong."""
+    relabels: bool = False
+    """Whether a guest first labels all its files for SELinux, and then boots again."""
     notes: tuple[str, ...] = ()
 
 
@@ -82,6 +84,7 @@ def inject(injection: Injection) -> Injected:
         without: list[str] = []
         entries: list[str] = []
         notes: list[str] = []
+        relabels = False
         for filesystem, kind in guest.list_filesystems().items():
             if kind in ("swap", "unknown", "") or kind.endswith("_member") or kind.startswith("crypto"):
                 continue
@@ -93,6 +96,7 @@ def inject(injection: Injection) -> Injected:
                             _put_reporter(guest)
                             _slow_down(guest, injection.patience_seconds)
                             roots.append(filesystem)
+                            relabels |= bool(guest.exists(AUTORELABEL))
                         else:
                             without.append(filesystem)
                     entries += _add_serial_console(guest, filesystem)
@@ -104,7 +108,11 @@ def inject(injection: Injection) -> Injected:
     finally:
         guest.close()
     return Injected(
-        roots=tuple(roots), without_systemd=tuple(without), boot_entries=tuple(entries), notes=tuple(notes)
+        roots=tuple(roots),
+        without_systemd=tuple(without),
+        boot_entries=tuple(entries),
+        relabels=relabels,
+        notes=tuple(notes),
     )
 
 
@@ -126,21 +134,29 @@ def _put_reporter(guest: guestfs.GuestFS) -> None:
         guest.mkdir_p(wants)
         guest.ln_sf(unit, f"{wants}/{reporter.UNIT_NAME}")
         made += [wants, f"{wants}/{reporter.UNIT_NAME}"]
-    # A system with SELinux runs nothing that has no label; others have no label to copy.
+    _label(guest, made)
+
+
+def _label(guest: guestfs.GuestFS, made: list[str]) -> None:
+    """A system with SELinux reads nothing that has no label; others have no label to copy."""
     with contextlib.suppress(RuntimeError):
-        label = guest.lgetxattr(reporter.UNIT_FOLDER, SELINUX_ATTRIBUTE)
+        label = guest.lgetxattr(reporter.UNIT_FOLDER, ATTRIBUTE)
         for path in made:
-            guest.lsetxattr(SELINUX_ATTRIBUTE, label, len(label), path)
+            guest.lsetxattr(ATTRIBUTE, label, len(label), path)
 
 
 def _slow_down(guest: guestfs.GuestFS, patience_seconds: int) -> None:
     """A software-emulated machine has the time that it needs; devices time out as services do."""
     if not patience_seconds:
         return
-    guest.mkdir_p(MANAGER_FOLDER)
+    made = [f"{MANAGER_FOLDER}/hyperctl-proof.conf"]
+    if not guest.is_dir(MANAGER_FOLDER):
+        guest.mkdir_p(MANAGER_FOLDER)
+        made.append(MANAGER_FOLDER)
     limits = "".join(f"Default{what}Sec={patience_seconds}s\n" for what in ("TimeoutStart", "DeviceTimeout"))
     settings = f"[Manager]\n{limits}"
-    guest.write(f"{MANAGER_FOLDER}/hyperctl-proof.conf", settings.encode())
+    guest.write(made[0], settings.encode())
+    _label(guest, made)
 
 
 def _add_serial_console(guest: guestfs.GuestFS, filesystem: str) -> list[str]:

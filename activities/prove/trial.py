@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import libvirt
@@ -23,6 +23,8 @@ from hyperctl.workflows.request import ProveMode
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 2.0
 LARGEST_OUTPUT_BYTES = 64 << 20
+RELABELLING = 4
+"""So many times as long is waited for a guest that labels its files first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,10 @@ class Patience:
         if acceleration is Acceleration.KVM:
             return cls(boot=120, settle=60, grace=15, standstill=45)
         return cls(boot=600, settle=180, grace=40, standstill=120)
+
+    def with_relabelling(self) -> "Patience":
+        """For a guest that labels every file it has for SELinux, says little of it, and boots again."""
+        return replace(self, boot=RELABELLING * self.boot, standstill=RELABELLING * self.standstill)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """One rehearsal: converted and booted over the remote disks, judged, and thrown away."""
 
+import base64
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
@@ -9,111 +11,165 @@ from hyperctl.activities.convert.conversation import GuestUnreadableError
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.windows.parts import WindowsParts
 from hyperctl.activities.held_folder import held_folder
-from hyperctl.activities.prove.activity import failure_text, prove
+from hyperctl.activities.nbd.fetched import SLOWEST_BYTES_PER_SECOND, too_slow
+from hyperctl.activities.prove.activity import Proved, failure_text, prove
 from hyperctl.activities.prove.trial import TrialFiles
+from hyperctl.activities.rehearse.estimate import estimate, take_sample
 from hyperctl.activities.rehearse.source import ShownSource, shown_datastore_disks
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
+from hyperctl.workflows.contract import ConvertResult, RehearseInput
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
-from hyperctl.workflows.guest import BootProof, GuestSystem
-from hyperctl.workflows.machine import Machine
-from hyperctl.workflows.rehearsal import Rehearsed, Verdict
-from hyperctl.workflows.request import Fixers, ProveMode, VCenter
+from hyperctl.workflows.estimate import Sample
+from hyperctl.workflows.guest import rebuilt_warning
+from hyperctl.workflows.rehearsal import RehearsalRequest, Rehearsed, Verdict
+from hyperctl.workflows.request import InitramfsWay
 
 FOLDER_PREFIX = ".rehearsal-"
+LARGEST_SCREEN_BYTES = 512 << 10
+"""A picture of the guest's console, which travels through Temporal."""
 _OF_THE_GUEST = (ErrorCode.GUEST_UNSUPPORTED, ErrorCode.CONVERSION_FAILED)
 
 
-def rehearse(
-    job_id: str,
-    vcenter: VCenter,
-    machine: Machine,
-    settings: HostSettings,
-    running: Attempt,
-    fix: Fixers | None = None,
-    mode: ProveMode = ProveMode.FULL,
-) -> Rehearsed:
+def rehearse(argument: RehearseInput, settings: HostSettings, running: Attempt) -> Rehearsed:
     """Tell whether a machine that is off will boot; its disks are read, as far as that needs.
 
     Raises `HyperctlError` where it cannot be told, and what `Attempt.checkpoint` raises. Nothing is left
     either way.
     """
     started = time.monotonic()
-    output = Path(settings.output_dir)
+    request, machine = argument.request, argument.machine
+    output = Path(argument.output_dir)
     output.mkdir(mode=0o711, parents=True, exist_ok=True)
     with held_folder(output, FOLDER_PREFIX) as folder:
         folder.chmod(0o711)  # qemu has a user of its own
-        staging = Staging(folder, job_id)
+        staging = Staging(folder, argument.job_id)
         staging.create()
-        with (
-            shown_datastore_disks(job_id, vcenter, machine, staging.folder, settings, running) as source,
-            running.guarded_by(source.check),
-        ):
-            found = _tried(job_id, source, staging, settings, running, fix or Fixers(), mode)
-            source.check()
-            source.check_off()
+        with shown_datastore_disks(
+            argument.job_id, request.vcenter, machine, staging.folder, settings, running
+        ) as source:
+            try:
+                with running.guarded_by(source.check):
+                    sample = take_sample(source.readers, running, source.stop)
+                    _refuse_too_slow(machine.name, sample)
+                    sampled = time.monotonic()
+                    trial = _Trial(argument.job_id, request, source, staging, settings, running)
+                    found = trial.outcome()
+                    source.check()
+                source.check_off()
+            except HyperctlError:
+                source.diagnose(running)
+                raise
+            ended = time.monotonic()
+            read_bytes = source.read_bytes + sample.all_bytes
             running.log.info(
                 "%s: %s, %d bytes read, waited %.1f s for them",
                 machine.name,
                 found.verdict,
-                source.read_bytes,
+                read_bytes,
                 source.waited_seconds,
             )
+            guest_seconds = ended - sampled - source.waited_seconds
             return found.model_copy(
                 update={
-                    "read_bytes": source.read_bytes,
+                    "estimate": estimate(source.machine, sample, guest_seconds),
+                    "read_bytes": read_bytes,
                     "waited_seconds": round(source.waited_seconds, 1),
-                    "duration_seconds": round(time.monotonic() - started, 1),
+                    "duration_seconds": round(ended - started, 1),
                 }
             )
 
 
-def _tried(
-    job_id: str,
-    source: ShownSource,
-    staging: Staging,
-    settings: HostSettings,
-    running: Attempt,
-    fix: Fixers,
-    mode: ProveMode,
-) -> Rehearsed:
-    keys = settings.disk_keys_file
-    try:
-        windows = WindowsParts.of(settings)
-        order = Order(machine=source.machine, fix=fix, disk_keys_file=keys, windows=windows)
-        converted = convert_over(source.bases, order, staging, running)
-    except GuestUnreadableError:
-        raise  # libguestfs' end says nothing of the guest
-    except HyperctlError as error:
-        source.check()
-        if error.code not in _OF_THE_GUEST:
-            raise
-        return _does_not_boot(error.failure, running)
-    proved = prove(
-        job_id=job_id,
-        machine=source.machine,
-        guest=converted.guest,
-        disks=converted.disks,
-        mode=mode,
-        files=TrialFiles(staging.proof()),
-        libvirt_uri=settings.libvirt_uri,
-        running=running,
-        disk_keys_file=keys,
-    )
-    if not proved.proof.passed:
-        text = failure_text(source.machine, proved.proof)
-        failure = Failure(code=ErrorCode.PROOF_FAILED, message=text)
-        return _does_not_boot(failure, running, converted.guest, proved.proof)
-    return Rehearsed(verdict=Verdict.BOOTS, guest=converted.guest, steps=converted.steps, proof=proved.proof)
+def _refuse_too_slow(name: str, sample: Sample) -> None:
+    """What `FetchedDisk` would come to after a minute."""
+    if sample.read_bytes and sample.bytes_per_second < SLOWEST_BYTES_PER_SECOND:
+        raise too_slow(f"the disks of {name} come", sample.bytes_per_second)
 
 
-def _does_not_boot(
-    reason: Failure, running: Attempt, guest: GuestSystem | None = None, proof: BootProof | None = None
-) -> Rehearsed:
-    return Rehearsed(
-        verdict=Verdict.DOES_NOT_BOOT,
-        reason=reason,
-        guest=guest,
-        steps=running.progress.steps,
-        proof=proof,
-    )
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Conversion and boot over a machine's disks as they are shown."""
+
+    job_id: str
+    request: RehearsalRequest
+    source: ShownSource
+    staging: Staging
+    settings: HostSettings
+    running: Attempt
+
+    def outcome(self) -> Rehearsed:
+        """As a migration would go, once more with a rebuilt initramfs where it would do that."""
+        try:
+            converted = self._converted(self.request.initramfs)
+            proved = self._proved(converted)
+            warnings: tuple[str, ...] = ()
+            may_rebuild = self.request.initramfs is InitramfsWay.AUTO and not converted.has_rebuilt
+            if proved.proof.root_missing and may_rebuild:
+                warnings = (rebuilt_warning(proved.proof),)
+                converted = self._converted(InitramfsWay.REBUILD)
+                proved = self._proved(converted)
+        except GuestUnreadableError as error:  # which says nothing of how the guest boots
+            self.source.check()
+            log = f"hyperctl logs --job {self.job_id}"
+            hint = f"The log has libguestfs' own words: {log}. Rehearse it again."
+            raise HyperctlError(error.code, str(error), hint) from error
+        except HyperctlError as error:
+            self.source.check()
+            if error.code not in _OF_THE_GUEST:
+                raise
+            return Rehearsed(
+                verdict=Verdict.DOES_NOT_BOOT, reason=error.failure, steps=self.running.progress.steps
+            )
+        proof = proved.proof
+        found = Rehearsed(
+            verdict=Verdict.BOOTS,
+            guest=converted.guest,
+            steps=converted.steps,
+            proof=proof,
+            warnings=warnings,
+        )
+        if proof.passed:
+            return found
+        text = failure_text(self.source.machine, proof)
+        return found.model_copy(
+            update={
+                "verdict": Verdict.DOES_NOT_BOOT,
+                "reason": Failure(code=ErrorCode.PROOF_FAILED, message=text),
+                "screen": self._screen(proved),
+            }
+        )
+
+    def _converted(self, initramfs: InitramfsWay) -> ConvertResult:
+        self.running.report(steps=())
+        packages = self.request.guest_packages
+        order = Order(
+            machine=self.source.machine,
+            fix=self.request.fix,
+            initramfs=initramfs,
+            serial_console=self.request.serial_console,
+            guest_packages=Path(packages) if packages else None,
+            hardware=self.request.hardware,
+            disk_keys_file=self.settings.disk_keys_file,
+            windows=WindowsParts.of(self.settings),
+        )
+        return convert_over(self.source.bases, order, self.staging, self.running)
+
+    def _proved(self, converted: ConvertResult) -> Proved:
+        return prove(
+            job_id=self.job_id,
+            machine=self.source.machine,
+            guest=converted.guest,
+            disks=converted.disks,
+            mode=self.request.prove,
+            files=TrialFiles(self.staging.proof()),
+            libvirt_uri=self.settings.libvirt_uri,
+            running=self.running,
+            disk_keys_file=self.settings.disk_keys_file,
+            hardware=self.request.hardware,
+        )
+
+    def _screen(self, proved: Proved) -> str:
+        if len(proved.screenshot) > LARGEST_SCREEN_BYTES:
+            self.running.log.warning("the screen is left out: %d bytes", len(proved.screenshot))
+            return ""
+        return base64.b64encode(proved.screenshot).decode()

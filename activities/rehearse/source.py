@@ -1,5 +1,6 @@
 """The disks of a machine that stays where it is, shown to qemu here for as long as a rehearsal takes."""
 
+import http.client
 import os
 import threading
 from collections.abc import Iterator
@@ -7,11 +8,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyVmomi import vmodl
+
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.chain import BaseDisk
 from hyperctl.activities.export.datastore import FlatDisk, locate
 from hyperctl.activities.export.datastore_files import DatastoreFiles
-from hyperctl.activities.export.ranges import persistently
+from hyperctl.activities.export.ranges import DiskReader, persistently
 from hyperctl.activities.export.vsphere import opened_machine
 from hyperctl.activities.nbd.disk_server import DiskServer
 from hyperctl.activities.nbd.fetched import FetchedDisk
@@ -19,10 +22,10 @@ from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.target.libvirt_host import connect, qemu_user
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.activities.vsphere.inventory import read_power
-from hyperctl.activities.vsphere.session import Session, patiently
+from hyperctl.activities.vsphere.session import Session, fault_text, patiently
 from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
-from hyperctl.workflows.machine import Machine, PowerState
+from hyperctl.workflows.machine import Machine, MachineDisk, PowerState
 from hyperctl.workflows.request import VCenter
 
 CONNECTIONS = 4
@@ -36,6 +39,9 @@ class ShownSource:
     machine: Machine
     bases: tuple[BaseDisk, ...]
     disks: tuple[FetchedDisk, ...]
+    readers: tuple[tuple[MachineDisk, DiskReader], ...]
+    stop: threading.Event
+    """Ends every read of them."""
     session: Session
     source: SourceMachine
 
@@ -53,6 +59,17 @@ class ShownSource:
                 f"{self.machine.name} has been powered on while it was rehearsed",
                 "Rehearse it again when it is off.",
             )
+
+    def diagnose(self, attempt: Attempt) -> None:
+        """Raise as `check_off` where that is why the disks could not be read."""
+        try:
+            self.check_off()
+        except HyperctlError as error:
+            if error.code is ErrorCode.VM_POWERED_ON:
+                raise
+            attempt.log.warning("could not look at the machine: %s", error)
+        except (OSError, http.client.HTTPException, vmodl.MethodFault) as error:
+            attempt.log.warning("could not look at the machine: %s", fault_text(error))
 
     @property
     def read_bytes(self) -> int:
@@ -91,7 +108,8 @@ def shown_datastore_disks(
             )
             bases.append(BaseDisk(index, server.address, "raw", disk.capacity_bytes))
             disks.append(fetched)
-        yield ShownSource(source.machine, tuple(bases), tuple(disks), session, source)
+        readers = tuple(zip(planned, flats, strict=True))
+        yield ShownSource(source.machine, tuple(bases), tuple(disks), readers, stop, session, source)
 
 
 def _qemu_group(settings: HostSettings) -> int | None:

@@ -245,10 +245,16 @@ def _hyperv(features: ET.Element) -> None:
 
 def _devices(devices: ET.Element, spec: DomainSpec) -> None:
     for index, disk in enumerate(spec.disks):
-        _disk(devices, disk, index, spec.hardware.disk_bus, throw_away=spec.trial is not None)
+        booted = index == (spec.guest.boot_disk if spec.guest else 0)
+        bus, is_trial = spec.hardware.disk_bus, spec.trial is not None
+        _disk(devices, disk, index, bus, is_booted=booted, throw_away=is_trial)
     if spec.hardware.disk_bus is DiskBus.SCSI:
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
-    for nic, source in zip(spec.machine.nics, spec.nic_sources, strict=True):
+    pairs = list(zip(spec.machine.nics, spec.nic_sources, strict=True))
+    wanted = spec.guest.nic_order if spec.guest else ()
+    if {nic.mac.lower() for nic, _ in pairs} == set(wanted):
+        pairs.sort(key=lambda pair: wanted.index(pair[0].mac.lower()))
+    for nic, source in pairs:
         _interface(devices, nic, source, spec.hardware)
     if spec.trial:
         _trial_console(devices, spec.trial, by_virtio=spec.hardware.disk_bus.needs_virtio)
@@ -264,7 +270,9 @@ def _devices(devices: ET.Element, spec: DomainSpec) -> None:
     _text(rng, "backend", "/dev/urandom", model="random")
 
 
-def _disk(devices: ET.Element, disk: DomainDisk, index: int, bus: DiskBus, *, throw_away: bool) -> None:
+def _disk(
+    devices: ET.Element, disk: DomainDisk, index: int, bus: DiskBus, *, is_booted: bool, throw_away: bool
+) -> None:
     element = ET.SubElement(devices, "disk", type="file", device="disk")
     driver = {"name": "qemu", "type": disk.format, "discard": "unmap"}
     if throw_away:
@@ -286,7 +294,7 @@ def _disk(devices: ET.Element, disk: DomainDisk, index: int, bus: DiskBus, *, th
     if bus is DiskBus.SCSI:
         # All on the one controller: libvirt would put the eighth on another, of a model of its own.
         ET.SubElement(element, "address", type="drive", controller="0", bus="0", target="0", unit=str(index))
-    if index == 0:
+    if is_booted:
         ET.SubElement(element, "boot", order="1")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from hyperctl.activities.export.direct import aligned_buffer
 from hyperctl.activities.export.ledger import Ledger
 from hyperctl.activities.verify.landed import LandedReader
 
@@ -42,7 +43,7 @@ def differing(
     Neighbours are one extent. A block that the storage cannot read is one of them. `advance` is told the
     bytes of data that were read, and may raise to end it.
     """
-    threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
+    threads = threads or min(MOST_THREADS, 2 * len(os.sched_getaffinity(0)))  # one hashes, one reads
     comparison = _Comparison(reader, ledger)
     wrong: list[int] = []
     window: deque[tuple[Future[list[int]], int]] = deque()
@@ -121,7 +122,7 @@ class _Comparison:
         """So many bytes, in this thread's own buffer; a short image counts as one that cannot be read."""
         buffer = getattr(self._own, "buffer", None)
         if buffer is None:
-            buffer = self._own.buffer = memoryview(bytearray(READ_BYTES))
+            buffer = self._own.buffer = memoryview(aligned_buffer(READ_BYTES))
         piece: memoryview = buffer[:length]
         if self._reader.readinto(piece, offset) != length:
             raise OSError(errno.EIO, "the image ends too early")

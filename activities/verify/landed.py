@@ -5,11 +5,12 @@ To verify another format, add its reader to `READERS`.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.direct import DirectFile
 from hyperctl.activities.export.image import data_extents
 from hyperctl.activities.export.image_reader import ImageReader, open_image
 from hyperctl.activities.verify.structure import StructureError, check_qcow2
@@ -43,12 +44,13 @@ OpenReader = Callable[[LandedDisk, Attempt], AbstractContextManager[LandedReader
 class _RawReader:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._file = DirectFile(descriptor, os.O_RDONLY)
         self.structure = "size of the raw image"
 
     def readinto(self, buffer: memoryview, offset: int) -> int:
         filled = 0
         while filled < len(buffer):
-            size = os.preadv(self._descriptor, [buffer[filled:]], offset + filled)
+            size = self._file.readinto(buffer[filled:], offset + filled)
             if not size:
                 break
             filled += size
@@ -59,6 +61,9 @@ class _RawReader:
 
     def read_once(self, offset: int, length: int) -> None:
         os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 @contextmanager
@@ -72,7 +77,8 @@ def raw_reader(disk: LandedDisk, running: Attempt) -> Iterator[LandedReader]:
         os.fdatasync(descriptor)  # what is not written yet cannot be dropped
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        yield _RawReader(descriptor)
+        with closing(_RawReader(descriptor)) as reader:
+            yield reader
     finally:
         os.close(descriptor)
 

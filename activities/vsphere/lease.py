@@ -25,6 +25,8 @@ from hyperctl.workflows.machine import MachineDisk
 
 READY_WAIT_SECONDS = 600.0
 POLL_SECONDS = 0.5
+FIRST_POLL_SECONDS = 0.03
+"""Most leases are ready at once."""
 LONGEST_SILENCE_SECONDS = 20.0
 
 _GONE = (
@@ -235,6 +237,7 @@ def _request(session: Session, source: SourceMachine, attempt: Attempt, busy_wai
 def _ready(managed: Any, source: SourceMachine, attempt: Attempt) -> Any:
     """Wait until a lease is ready and return its info."""
     deadline = time.monotonic() + READY_WAIT_SECONDS
+    wait_seconds = FIRST_POLL_SECONDS
     while True:
         state = managed.state
         if state == vim.HttpNfcLease.State.ready:
@@ -250,4 +253,5 @@ def _ready(managed: Any, source: SourceMachine, attempt: Attempt) -> Any:
                 ErrorCode.VM_BUSY,
                 f"the export lease on {source.machine.name} was not ready after {READY_WAIT_SECONDS:.0f} s",
             )
-        pause(attempt, POLL_SECONDS / 2)
+        pause(attempt, wait_seconds)
+        wait_seconds = min(2 * wait_seconds, POLL_SECONDS / 2)

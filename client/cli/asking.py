@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from hyperctl.client.cli.options import NetworkMap, parse_bandwidth, parse_length, parse_network_map
 from hyperctl.client.cli.session import refuse
 from hyperctl.client.config import Configuration
+from hyperctl.workflows.rehearsal import RehearsalRequest
 from hyperctl.workflows.request import FirmwareChoice, MigrationRequest, WhenRunning, normal_server
 
 _FLAGS = {
@@ -31,6 +32,7 @@ _FLAGS = {
     "format": "--format",
     "priority": "--priority",
     "initramfs": "--initramfs",
+    "guest_packages": "--guest-packages",
     "hardware.disk_bus": "--disk-bus",
     "hardware.nic_model": "--nic-model",
     "verify": "--verify",
@@ -45,11 +47,73 @@ _OF_FILES = ("source_format", "firmware", "memory_mib", "vcpus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What was typed: the options of every command that makes a request, one field each.
+class AskedAlike:
+    """What was typed of the options that a migration and its rehearsal share, one field each.
 
     None where the user's configuration decides.
     """
+
+    vm: Annotated[str | None, typer.Option("--vm", help="The VM's name in vSphere.", show_default=False)] = (
+        None
+    )
+    vcenter: Annotated[
+        str | None, typer.Option("--vcenter", help="HOST, HOST:PORT or https://HOST/sdk.", show_default=False)
+    ] = None
+    username: Annotated[
+        str | None,
+        typer.Option(help="Whose credentials the worker uses; it has the password.", show_default=False),
+    ] = None
+    datacenter: Annotated[
+        str | None, typer.Option(help="Where two hold a VM of that name.", show_default=False)
+    ] = None
+    certificate_sha256: Annotated[
+        str | None, typer.Option(help="The SHA-256 of the one certificate to trust.", show_default=False)
+    ] = None
+    output_dir: Annotated[
+        str | None, typer.Option(help="Where images go on the target host.", show_default=False)
+    ] = None
+    priority: Annotated[str, typer.Option(metavar="low|normal|high", help="How urgent it is.")] = "normal"
+    fix_virtio: Annotated[bool | None, typer.Option("--fix-virtio/--skip-virtio", show_default=False)] = None
+    fix_grub: Annotated[bool | None, typer.Option("--fix-grub/--skip-grub", show_default=False)] = None
+    fix_network: Annotated[
+        bool | None, typer.Option("--fix-network/--skip-network", " /--skip-network-fix", show_default=False)
+    ] = None
+    fix_fstab: Annotated[bool | None, typer.Option("--fix-fstab/--skip-fstab", show_default=False)] = None
+    fix_tools: Annotated[bool | None, typer.Option("--fix-tools/--skip-tools", show_default=False)] = None
+    fix_agent: Annotated[bool | None, typer.Option("--fix-agent/--skip-agent", show_default=False)] = None
+    initramfs: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|append|rebuild", help="How drivers get in; rebuild: by the guest's own tool."
+        ),
+    ] = "auto"
+    disk_bus: Annotated[
+        str, typer.Option(metavar="virtio|sata|scsi", help="sata: for kernels without virtio.")
+    ] = "virtio"
+    nic_model: Annotated[
+        str, typer.Option(metavar="virtio|e1000e|e1000", help="Others: for kernels without virtio.")
+    ] = "virtio"
+    serial_console: Annotated[
+        bool, typer.Option("--serial-console", help="Kernels and GRUB speak on the serial port, too.")
+    ] = False
+    guest_packages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Put qemu-guest-agent in from there, on the target host.", show_default=False
+        ),
+    ] = None
+    prove: Annotated[str, typer.Option(metavar="full|boot|none", help="What the trial boot must show.")] = (
+        "full"
+    )
+    tags: Annotated[str, typer.Option(help="Words to find it by, a,b,c.", show_default=False)] = ""
+    host: Annotated[
+        str | None, typer.Option(help="The target host; any when missing.", show_default=False)
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(AskedAlike):
+    """The options of every command that makes a request for a migration."""
 
     vm: Annotated[
         str | None,
@@ -79,22 +143,6 @@ class Asked:
     vcpus: Annotated[
         int | None, typer.Option(help="With --file: in place of what it says.", show_default=False)
     ] = None
-    vcenter: Annotated[
-        str | None, typer.Option("--vcenter", help="HOST, HOST:PORT or https://HOST/sdk.", show_default=False)
-    ] = None
-    username: Annotated[
-        str | None,
-        typer.Option(help="Whose credentials the worker uses; it has the password.", show_default=False),
-    ] = None
-    datacenter: Annotated[
-        str | None, typer.Option(help="Where two hold a VM of that name.", show_default=False)
-    ] = None
-    certificate_sha256: Annotated[
-        str | None, typer.Option(help="The SHA-256 of the one certificate to trust.", show_default=False)
-    ] = None
-    output_dir: Annotated[
-        str | None, typer.Option(help="Where images go on the target host.", show_default=False)
-    ] = None
     transport: Annotated[
         str, typer.Option(metavar="auto|nfc|datastore|vddk", help="How the disks are copied.")
     ] = "auto"
@@ -122,49 +170,18 @@ class Asked:
         bool, typer.Option("--to-libvirt", help="Define the guest as a libvirt domain.")
     ] = False
     start: Annotated[bool, typer.Option("--start", help="Start the domain; needs --to-libvirt.")] = False
-    priority: Annotated[str, typer.Option(metavar="low|normal|high", help="How urgent it is.")] = "normal"
-    fix_virtio: Annotated[bool | None, typer.Option("--fix-virtio/--skip-virtio", show_default=False)] = None
-    fix_grub: Annotated[bool | None, typer.Option("--fix-grub/--skip-grub", show_default=False)] = None
-    fix_network: Annotated[
-        bool | None, typer.Option("--fix-network/--skip-network", " /--skip-network-fix", show_default=False)
-    ] = None
-    fix_fstab: Annotated[bool | None, typer.Option("--fix-fstab/--skip-fstab", show_default=False)] = None
-    fix_tools: Annotated[bool | None, typer.Option("--fix-tools/--skip-tools", show_default=False)] = None
-    initramfs: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|append|rebuild", help="How drivers get in; rebuild: by the guest's own tool."
-        ),
-    ] = "auto"
-    disk_bus: Annotated[
-        str, typer.Option(metavar="virtio|sata|scsi", help="sata: for kernels without virtio.")
-    ] = "virtio"
-    nic_model: Annotated[
-        str, typer.Option(metavar="virtio|e1000e|e1000", help="Others: for kernels without virtio.")
-    ] = "virtio"
-    serial_console: Annotated[
-        bool, typer.Option("--serial-console", help="Kernels and GRUB speak on the serial port, too.")
-    ] = False
     verify: Annotated[
         str, typer.Option(metavar="full|sample|none", help="How much of the images is read again.")
     ] = "full"
-    prove: Annotated[str, typer.Option(metavar="full|boot|none", help="What the trial boot must show.")] = (
-        "full"
-    )
     bandwidth: Annotated[
         str | None,
         typer.Option(help="At most so much a second for the whole copy, 200MiB.", show_default=False),
     ] = None
     network_map: NetworkMap = None
-    tags: Annotated[str, typer.Option(help="Words to find it by, a,b,c.", show_default=False)] = ""
-    host: Annotated[
-        str | None, typer.Option(help="The target host; any when missing.", show_default=False)
-    ] = None
 
 
 def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest:
     """The request, or every problem on the screen and the end."""
-    conversion = configuration.conversion
     problems: list[str] = []
     source = _vcenter(asked, configuration, problems) if asked.file is None else _file(asked, problems)
     if asked.start and not asked.to_libvirt:
@@ -174,13 +191,65 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
     bandwidth = parse_bandwidth(asked.bandwidth, problems) if asked.bandwidth is not None else None
     document = {
         **source,
-        "output_dir": asked.output_dir or conversion.output_dir,
+        **_alike(asked, configuration),
         "transport": asked.transport,
         "connections": asked.connections,
         "format": asked.format,
         "running": running,
         "to_libvirt": asked.to_libvirt,
         "start": asked.start,
+        "verify": asked.verify,
+        "bandwidth_bytes_per_second": bandwidth,
+        "network_map": network_map,
+    }
+    try:
+        request = MigrationRequest.model_validate(document)
+    except ValidationError as error:
+        refuse([*problems, *explain(error)])
+    if problems:
+        refuse(problems)
+    return request
+
+
+def make_rehearsal(asked: AskedAlike, configuration: Configuration) -> RehearsalRequest:
+    """The same for the rehearsal of one VM."""
+    problems: list[str] = []
+    if not asked.vm:
+        problems.append("--vm is missing: the name of the VM in vSphere; or --batch: a file of many")
+    try:
+        request = RehearsalRequest.model_validate(
+            {**rehearsal_defaults(asked, configuration, problems), "vm_name": asked.vm or "missing"}
+        )
+    except ValidationError as error:
+        refuse([*problems, *explain(error)])
+    if problems:
+        refuse(problems)
+    return request
+
+
+def rehearsal_defaults(
+    asked: AskedAlike, configuration: Configuration, problems: list[str]
+) -> dict[str, Any]:
+    """A rehearsal's request as the options have it, but for the VM's name."""
+    return {"vcenter": _server(asked, configuration, problems), **_alike(asked, configuration)}
+
+
+def explain(error: ValidationError) -> list[str]:
+    """What is wrong with a request, each with the option that it comes from."""
+    found = []
+    for problem in error.errors(include_input=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        text = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            text = "there is no such field"
+        found.append(f"{_FLAGS.get(key, key)}: {text}")
+    return found
+
+
+def _alike(asked: AskedAlike, configuration: Configuration) -> dict[str, Any]:
+    conversion = configuration.conversion
+    return {
+        "output_dir": asked.output_dir or conversion.output_dir,
         "priority": asked.priority,
         "fix": {
             "virtio": _first(asked.fix_virtio, conversion.fix_virtio),
@@ -188,28 +257,17 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
             "network": _first(asked.fix_network, conversion.fix_network),
             "fstab": _first(asked.fix_fstab, conversion.fix_fstab),
             "tools": _first(asked.fix_tools, conversion.fix_tools),
+            "agent": _first(asked.fix_agent, conversion.fix_agent),
         },
         "initramfs": asked.initramfs,
         "serial_console": asked.serial_console,
+        "guest_packages": asked.guest_packages,
         "hardware": {"disk_bus": asked.disk_bus, "nic_model": asked.nic_model},
-        "verify": asked.verify,
         "prove": asked.prove,
-        "bandwidth_bytes_per_second": bandwidth,
-        "network_map": network_map,
         "host": asked.host,
         "tags": [tag.strip() for tag in asked.tags.split(",") if tag.strip()],
         "requested_by": os.environ.get("SUDO_USER") or _user(),
     }
-    try:
-        request = MigrationRequest.model_validate(document)
-    except ValidationError as error:
-        for problem in error.errors(include_input=False):
-            key = ".".join(str(part) for part in problem["loc"])
-            problems.append(f"{_FLAGS.get(key, key)}: {problem['msg'].removeprefix('Value error, ')}")
-        refuse(problems)
-    if problems:
-        refuse(problems)
-    return request
 
 
 def _running(asked: Asked, problems: list[str]) -> dict[str, object]:
@@ -243,25 +301,27 @@ def _same_server(one: str, other: str | None) -> bool:
 
 def _vcenter(asked: Asked, configuration: Configuration, problems: list[str]) -> dict[str, Any]:
     """The part of the request that says which VM of which vCenter."""
-    vsphere = configuration.vsphere
-    server = asked.vcenter or vsphere.server
     if not asked.vm:
         problems.append(
             "--vm is missing: the name of the VM in vSphere; or --file: an OVA, OVF or disk image"
         )
+    server = _server(asked, configuration, problems)
+    problems += [f"{flag} goes with --file only" for flag in _given(asked, _OF_FILES)]
+    return {"vm_name": asked.vm or "missing", "vcenter": server}
+
+
+def _server(asked: AskedAlike, configuration: Configuration, problems: list[str]) -> dict[str, Any]:
+    vsphere = configuration.vsphere
+    server = asked.vcenter or vsphere.server
     if not server:
         problems.append("--vcenter is missing, and vsphere.server is not in the configuration either")
-    problems += [f"{flag} goes with --file only" for flag in _given(asked, _OF_FILES)]
     same_server = asked.vcenter is None or _same_server(asked.vcenter, vsphere.server)
     return {
-        "vm_name": asked.vm or "missing",
-        "vcenter": {
-            "server": server or "missing",
-            "username": asked.username or (vsphere.username if same_server else None),
-            "datacenter": asked.datacenter or (vsphere.datacenter if same_server else None),
-            "certificate_sha256": asked.certificate_sha256
-            or (vsphere.certificate_sha256 if same_server else None),
-        },
+        "server": server or "missing",
+        "username": asked.username or (vsphere.username if same_server else None),
+        "datacenter": asked.datacenter or (vsphere.datacenter if same_server else None),
+        "certificate_sha256": asked.certificate_sha256
+        or (vsphere.certificate_sha256 if same_server else None),
     }
 
 

@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from hyperctl.client.cli.discard import discard_left
-from hyperctl.client.cli.options import Job, VCenterOfJob, VmOfJob, find, parse_bandwidth
+from hyperctl.client.cli.options import Job, VCenterOfJob, VmOfJob, find, find_job, parse_bandwidth
 from hyperctl.client.cli.session import ExitCode, load_configuration, refuse, run
 from hyperctl.client.errors import JobConflict
 from hyperctl.client.migration import Migration
 from hyperctl.client.observe import is_open, job_status
+from hyperctl.client.rehearsal import BATCH_PREFIX, Rehearsal
 from hyperctl.client.render.ending import remains
 from hyperctl.client.render.text import safe, size
 from hyperctl.client.sdk import MigrationClient
@@ -28,11 +29,22 @@ def cancel(
     reason: Annotated[str, typer.Option(help="For the record.", show_default=False)] = "",
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
 ) -> None:
-    """Stop a migration and take back what it did; the copied disks stay unless --discard is given."""
-    which = find(job, vm, vcenter)
+    """Stop a migration and take back what it did; the copied disks stay unless --discard is given.
+
+    A rehearsal, or a batch of them, named by its id, is stopped as well; it leaves nothing.
+    """
+    which = find_job(job, vm, vcenter)
 
     async def act(client: MigrationClient) -> ExitCode:
+        if job is not None and job.startswith(BATCH_PREFIX):
+            await client.rehearsal_batch(job).cancel()
+            print(f"Asked {job} to stop.", flush=True)
+            return ExitCode.OK
         migration = await which(client)
+        if isinstance(migration, Rehearsal):
+            await migration.cancel(reason=reason)
+            print(f"Asked {migration.job_id} to stop.", flush=True)
+            return ExitCode.OK if detach else await _until_ended(migration)
         if discard and not is_open(description := await migration.describe()):
             state = job_status(description)
             if state is JobStatus.COMPLETED:
@@ -49,7 +61,7 @@ def cancel(
     raise typer.Exit(run(load_configuration(), act))
 
 
-async def _until_ended(migration: Migration) -> ExitCode:
+async def _until_ended(migration: Migration | Rehearsal) -> ExitCode:
     told: set[str] = set()
     last: MigrationStatus | None = None
     async for status in migration.watch():
@@ -108,21 +120,28 @@ def set_bandwidth(
     if problems:
         refuse([problem.strip() for problem in problems])
     done = f"copies with {size(cap)}/s at most from now on" if cap else "copies without a cap from now on"
-    _tell(job, vm, vcenter, lambda migration: migration.set_bandwidth(cap), done)
+    which = find(job, vm, vcenter)
+
+    async def act(client: MigrationClient) -> None:
+        migration = await which(client)
+        await migration.set_bandwidth(cap)
+        print(f"{migration.job_id} {done}.")
+
+    run(load_configuration(), act)
 
 
 def _tell(
     job: str | None,
     vm: str | None,
     vcenter: str | None,
-    tell: Callable[[Migration], Awaitable[None]],
+    tell: Callable[[Migration | Rehearsal], Awaitable[None]],
     done: str,
 ) -> None:
-    which = find(job, vm, vcenter)
+    which = find_job(job, vm, vcenter)
 
     async def act(client: MigrationClient) -> None:
-        migration = await which(client)
-        await tell(migration)
-        print(f"{migration.job_id} {done}.")
+        found = await which(client)
+        await tell(found)
+        print(f"{found.job_id} {done}.")
 
     run(load_configuration(), act)

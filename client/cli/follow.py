@@ -1,4 +1,4 @@
-"""Following one migration to its end on the screen, and what a Ctrl-C means meanwhile."""
+"""Following one job to its end on the screen, and what a Ctrl-C means meanwhile."""
 
 import asyncio
 import sys
@@ -6,17 +6,20 @@ import sys
 from hyperctl.client.cli.session import ExitCode, print_document
 from hyperctl.client.errors import MigrationFailed
 from hyperctl.client.migration import Migration
+from hyperctl.client.rehearsal import Rehearsal
 from hyperctl.client.render.ending import failure, success
+from hyperctl.client.render.rehearsed import rehearsal_ending
 from hyperctl.client.render.screen import Screen
 from hyperctl.client.render.teller import Teller
+from hyperctl.workflows.rehearsal import RehearsalResult, Verdict
 from hyperctl.workflows.status import JobStatus, MigrationStatus
 
 
-async def follow(migration: Migration, screen: Screen, *, as_json: bool = False) -> ExitCode:
-    """Show a migration until it has ended; the code to leave with. The screen must have been entered.
+async def follow(migration: Migration | Rehearsal, screen: Screen, *, as_json: bool = False) -> ExitCode:
+    """Show a job until it has ended; the code to leave with. The screen must have been entered.
 
     With `as_json` the result, or the status of one that failed, is printed at the end. A Ctrl-C leaves the
-    migration alone.
+    job alone.
     """
     teller = Teller()
     status: MigrationStatus | None = None
@@ -24,12 +27,14 @@ async def follow(migration: Migration, screen: Screen, *, as_json: bool = False)
         async for status in migration.watch():
             for event in teller.tell(status):
                 screen.show(event)
-        if status is None or status.status is not JobStatus.COMPLETED:
+        if isinstance(migration, Rehearsal) and status and status.status is not JobStatus.CANCELLED:
+            return await _judged(migration, screen, as_json)
+        if status is None or isinstance(migration, Rehearsal) or status.status is not JobStatus.COMPLETED:
             return _ended_badly(status, screen, as_json)
         return await _ended_well(migration, status, screen, as_json)
     except asyncio.CancelledError:
         screen.__exit__(None, None, None)
-        print(_detached(migration.job_id), file=sys.stderr if as_json else sys.stdout, flush=True)
+        print(_detached(migration), file=sys.stderr if as_json else sys.stdout, flush=True)
         raise
 
 
@@ -55,9 +60,21 @@ def _ended_badly(status: MigrationStatus | None, screen: Screen, as_json: bool) 
     return ExitCode.FAILED
 
 
-def _detached(job_id: str) -> str:
+async def _judged(rehearsal: Rehearsal, screen: Screen, as_json: bool) -> ExitCode:
+    result = await rehearsal.result()
+    screen.end(rehearsal_ending(result))
+    if as_json:
+        print_document(result)
+    return exit_code(result)
+
+
+def exit_code(*results: RehearsalResult) -> ExitCode:
+    return ExitCode.OK if all(one.verdict is Verdict.BOOTS for one in results) else ExitCode.FAILED
+
+
+def _detached(job: Migration | Rehearsal) -> str:
     return (
-        f"\nDetached: the migration goes on.\n"
-        f"  Follow it: hyperctl status --job {job_id} --follow\n"
-        f"  Cancel it: hyperctl cancel --job {job_id}"
+        f"\nDetached: the {job.kind} goes on.\n"
+        f"  Follow it: hyperctl status --job {job.job_id} --follow\n"
+        f"  Cancel it: hyperctl cancel --job {job.job_id}"
     )

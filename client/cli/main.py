@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from hyperctl.client.cli import control, discard, doctor, migrate, read
+from hyperctl.client.cli import control, discard, doctor, migrate, read, rehearse
 from hyperctl.client.plugins import COMMANDS, plugged
 
 _HELP = """Moves virtual machines from vSphere to KVM and proves that they arrived."""
@@ -64,6 +64,7 @@ def version() -> None:
 
 app.command("convert")(migrate.convert)
 app.command("start")(migrate.start)
+app.command("rehearse")(rehearse.rehearse)
 app.command("status")(read.status)
 app.command("query")(read.query)
 app.command("list")(read.list_migrations)

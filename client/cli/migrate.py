@@ -20,7 +20,10 @@ from hyperctl.client.cli.options import (
 from hyperctl.client.cli.session import ExitCode, load_configuration, print_document, refuse, run
 from hyperctl.client.config import Configuration
 from hyperctl.client.errors import JobConflict
-from hyperctl.client.migration import Migration, Origin
+from hyperctl.client.job import Origin
+from hyperctl.client.migration import Migration
+from hyperctl.client.rehearsal import Rehearsal
+from hyperctl.client.render.rehearsed import age, verdict_text
 from hyperctl.client.render.screen import Screen, choose_screen
 from hyperctl.client.render.text import clock, safe
 from hyperctl.client.sdk import MigrationClient
@@ -50,13 +53,15 @@ def start(asked: Asked, *, again: Again = False, as_json: Json = False) -> None:
 
 
 def retry(job: Job = None, detach: Detach = False, as_json: Json = False) -> None:
-    """Start a failed or cancelled migration again; nothing that is finished is done again."""
+    """Start a failed or cancelled migration, or a rehearsal, again; what a migration has finished stays."""
     if job is None:
         refuse(["--job is missing: the job to try again"])
     configuration = load_configuration()
 
     async def act(client: MigrationClient) -> ExitCode:
-        return await _present(await client.retry(job), configuration, detach=detach, as_json=as_json)
+        found = await client.job(job)
+        again = await (client.retry(job) if isinstance(found, Migration) else _rehearse_again(client, found))
+        return await _present(again, configuration, detach=detach, as_json=as_json)
 
     raise typer.Exit(run(configuration, act))
 
@@ -100,18 +105,40 @@ def _go(
     async def act(client: MigrationClient) -> ExitCode:
         migration = await client.start(request, again=again)
         await _refuse_other_options(migration, request)
-        return await _present(migration, configuration, detach=detach, as_json=as_json, request=request)
+        return await _present(
+            migration,
+            configuration,
+            detach=detach,
+            as_json=as_json,
+            request=request,
+            remembered="" if as_json else await _remembered(client, request),
+        )
 
     raise typer.Exit(run(configuration, act))
 
 
+async def _rehearse_again(client: MigrationClient, rehearsal: Rehearsal) -> Rehearsal:
+    return await client.rehearse(await rehearsal.request())
+
+
+async def _remembered(client: MigrationClient, request: MigrationRequest) -> str:
+    """The VM's last rehearsal in a line; empty where none is known."""
+    if request.vcenter is None:
+        return ""
+    last = await client.last_rehearsal(request.name, request.vcenter.server)
+    if last is None or last.verdict is None or last.ended_at is None:
+        return ""
+    return f"Last rehearsal, {age(last.ended_at)}: {verdict_text(last.verdict, last.reason)}"
+
+
 async def _present(
-    migration: Migration,
+    migration: Migration | Rehearsal,
     configuration: Configuration,
     *,
     detach: bool,
     as_json: bool,
     request: MigrationRequest | None = None,
+    remembered: str = "",
 ) -> ExitCode:
     """Say what was begun and, unless detached, follow it."""
     if detach and as_json:
@@ -120,6 +147,8 @@ async def _present(
     # Detached, stdout is for the job's id alone: `JOB=$(hyperctl start ...)`.
     with choose_screen(configuration.ui, silent=as_json, stream=sys.stderr if detach else None) as screen:
         await _introduce(migration, screen, request)
+        if remembered:
+            screen.say(remembered)
         if not detach:
             return await follow(migration, screen, as_json=as_json)
         screen.say(f"Follow it: hyperctl status --job {migration.job_id} --follow")
@@ -127,7 +156,9 @@ async def _present(
     return ExitCode.OK
 
 
-async def _introduce(migration: Migration, screen: Screen, request: MigrationRequest | None) -> None:
+async def _introduce(
+    migration: Migration | Rehearsal, screen: Screen, request: MigrationRequest | None
+) -> None:
     began = clock((await migration.describe()).start_time)
     screen.say(
         {
@@ -139,7 +170,7 @@ async def _introduce(migration: Migration, screen: Screen, request: MigrationReq
         }[migration.origin or Origin.ATTACHED]
     )
     screen.say(f"Job ID: {migration.job_id}")
-    if request and migration.origin is Origin.ATTACHED:
+    if request and isinstance(migration, Migration) and migration.origin is Origin.ATTACHED:
         fields = await _differing(migration, request)
         if fields:
             screen.say(f"It was asked for with other options than now, and those hold: {', '.join(fields)}")

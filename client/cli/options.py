@@ -11,7 +11,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from hyperctl.client.cli.session import refuse
+from hyperctl.client.errors import JobConflict
 from hyperctl.client.migration import Migration
+from hyperctl.client.rehearsal import Rehearsal
 from hyperctl.client.sdk import MigrationClient
 from hyperctl.workflows.bandwidth import LOWEST_BYTES_PER_SECOND
 
@@ -43,6 +45,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 Find = Callable[[MigrationClient], Awaitable[Migration]]
+FindJob = Callable[[MigrationClient], Awaitable[Migration | Rehearsal]]
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -75,13 +78,29 @@ def takes(options: type[Any]) -> Callable[[Command], Command]:
 
 def find(job: str | None, vm: str | None, vcenter: str | None) -> Find:
     """How to get at the migration that the options name; refuses when they name none or two."""
+    which = find_job(job, vm, vcenter)
+
+    async def found(client: MigrationClient) -> Migration:
+        one = await which(client)
+        if isinstance(one, Rehearsal):
+            raise JobConflict(
+                f"{one.job_id} is a rehearsal, which leaves nothing on its host",
+                "This goes with migrations; `hyperctl list --kind migration` shows them.",
+            )
+        return one
+
+    return found
+
+
+def find_job(job: str | None, vm: str | None, vcenter: str | None) -> FindJob:
+    """The same where a rehearsal, named by its id, will do as well."""
     if (job is None) == (vm is None):
         refuse(["name the migration: either --job JOB or --vm NAME"])
     if job is not None and vcenter is not None:
         refuse(["--vcenter goes with --vm; a job's id needs no more"])
 
-    async def found(client: MigrationClient) -> Migration:
-        return await client.get(job) if job is not None else await client.find_by_vm(vm or "", vcenter)
+    async def found(client: MigrationClient) -> Migration | Rehearsal:
+        return await client.job(job) if job is not None else await client.find_by_vm(vm or "", vcenter)
 
     return found
 

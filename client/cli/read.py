@@ -7,16 +7,18 @@ from typing import Annotated
 import typer
 
 from hyperctl.client.cli.follow import follow
-from hyperctl.client.cli.options import Follow, Job, Json, VCenterOfJob, VmOfJob, find, parse_since
+from hyperctl.client.cli.options import Follow, Job, Json, VCenterOfJob, VmOfJob, find_job, parse_since
 from hyperctl.client.cli.session import ExitCode, load_configuration, print_document, run
+from hyperctl.client.rehearsal import Rehearsal
 from hyperctl.client.render.ending import failure
 from hyperctl.client.render.events import DisksMoved, Working
 from hyperctl.client.render.plain import PlainScreen, describe_disk
+from hyperctl.client.render.rehearsed import rehearsal_ending
 from hyperctl.client.render.screen import choose_screen
 from hyperctl.client.render.teller import Teller
 from hyperctl.client.render.text import clock, safe, safe_lines
 from hyperctl.client.sdk import JobSummary, MigrationClient
-from hyperctl.workflows.status import JobStatus
+from hyperctl.workflows.status import JobKind, JobStatus
 
 
 def status(
@@ -26,8 +28,8 @@ def status(
     follow_it: Follow = False,
     as_json: Json = False,
 ) -> None:
-    """Say where a migration is."""
-    which = find(job, vm, vcenter)
+    """Say where a migration or rehearsal is."""
+    which = find_job(job, vm, vcenter)
     configuration = load_configuration()
 
     async def act(client: MigrationClient) -> ExitCode:
@@ -52,7 +54,9 @@ def status(
                     plain.say(f"  now: {found.progress.message}")
             else:
                 plain.show(event)
-        if found.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        if isinstance(migration, Rehearsal) and found.status in (JobStatus.FAILED, JobStatus.COMPLETED):
+            plain.end(rehearsal_ending(await migration.result()))
+        elif found.status in (JobStatus.FAILED, JobStatus.CANCELLED):
             plain.end(failure(found))
         return ExitCode.OK
 
@@ -68,6 +72,9 @@ def list_migrations(
     wanted: Annotated[
         JobStatus | None, typer.Option("--status", help="Only those in this state.", show_default=False)
     ] = None,
+    kind: Annotated[
+        JobKind | None, typer.Option(help="Only migrations, or only rehearsals.", show_default=False)
+    ] = None,
     vcenter: Annotated[
         str | None, typer.Option(help="Only those of this vCenter.", show_default=False)
     ] = None,
@@ -78,20 +85,21 @@ def list_migrations(
     limit: Annotated[int, typer.Option(min=1, max=10000, help="At most so many.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """List migrations, the newest first."""
+    """List migrations and rehearsals, the newest first; of a rehearsal that has ended, its verdict."""
     moment = parse_since(since)
 
     async def act(client: MigrationClient) -> Sequence[JobSummary]:
-        return await client.list(wanted, vcenter=vcenter, since=moment, limit=limit)
+        return await client.list(wanted, vcenter=vcenter, since=moment, limit=limit, kind=kind)
 
     found = run(load_configuration(), act)
     if as_json:
         print_document([item.model_dump(mode="json") for item in found])
         return
     if not found:
-        print("No migrations." if wanted is vcenter is since is None else "No migrations fit.")
+        nothing = not (wanted or kind or vcenter or since)
+        print("No migrations." if nothing else "No migrations or rehearsals fit.")
         return
-    header = ("JOB", "STATUS", "PRIORITY", "VM", "VCENTER", "HOST", "STARTED")
+    header = ("JOB", "KIND", "STATUS", "PRIORITY", "VM", "VCENTER", "HOST", "STARTED")
     rows = [header, *(_row(item) for item in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     for row in rows:
@@ -99,7 +107,8 @@ def list_migrations(
 
 
 def _row(item: JobSummary) -> tuple[str, ...]:
-    cells = (item.job_id, item.status, item.priority, item.vm_name, item.vcenter, item.host)
+    state = item.verdict.words if item.verdict else item.status
+    cells = (item.job_id, item.kind, state, item.priority, item.vm_name, item.vcenter, item.host)
     return (*(safe(cell) or "-" for cell in cells), clock(item.started_at))
 
 
@@ -111,7 +120,7 @@ def logs(
     tail: Annotated[int | None, typer.Option(min=0, help="Only the last lines.", show_default=False)] = None,
 ) -> None:
     """Print a job's log, read from the host that does the work."""
-    which = find(job, vm, vcenter)
+    which = find_job(job, vm, vcenter)
 
     async def act(client: MigrationClient) -> None:
         migration = await which(client)

@@ -9,7 +9,7 @@ from hyperctl.client.render.story import verified_text
 from hyperctl.client.render.text import duration, size
 from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.machine import MachineNic
-from hyperctl.workflows.status import JobStatus, MigrationResult, MigrationStatus, Phase, PhaseState
+from hyperctl.workflows.status import JobKind, JobStatus, MigrationResult, MigrationStatus, Phase, PhaseState
 
 _IN_WORDS = {
     Phase.PLAN: "looking at the VM and the target host",
@@ -20,6 +20,7 @@ _IN_WORDS = {
     Phase.PROVE: "proving that it boots",
     Phase.IMPORT: "putting it into place",
     Phase.CLEANUP: "cleaning up",
+    Phase.REHEARSE: "rehearsing",
 }
 
 
@@ -139,7 +140,7 @@ def failure(status: MigrationStatus) -> Ending:
     steps = [NextStep("Try again", (f"hyperctl retry --job {status.job_id}",))]
     if status.host or any(item.code is ErrorCode.INTERNAL_ERROR for item in status.failures):
         steps.append(NextStep("View logs", (f"hyperctl logs --job {status.job_id}",)))
-    title = "Migration Cancelled" if cancelled else "Migration Failed"
+    title = f"{status.kind.title()} {'Cancelled' if cancelled else 'Failed'}"
     remarks = (*remains(status), *status.warnings)
     return Ending(title, False, tuple(rows), problems, remarks, tuple(steps))
 
@@ -147,6 +148,8 @@ def failure(status: MigrationStatus) -> Ending:
 def remains(status: MigrationStatus) -> tuple[str, ...]:
     """What could not be undone, and what the hosts say is left; nothing is concluded from the phases."""
     lines = [f"Could not be undone: {text}" for text in status.not_undone]
+    if status.kind is JobKind.REHEARSAL:
+        return (*lines, "A rehearsal leaves nothing, on neither side.")
     lines += leftover_lines(status.leftovers)
     if not status.leftovers and not status.host:
         lines.append("This run had not begun to copy, and no host is known to hold anything of the job.")

@@ -7,7 +7,7 @@ from hyperctl.workflows.status import DiskProgress, Phase
 
 
 class Stage(Enum):
-    """The five phases that a person sees, with their numbers; the first two differ with the source."""
+    """The five phases that a person sees, with their numbers; what the first two are differs."""
 
     CONNECT = (1, "Connecting to vSphere")
     EXPORT = (2, "Exporting from vSphere")
@@ -16,6 +16,7 @@ class Stage(Enum):
     QUEUE = (3, "Queued for conversion")
     CONVERT = (4, "Converting to KVM")
     CLEANUP = (5, "Cleanup")
+    REHEARSE = (2, "Rehearsing over its disks where they are")
 
     @property
     def number(self) -> int:

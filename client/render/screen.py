@@ -47,9 +47,12 @@ def choose_screen(ui: Ui, *, silent: bool = False, stream: TextIO | None = None)
     if silent:
         return Silence()
     stream = stream or sys.stdout
-    if not ui.show_progress or not stream.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
-        return PlainScreen(stream)
-    return LiveScreen(make_console(ui, stream))
+    return LiveScreen(make_console(ui, stream)) if is_live(ui, stream) else PlainScreen(stream)
+
+
+def is_live(ui: Ui, stream: TextIO) -> bool:
+    """Whether it is a terminal that can be drawn on, and the user wants that."""
+    return ui.show_progress and stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 def make_console(ui: Ui, stream: TextIO) -> Console:

@@ -18,7 +18,9 @@ _DOING: dict[Step, tuple[Mark, str]] = {
     Step.NETWORK: (Mark.NETWORK, "Fixing network configuration..."),
     Step.FSTAB: (Mark.MOUNTS, "Updating fstab..."),
     Step.TOOLS: (Mark.TOOLS, "Retiring VMware tools..."),
+    Step.AGENT: (Mark.TOOLS, "Enabling the guest agent..."),
     Step.REBUILD: (Mark.DRIVERS, "Rebuilding the initramfs..."),
+    Step.LABELS: (Mark.TOOLS, "Labelling new files for SELinux..."),
 }
 _DONE: dict[Step, str] = {
     Step.INSPECT: "Guest inspected",
@@ -27,16 +29,20 @@ _DONE: dict[Step, str] = {
     Step.NETWORK: "Network configured for KVM",
     Step.FSTAB: "fstab updated",
     Step.TOOLS: "VMware tools retired",
+    Step.AGENT: "Guest agent enabled",
     Step.REBUILD: "Initramfs rebuilt",
+    Step.LABELS: "New files labelled for SELinux",
 }
-_NAMES: dict[Step, str] = {
+STEP_NAMES: dict[Step, str] = {
     Step.INSPECT: "Inspection",
     Step.VIRTIO: "VirtIO drivers",
     Step.BOOTLOADER: "Bootloader",
     Step.NETWORK: "Network configuration",
     Step.FSTAB: "fstab",
     Step.TOOLS: "VMware tools",
+    Step.AGENT: "Guest agent",
     Step.REBUILD: "Rebuilding the initramfs",
+    Step.LABELS: "SELinux labels",
 }
 
 
@@ -54,7 +60,7 @@ def story(status: MigrationStatus) -> Iterator[Told]:
         if _conversion_taken(status):
             yield "taken", Line(Mark.GOING, "Conversion started")
             yield "stage4", StageBegun(Stage.CONVERT)
-            yield from _converting(status)
+            yield from converting(status)
             yield from _proving(status)
             yield from _finishing(status)
         elif not status.status.is_final:
@@ -67,11 +73,11 @@ def story(status: MigrationStatus) -> Iterator[Told]:
         yield "sweeping", Line(Mark.BROOM, "Keeping the evidence, removing the working files")
         if _state(status, Phase.CLEANUP) is PhaseState.DONE:
             yield "swept", Line(Mark.OK, "Cleanup complete")
-    if status.retry:
-        yield from _retrying(status)
+    yield from retrying(status)
 
 
-def _connecting(status: MigrationStatus) -> Iterator[Told]:
+def found_machine(status: MigrationStatus) -> Iterator[Told]:
+    """What the preflight has found at the source."""
     plan = status.plan
     if plan is None:
         if _state(status, Phase.PLAN) is PhaseState.DONE:
@@ -88,6 +94,13 @@ def _connecting(status: MigrationStatus) -> Iterator[Told]:
         "hardware",
         Line(Mark.INFO, f"{machine.guest_full_name or machine.guest_id}, {hardware}", detail=True),
     )
+
+
+def _connecting(status: MigrationStatus) -> Iterator[Told]:
+    yield from found_machine(status)
+    plan = status.plan
+    if plan is None:
+        return
     yield "host", Line(Mark.INFO, f"Target host {plan.host}, images in {plan.output_dir}", detail=True)
     why = f": {plan.transport_reason}" if plan.transport_reason else ""
     yield "transport", Line(Mark.INFO, f"Copied by {plan.transport}{why}", detail=True)
@@ -179,8 +192,10 @@ def verified_text(disk: VerifiedDisk) -> str:
     return f"{what} by {disk.digest_algorithm}; {disk.structure}{source}"
 
 
-def _converting(status: MigrationStatus) -> Iterator[Told]:
-    progress = status.progress if status.progress and status.progress.phase is Phase.CONVERT else None
+def converting(status: MigrationStatus) -> Iterator[Told]:
+    """The guest and every step of its conversion, as far as it is."""
+    working = (Phase.CONVERT, Phase.REHEARSE)
+    progress = status.progress if status.progress and status.progress.phase in working else None
     outcomes = status.steps or (progress.steps if progress else ())
     done = {outcome.step: outcome for outcome in outcomes}
     current = progress.current_step if progress and not status.steps else ""
@@ -216,9 +231,9 @@ def _outcome(outcome: StepOutcome, status: MigrationStatus) -> Iterator[Told]:
     else:
         spoken = {
             Outcome.DONE: (Mark.OK, f"{_DONE[step]}{detail}"),
-            Outcome.NOT_NEEDED: (Mark.OK, f"{_NAMES[step]}: nothing to do{detail}"),
-            Outcome.SKIPPED: (Mark.SKIPPED, f"{_NAMES[step]}: left out, as asked"),
-            Outcome.FAILED: (Mark.FAILED, f"{_NAMES[step]}{detail}"),
+            Outcome.NOT_NEEDED: (Mark.OK, f"{STEP_NAMES[step]}: nothing to do{detail}"),
+            Outcome.SKIPPED: (Mark.SKIPPED, f"{STEP_NAMES[step]}: left out, as asked"),
+            Outcome.FAILED: (Mark.FAILED, f"{STEP_NAMES[step]}{detail}"),
         }[outcome.outcome]
         yield f"outcome:{step}", Line(*spoken)
     for text in outcome.warnings:
@@ -283,7 +298,8 @@ def _finishing(status: MigrationStatus) -> Iterator[Told]:
         yield "domain", Line(Mark.OK, f"Defined in libvirt: {status.domain}")
 
 
-def _retrying(status: MigrationStatus) -> Iterator[Told]:
+def retrying(status: MigrationStatus) -> Iterator[Told]:
+    """Why a step is tried again, and when; nothing where none is."""
     retry = status.retry
     if retry is None:
         return

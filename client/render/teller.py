@@ -1,9 +1,10 @@
 """From one status to the next: the events that have not been told yet."""
 
 from hyperctl.client.render.events import DisksMoved, Event, Line, Mark, Working
+from hyperctl.client.render.rehearsed import rehearsal_story
 from hyperctl.client.render.story import story
 from hyperctl.client.render.text import clock, size
-from hyperctl.workflows.status import MigrationStatus
+from hyperctl.workflows.status import JobKind, MigrationStatus
 
 
 class Teller:
@@ -16,7 +17,8 @@ class Teller:
     def tell(self, status: MigrationStatus) -> list[Event]:
         """The events between the status before and this one."""
         events: list[Event] = []
-        for key, event in story(status):
+        told = rehearsal_story(status) if status.kind is JobKind.REHEARSAL else story(status)
+        for key, event in told:
             if key not in self._told:
                 self._told.add(key)
                 events.append(event)

@@ -35,7 +35,7 @@ SEARCH_ATTRIBUTES = (
     "BatchId",
     "RequestedBy",
 )
-ROLES = ("export", "verify", "convert", "import")
+ROLES = ("export", "verify", "convert", "import", "rehearse")
 START_TIMEOUT_SECONDS = 60.0
 DRAIN_SECONDS = 20
 WORKER_READY = "worker ready"

@@ -9,9 +9,14 @@ from pathlib import Path
 from deploy.dev.layout import BUILD
 from tests.bench.convert import measure_convert
 from tests.bench.copy import measure_copy
+from tests.bench.rehearse import measure_rehearse
 from tests.bench.row import Row, table
 
-BENCHES: dict[str, Callable[[Path], list[Row]]] = {"convert": measure_convert, "copy": measure_copy}
+BENCHES: dict[str, Callable[[Path], list[Row]]] = {
+    "convert": measure_convert,
+    "copy": measure_copy,
+    "rehearse": measure_rehearse,
+}
 
 
 def main(arguments: list[str]) -> int:

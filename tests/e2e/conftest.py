@@ -89,6 +89,13 @@ class Running:
     def active_leases(self) -> list[Any]:
         return [lease for lease in self._control("GET", "/leases") if lease["active"]]
 
+    def sessions(self) -> int:
+        """Of everybody in the vCenter."""
+        return int(self._control("GET", "/sessions")["count"])
+
+    def power(self, vm: str, state: str) -> None:
+        self._control("POST", f"/vms/{vm}/power", {"state": state})
+
     def kill_worker(self) -> None:
         self._stack.kill_worker()
 

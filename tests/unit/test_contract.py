@@ -23,4 +23,11 @@ def test_every_stub_is_implemented_once_with_its_types_and_role() -> None:
 
 def test_the_names_that_foreign_clients_use_are_stable() -> None:
     names = {workflow_type.__temporal_workflow_definition.name for workflow_type in WORKFLOWS}  # type: ignore[attr-defined]
-    assert names == {"MigrationWorkflow", "ImportWorkflow", "LogsWorkflow", "DiscardWorkflow"}
+    assert names == {
+        "MigrationWorkflow",
+        "RehearsalWorkflow",
+        "RehearsalBatchWorkflow",
+        "ImportWorkflow",
+        "LogsWorkflow",
+        "DiscardWorkflow",
+    }

@@ -247,3 +247,79 @@ def test_grubs_environment_stays_as_long_as_it_was() -> None:
     full = "kernelopts=root=/dev/sda2\n".ljust(1023, "x") + "\n"
     with pytest.raises(StepFailed, match="room"):
         environment_block(full, stable_arguments(full, ONE_DISK))
+
+
+MIXED = StableNames(
+    {f"/dev/sd{letter}1": BlockDevice(f"of-{letter}") for letter in "abcde"},
+    places=[
+        DiskPlace(0, "nvme", 0),
+        DiskPlace(0, "pvscsi", 0),
+        DiskPlace(1, "nvme", 0),
+        DiskPlace(0, "nvme", 1),
+        DiskPlace(1, "pvscsi", 0),
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "stable"),
+    [
+        ("/dev/nvme0n1p1", "UUID=of-a"),
+        ("/dev/nvme0n2p1", "UUID=of-c"),
+        ("/dev/nvme1n1p1", "UUID=of-d"),
+        ("/dev/nvme1n2p1", None),
+        ("/dev/nvme2n1p1", None),
+        ("/dev/sda1", "UUID=of-b"),
+        ("/dev/sdb1", "UUID=of-e"),
+        ("/dev/sdc1", None),
+    ],
+)
+def test_disks_of_nvme_have_no_letters_and_others_no_namespaces(name: str, stable: str | None) -> None:
+    assert MIXED.stable(name) == stable
+
+
+def test_there_are_disks_beyond_the_alphabet() -> None:
+    names = StableNames({"/dev/sdz1": BlockDevice("z"), "/dev/sdaa1": BlockDevice("aa")})
+    assert names.stable("/dev/sdaa1") == "UUID=aa"
+
+
+@pytest.mark.parametrize(
+    ("key", "stable"),
+    [
+        ("/dev/sda1", "/dev/disk/by-uuid/boot-uuid"),
+        ("/dev/sda1:/keys/root.key:30", "/dev/disk/by-uuid/boot-uuid:/keys/root.key:30"),
+        ("/root.key:/dev/sda1", "/root.key:/dev/disk/by-uuid/boot-uuid"),
+        (
+            "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part1:/a.key",
+            "/dev/disk/by-uuid/boot-uuid:/a.key",
+        ),
+        ("/dev/urandom", "/dev/urandom"),
+        ("none", "none"),
+        ("/etc/keys/dev/sda1", "/etc/keys/dev/sda1"),
+    ],
+)
+def test_a_key_on_another_disk_is_found(key: str, stable: str) -> None:
+    before = f"# /dev/sda1\nroot UUID=1-2 {key} luks,keyscript=/lib/cryptsetup/scripts/passdev\n"
+    assert stable_crypttab(before, ONE_DISK) == (before.replace(f" {key} ", f" {stable} "), [])
+
+
+def test_a_header_on_another_disk_is_found_and_a_key_on_none_is_told() -> None:
+    before = "root UUID=1-2 none luks,header=/dev/sda1\nsafe UUID=3-4 /dev/sdq1:/key luks\n"
+    after, unknown = stable_crypttab(before, ONE_DISK)
+    assert after == before.replace("/dev/sda1", "/dev/disk/by-uuid/boot-uuid")
+    assert unknown == ["/dev/sdq1"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "cryptopts=target=root,source=/dev/sda2,lvm=vg",
+            "cryptopts=target=root,source=UUID=root-uuid,lvm=vg",
+        ),
+        ("rootflags=noatime,logdev=/dev/sda1 ro", "rootflags=noatime,logdev=/dev/disk/by-uuid/boot-uuid ro"),
+        ("rootflags=logdev=/dev/sda1", "rootflags=logdev=/dev/disk/by-uuid/boot-uuid"),
+    ],
+)
+def test_arguments_name_other_disks_than_the_root(before: str, after: str) -> None:
+    assert stable_arguments(before, ONE_DISK) == after

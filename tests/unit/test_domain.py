@@ -242,3 +242,22 @@ def test_networks_are_mapped_and_others_go_to_default() -> None:
     assert map_network("VM Network", mapping) == LibvirtNetwork("default")
     several = machine(nics=(nic(1, network="Lab"), nic(2), nic(3), nic(4, network="Storage")))
     assert libvirt_networks(sources_of(several, mapping)) == ("lab", "default")
+
+
+def test_firmware_begins_with_the_disk_that_has_the_loader() -> None:
+    spec = replace(SECURE, guest=guest().model_copy(update={"boot_disk": 1}))
+    disks = ET.fromstring(domain_xml(spec)).findall("devices/disk")
+    assert [disk.find("boot") is not None for disk in disks] == [False, True]
+
+
+def test_nics_are_in_the_order_that_the_guests_names_for_them_need() -> None:
+    two = machine(nics=(nic(1), nic(2, network="Storage")))
+    wanted = tuple(one.mac.lower() for one in reversed(two.nics))
+    sources = (LibvirtNetwork("one"), LibvirtNetwork("two"))
+    ordered = guest().model_copy(update={"nic_order": wanted})
+    xml = ET.fromstring(domain_xml(replace(PLAIN, machine=two, nic_sources=sources, guest=ordered)))
+    found = [
+        (one.find("mac").get("address"), one.find("source").get("network"))  # type: ignore[union-attr]
+        for one in xml.iter("interface")
+    ]
+    assert found == [(wanted[0], "two"), (wanted[1], "one")]

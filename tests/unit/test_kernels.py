@@ -11,7 +11,13 @@ from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.agreement import with_lines
 from hyperctl.activities.convert.linux.cpio import Archive, Entry, read_archive, write_segment
 from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
-from hyperctl.activities.convert.linux.initramfs import additions, extended, loading
+from hyperctl.activities.convert.linux.initramfs import (
+    additions,
+    extended,
+    loading,
+    network_without,
+    packed_root,
+)
 from hyperctl.activities.convert.linux.kernels import Kernel, module_name, version_key
 from hyperctl.workflows.hardware import DiskBus, Hardware, NicModel
 from tests.unit.test_cpio import lz4_legacy
@@ -187,3 +193,29 @@ def test_a_written_segment_is_read_with_what_was_there() -> None:
     after = read_archive(extended(before, read_archive(before), entries, kernel()))
     assert after.get(f"lib/modules/{VERSION}/modules.dep") is not None
     assert after.get("init") is not None
+
+
+def test_an_initramfs_whose_files_are_in_an_image_takes_nothing_beside_it() -> None:
+    assert packed_root(usrmerged()) == ""
+    for name in ("squash/root.img", "squashfs-root.img", "erofs-root.img"):
+        assert packed_root(usrmerged(Entry(name, FILE, b"hsqs"))) == name
+
+
+@pytest.mark.parametrize(
+    ("held", "is_told"),
+    [
+        (Entry("usr/sbin/dropbear", FILE), True),
+        (Entry("usr/bin/clevis-decrypt-tang", FILE), True),
+        (
+            Entry("etc/cmdline.d/40-ip.conf", FILE, b"ip=192.0.2.9::192.0.2.1:255.255.255.0::ens192:none\n"),
+            True,
+        ),
+        (Entry("etc/cmdline.d/20-root.conf", FILE, b"root=UUID=1 zip=1\n"), False),
+        (Entry("usr/bin/dropbearkey", FILE), False),
+    ],
+)
+def test_an_initramfs_that_goes_to_the_network_needs_its_driver(held: Entry, is_told: bool) -> None:
+    assert ("virtio_net" in network_without(usrmerged(held), "virtio_net", kernel())) is is_told
+    driver = Entry(f"usr/lib/modules/{VERSION}/kernel/drivers/net/virtio_net.ko.xz", FILE)
+    assert network_without(usrmerged(held, driver), "virtio_net", kernel()) == ""
+    assert network_without(usrmerged(held), "virtio_net", kernel(builtin="kernel/net/virtio_net.ko\n")) == ""

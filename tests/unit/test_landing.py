@@ -11,7 +11,7 @@ from blake3 import blake3
 from hyperctl.activities.export.assembly import BlockAssembler
 from hyperctl.activities.export.image import DiskImage, RawImage
 from hyperctl.activities.export.landing import SYNC_BYTES, open_landing
-from hyperctl.activities.export.ledger import BLOCK_BYTES, LedgerHeader, read_ledger
+from hyperctl.activities.export.ledger import BLOCK_BYTES, Content, LedgerHeader, read_ledger
 from hyperctl.activities.export.vmdk import VmdkError
 
 from .landings import Plain, land, landing_in
@@ -206,7 +206,7 @@ class _FullDisk(RawImage):
 
     full = True
 
-    def write(self, offset: int, data: bytes | bytearray) -> None:
+    def write(self, offset: int, data: Content) -> None:
         if self.full:
             raise OSError(errno.ENOSPC, "no space left on device")
         super().write(offset, data)

@@ -3,7 +3,13 @@
 import pytest
 
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
-from hyperctl.activities.convert.mounts import KnownDevices, mapped_volumes, mapper_name, wanted_mounts
+from hyperctl.activities.convert.mounts import (
+    KnownDevices,
+    is_root_of,
+    mapped_volumes,
+    mapper_name,
+    wanted_mounts,
+)
 
 KNOWN = KnownDevices(
     names=StableNames({"/dev/sda1": BlockDevice(), "/dev/sdb1": BlockDevice()}, (DiskPlace(0), DiskPlace(1))),
@@ -83,3 +89,20 @@ def test_mounts_are_made_from_the_root_down() -> None:
         ("/data\ttab", ""),
         ("/home/my data", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "subvolume", "booted"),
+    [
+        ("subvol=@", "@", True),
+        ("subvol=/@", "@", True),
+        ("subvol=@", "@snapshots/1", False),
+        ("subvolid=256", "@", True),
+        ("subvolid=257", "@", False),
+        ("defaults", "", True),
+        ("defaults", "@/.snapshots/2/snapshot", False),
+    ],
+)
+def test_a_copy_of_the_root_is_told_from_the_root(options: str, subvolume: str, booted: bool) -> None:
+    fstab = f"UUID=1-2 / btrfs {options} 0 0\nUUID=1-2 /home btrfs subvol=@home 0 0\n"
+    assert is_root_of(fstab, subvolume, {"256": "@", "257": "@before"}) is booted

@@ -13,7 +13,12 @@ from hyperctl.activities.convert.linux.interfaces import (
     sourced,
 )
 from hyperctl.activities.convert.linux.matches import Place, for_driver
-from hyperctl.activities.convert.linux.network import assign_names, link_file, udev_rule
+from hyperctl.activities.convert.linux.network import (
+    assign_names,
+    link_file,
+    order_for_kernel,
+    udev_rule,
+)
 from hyperctl.activities.convert.linux.pci import order
 from hyperctl.workflows.machine import MachineNic
 
@@ -204,6 +209,32 @@ def test_the_slots_number_tells_the_name() -> None:
     assert assign_names(nics, [])[0] == {ONE: "ens161", TWO: "ens192"}, "a firewall may know the name"
     assert assign_names(nics, [clue("eth0"), clue("eth1")], by_slot=False)[0] == {ONE: "eth0", TWO: "eth1"}
     assert assign_names(nics, [], by_slot=False)[0] == {}
+
+
+def test_names_of_the_kernel_go_by_the_buses_of_vmwares_slots() -> None:
+    """The fourth NIC of a machine is on the second bus, so its kernel has called it eth1."""
+    three = f"{ONE[:-1]}3"
+    nics = [nic(ONE, pci_slot=160), nic(TWO, pci_slot=192), nic(three, pci_slot=1184)]
+    clues = [clue(f"eth{number}") for number in range(3)]
+    names, guesses = assign_names(nics, clues, by_slot=False)
+    assert names == {ONE: "eth0", three: "eth1", TWO: "eth2"}
+    assert len(guesses) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["eth0", "eth1", "eth2"], ""),
+        (["eth1", "eth0", "eth2"], "bac"),
+        (["eth2", "eth0", "eth1"], "bca"),
+        (["ens192", "eth0", ""], "bac"),
+        (["eth7", "eth1", "eth0"], "cba"),
+        (["ens192", "ens224", "ens256"], ""),
+        (["", "eth9", ""], ""),
+    ],
+)
+def test_a_kernel_finds_nics_in_the_order_of_their_names(names: list[str], order: str) -> None:
+    assert order_for_kernel("abc", dict(zip("abc", names, strict=True))) == tuple(order)
 
 
 def test_a_name_that_is_left_over_from_another_time_is_the_last_choice() -> None:

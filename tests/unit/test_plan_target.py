@@ -166,6 +166,14 @@ def test_uefi_needs_firmware_or_says_what_to_install(tmp_path: Path) -> None:
         assert "Install" in failure.hint
 
 
+def test_a_folder_of_packages_that_is_not_there(tmp_path: Path) -> None:
+    found = plan(tmp_path, guest_packages=str(tmp_path / "packages"))
+    assert codes(found) == [ErrorCode.INVALID_REQUEST]
+    assert str(tmp_path / "packages") in found.problems[-1].message
+    (tmp_path / "packages").mkdir()
+    assert codes(plan(tmp_path, guest_packages=str(tmp_path / "packages"))) == []
+
+
 def test_a_windows_machine_needs_more_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYPERCTL_VIRT_TOOLS_DIR", str(tmp_path))
     monkeypatch.setenv("HYPERCTL_VIRTIO_WIN", str(tmp_path / "gone.iso"))

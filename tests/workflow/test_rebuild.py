@@ -6,8 +6,6 @@ initramfs does not boot cannot be made to order; the activities themselves are t
 
 import uuid
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,25 +13,22 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from pydantic import BaseModel
-from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Replayer
 
-from hyperctl.worker.failures import FailureInterceptor
 from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.workflows import contract
-from hyperctl.workflows.attributes import ALL_ATTRIBUTES
 from hyperctl.workflows.disk import ConvertedDisk, OutputDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.hardware import DiskBus
 from hyperctl.workflows.plan import SourcePlan, TargetPlan
-from hyperctl.workflows.queues import WORKFLOW_QUEUE, task_queue
+from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.request import InitramfsWay
 from hyperctl.workflows.status import MigrationStatus, Phase
 from tests.unit.machines import guest, machine
 from tests.unit.statuses import LANDED, PROOF
+from tests.workflow.answering import serving, temporal_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -85,24 +80,10 @@ class Host:
         }
 
 
-def _activity(stub: contract.Activity[Any, Any], answer: Callable[[Any], BaseModel]) -> Callable[..., Any]:
-    def run(argument: Any) -> Any:
-        return answer(argument)
-
-    run.__annotations__ = {"argument": stub.input_type, "return": stub.result_type}
-    return activity.defn(name=stub.name)(run)
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(temporal: Path) -> AsyncIterator[Client]:
-    attributes = [word for key in ALL_ATTRIBUTES for word in ("--search-attribute", f"{key.name}=Keyword")]
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(temporal),
-        data_converter=pydantic_data_converter,
-        dev_server_log_level="error",
-        dev_server_extra_args=attributes,
-    ) as environment:
-        yield environment.client
+    async with temporal_server(temporal) as client:
+        yield client
 
 
 async def migrate(server: Client, host: Host, **request: Any) -> tuple[MigrationStatus, bool]:
@@ -113,35 +94,19 @@ async def migrate(server: Client, host: Host, **request: Any) -> tuple[Migration
         "verify": "none",
         **request,
     }
-    queues: dict[str, list[Callable[..., Any]]] = {}
-    for stub, answer in host.answers.items():
-        for queue in (task_queue(stub.role), task_queue(stub.role, HOST)):
-            queues.setdefault(queue, []).append(_activity(stub, answer))
-    with ThreadPoolExecutor(4) as threads:
-        async with AsyncExitStack() as workers:
-            await workers.enter_async_context(Worker(server, task_queue=WORKFLOW_QUEUE, workflows=WORKFLOWS))
-            for queue, functions in queues.items():
-                await workers.enter_async_context(
-                    Worker(
-                        server,
-                        task_queue=queue,
-                        activities=functions,
-                        activity_executor=threads,
-                        interceptors=[FailureInterceptor()],
-                    )
-                )
-            handle = await server.start_workflow(
-                "MigrationWorkflow", document, id=f"job-{uuid.uuid4()}", task_queue=WORKFLOW_QUEUE
-            )
-            failed = False
-            try:
-                await handle.result()
-            except WorkflowFailureError:
-                failed = True
-            status: MigrationStatus = await handle.query("status", result_type=MigrationStatus)
-            replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
-            replayed = await replayer.replay_workflow(await handle.fetch_history())
-            assert replayed.replay_failure is None
+    async with serving(server, HOST, host.answers):
+        handle = await server.start_workflow(
+            "MigrationWorkflow", document, id=f"job-{uuid.uuid4()}", task_queue=WORKFLOW_QUEUE
+        )
+        failed = False
+        try:
+            await handle.result()
+        except WorkflowFailureError:
+            failed = True
+        status: MigrationStatus = await handle.query("status", result_type=MigrationStatus)
+        replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
+        replayed = await replayer.replay_workflow(await handle.fetch_history())
+        assert replayed.replay_failure is None
     return status, failed
 
 

@@ -4,7 +4,12 @@ import re
 
 from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
-from hyperctl.activities.convert.linux.arguments import has_known_root, stable_arguments, unresolved_root
+from hyperctl.activities.convert.linux.arguments import (
+    has_known_root,
+    reordered_root,
+    stable_arguments,
+    unresolved_root,
+)
 from hyperctl.activities.convert.linux.blacklists import arguments_without_blacklists
 from hyperctl.activities.convert.linux.console import (
     CONSOLE,
@@ -14,6 +19,7 @@ from hyperctl.activities.convert.linux.console import (
 )
 from hyperctl.activities.convert.linux.default_kernel import LEGACY_MENUS, SYSLINUX_MENUS, ensure_default
 from hyperctl.activities.convert.linux.drivers import drivers_for
+from hyperctl.activities.convert.linux.fstab import FSTAB
 from hyperctl.activities.convert.linux.grub_environment import environment_block
 from hyperctl.activities.convert.mounts import SYSTEM_PARTITION_PLACES
 from hyperctl.activities.convert.refusal import StepFailed
@@ -38,6 +44,8 @@ SETTINGS = (
     GRUB_SETTINGS,
     "/etc/default/grub.d/*.cfg",
     "/etc/grub.d/*_custom",
+    "/boot/grub/custom.cfg",
+    "/boot/grub2/custom.cfg",
     COMMAND_LINE,
     "/etc/kernel/cmdline.d/*.conf",
     "/etc/default/extlinux",
@@ -50,8 +58,18 @@ SETTINGS = (
 ENVIRONMENTS = ("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv")
 DEBCONF = "/var/cache/debconf/config.dat"
 """Where Debian keeps the disks that its grub-pc puts GRUB on whenever it is updated."""
+GRUB_INSTALLED = "/etc/default/grub_installdevice"
+"""The same of SUSE's."""
 DEVICE_MAPS = ("/boot/grub/device.map", "/boot/grub2/device.map")
 FALLBACK = "EFI/BOOT/BOOTX64.EFI"
+LOADERS = (
+    ("shimx64.efi", "grubx64.efi"),
+    ("shim.efi", "grub.efi"),
+    ("", "grubx64.efi"),
+    ("", "systemd-bootx64.efi"),
+)
+"""A shim for Secure Boot, or none, and what it loads from its own folder; the second pair is SUSE's."""
+MOK_MANAGERS = ("mmx64.efi", "MokManager.efi")
 
 _BY_DEVICE = re.compile(r"^(\s*(?:export\s+)?GRUB_DISABLE_LINUX_UUID=[\"']?)true", re.MULTILINE)
 _INSTALLED = re.compile(
@@ -90,6 +108,11 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
             if path in entries and not has_known_root(text, names):
                 raise StepFailed(problem)
             work.warnings.append(problem)
+        if device := reordered_root(text, names):
+            work.warnings.append(
+                f"{path} boots from {device}, which is another disk in vSphere's order: it has the root "
+                f"filesystem's own name now; see to it that {FSTAB} has the right disk for every such name"
+            )
         changed = with_arguments(path, text)
         if path not in entries:
             changed = by_uuid(changed)
@@ -104,9 +127,10 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
         ):
             work.done.append(_what(path, text, changed))
     is_virtio = inspected.order.hardware.disk_bus is DiskBus.VIRTIO
-    for path in files.matching(*DEVICE_MAPS, DEBCONF) if is_virtio else ():
+    renaming = {DEBCONF: installed_devices, GRUB_INSTALLED: disks_on_virtio}
+    for path in files.matching(*DEVICE_MAPS, *renaming) if is_virtio else ():
         text = files.text(path)
-        rename = installed_devices if path == DEBCONF else device_map
+        rename = renaming.get(path, device_map)
         if text is not None and files.edit(path, rename(text, names), work):
             work.done.append(f"{path} for virtio")
     ensure_default(inspected, work)
@@ -140,9 +164,14 @@ def installed_devices(text: str, names: StableNames) -> str:
     """debconf's answers (debconf-devel(7)), in which grub-pc finds its disks as virtio names them."""
 
     def renamed(found: re.Match[str]) -> str:
-        return found[1] + _DISK.sub(lambda disk: _on_virtio(disk[0], names), found[2])
+        return found[1] + disks_on_virtio(found[2], names)
 
     return _INSTALLED.sub(renamed, text)
+
+
+def disks_on_virtio(text: str, names: StableNames) -> str:
+    """A list of disks, or of partitions, as virtio names them."""
+    return _DISK.sub(lambda disk: _on_virtio(disk[0], names), text)
 
 
 def _on_virtio(disk: str, names: StableNames) -> str:
@@ -160,7 +189,7 @@ def _ensure_fallback(inspected: Inspected, work: Work) -> None:
     esp_files = {path.lower(): path for path in files.matching(f"{place}/EFI/*/*", f"{place}/EFI/*/*.*")}
     if f"{place}/{FALLBACK}".lower() in esp_files:
         return
-    for shim, loader in (("shimx64.efi", "grubx64.efi"), ("", "grubx64.efi"), ("", "systemd-bootx64.efi")):
+    for shim, loader in LOADERS:
         wanted = shim or loader
         found = next((path for low, path in esp_files.items() if low.endswith(f"/{wanted}")), None)
         if found is None:
@@ -171,7 +200,7 @@ def _ensure_fallback(inspected: Inspected, work: Work) -> None:
         work.changed.append(f"{place}/{FALLBACK}")
         if shim:
             source = found.rpartition("/")[0]
-            for name in (loader, "mmx64.efi"):
+            for name in (loader, *MOK_MANAGERS):
                 if f"{source}/{name}".lower() in esp_files:
                     files.guest.cp(f"{source}/{name}", f"{folder}/{name}")
                     work.changed.append(f"{folder}/{name}")

@@ -36,8 +36,11 @@ _MENU = re.compile(
 _IDENTITY = re.compile(r"(?:\$menuentry_id_option|--id)\s+['\"]([^'\"]+)['\"]")
 _TITLE = re.compile(r"^['\"]([^'\"]*)['\"]")
 _SET_DEFAULT = re.compile(r"^(\s*set default=)\"(?!\$)([^\"]*)\"", re.MULTILINE)
+_ANY_DEFAULT = re.compile(r"^\s*(?:set\s+)?default=", re.MULTILINE)
 _SET_SAVED = re.compile(r'^\s*set default="\$\{saved_entry\}"', re.MULTILINE)
+_READS_ENTRIES = re.compile(r"^\s*blscfg\b", re.MULTILINE)
 _GRUB_DEFAULT = re.compile(r"^(\s*GRUB_DEFAULT=).*$", re.MULTILINE)
+_TRIES = re.compile(r"\+\d+(?:-\d+)?(?=\.conf$)")
 _LOADER_DEFAULT = re.compile(r"^\s*default\s+(\S+)[^\n]*\n?", re.MULTILINE)
 
 
@@ -64,18 +67,20 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
     able = [kernel for kernel in inspected.kernels if kernel.drives(needed)]
     if not without or not able:
         return
+    entries = find_entries(inspected.files)
     for path in GRUB_CONFIGURATIONS:
         text = inspected.files.text(path)
+        if text is not None and entries and _READS_ENTRIES.search(text):
+            _ensure_in_entries_of_grub(inspected, path, entries, without, able, work)
+            return
         if text is not None and (menu := grub_menu(text)):
             _ensure_in_grub(inspected, path, text, menu, without, able[0], work)
             return
-    for path in LOADER_CONFIGURATIONS:
-        entries = [
-            one for one in find_entries(inspected.files) if one.path.startswith(path.rpartition("/")[0])
-        ]
-        if entries:
-            _ensure_in_loader(inspected, path, entries, without, able, work)
-            return
+    if entries:
+        own = f"{entries[0].path.rpartition('/entries/')[0]}/loader.conf"
+        there = [path for path in LOADER_CONFIGURATIONS if inspected.files.exists(path)]
+        _ensure_in_loader(inspected, next(iter(there), own), entries, without, able, work)
+        return
     if _ensured_in_plain_menu(inspected, without, able[0], work):
         return
     if inspected.kernels[0].version in without:
@@ -130,24 +135,52 @@ def _ensure_in_grub(
     saved = found is None and _SET_SAVED.search(text) is not None
     default = found[2] if found else saved_entry(block)
     booted = next((one for one in menu if default in (one.address, one.place, one.title)), None)
-    if booted is None and (saved or default == "0"):
+    unset = _ANY_DEFAULT.search(text) is None
+    if booted is None and (saved or unset or default == "0"):
         booted = menu[0]
     if booted is not None and image_version(booted.kernel) not in without:
         return
     wanted = next((one for one in menu if image_version(one.kernel) == able.version), None)
-    if (found is None and not saved) or wanted is None:
+    if not (found or saved or unset) or wanted is None:
         raise StepFailed(_cannot(inspected.kernels[0].version, able.version))
     if saved:
         files.edit(environment, with_saved_entry(block, wanted.address), work)
         work.done.append(f"{able.version} is the default kernel, which has virtio")
         return
-    files.edit(path, _SET_DEFAULT.sub(lambda one: f'{one[1]}"{wanted.address}"', text, count=1), work)
+    line = f'set default="{wanted.address}"\n'
+    changed = _SET_DEFAULT.sub(lambda one: f'{one[1]}"{wanted.address}"', text, count=1)
+    files.edit(path, f"{line}{text}" if unset else changed, work)
     settings = files.text(GRUB_SETTINGS)
     if settings is not None:
         files.edit(
             GRUB_SETTINGS, _GRUB_DEFAULT.sub(lambda one: f'{one[1]}"{wanted.address}"', settings), work
         )
     work.done.append(f"{able.version} is the default kernel, which has the drivers")
+
+
+def _ensure_in_entries_of_grub(
+    inspected: Inspected,
+    path: str,
+    entries: Sequence[BootEntry],
+    without: set[str],
+    able: Sequence[Kernel],
+    work: Work,
+) -> None:
+    """Red Hat's GRUB, whose command blscfg makes its menu of boot entries: the newest first, or the saved."""
+    environment = f"{path.rpartition('/')[0]}/grubenv"
+    block = inspected.files.text(environment) or ""
+    saved = saved_entry(block)
+    menu = sorted(entries, key=lambda one: version_key(one.name), reverse=True)
+    by_number = menu[int(saved)] if saved.isdigit() and int(saved) < len(menu) else menu[0]
+    booted = next((one for one in menu if one.name.removesuffix(".conf") == saved), by_number)
+    if not without & set(booted.versions):
+        return
+    wanted = next((one for kernel in able for one in menu if kernel.version in one.versions), None)
+    if wanted is None:
+        raise StepFailed(_cannot(booted.version, able[0].version))
+    name = wanted.name.removesuffix(".conf")
+    inspected.files.edit(environment, with_saved_entry(block, name), work)
+    work.done.append(f"{name} is the default entry, whose kernel has the drivers")
 
 
 def _ensure_in_loader(
@@ -163,14 +196,19 @@ def _ensure_in_loader(
     named = _LOADER_DEFAULT.search(text)
     newest_first = sorted(entries, key=lambda one: version_key(one.version), reverse=True)
     pattern = named[1] if named else "*"
-    booted = next((one for one in newest_first if fnmatchcase(one.name, pattern)), newest_first[0])
+    booted = next((one for one in newest_first if fnmatchcase(_identity(one), pattern)), newest_first[0])
     if not without & set(booted.versions):
         return
     wanted = next((one for kernel in able for one in newest_first if kernel.version in one.versions), None)
     if wanted is None:
         raise StepFailed(_cannot(booted.version, able[0].version))
-    inspected.files.edit(path, f"default {wanted.name}\n{_LOADER_DEFAULT.sub('', text)}", work)
+    inspected.files.edit(path, f"default {_identity(wanted)}\n{_LOADER_DEFAULT.sub('', text)}", work)
     work.done.append(f"{wanted.version} is the default kernel, which has the drivers")
+
+
+def _identity(entry: BootEntry) -> str:
+    """By which systemd-boot knows it: without the tries that a name counts (Automatic Boot Assessment)."""
+    return _TRIES.sub("", entry.name)
 
 
 def _ensured_in_plain_menu(inspected: Inspected, without: set[str], able: Kernel, work: Work) -> bool:

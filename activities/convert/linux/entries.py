@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from hyperctl.activities.convert.files import GuestFiles
 
 FOLDERS = ("/boot/efi/loader/entries", "/efi/loader/entries", "/boot/loader/entries")
-_LINE = re.compile(r"^\s*(version|linux|initrd)\s+(\S+)", re.MULTILINE)
+_LINE = re.compile(r"^[ \t]*(version|linux|initrd)[ \t]+(\S[^\n]*)", re.MULTILINE)
+"""GRUB takes several images in one `initrd`, and variables among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def find_entries(files: GuestFiles) -> tuple[BootEntry, ...]:
             facts = _LINE.findall(files.text(path) or "")
             values: dict[str, list[str]] = {}
             for key, value in facts:
-                values.setdefault(key, []).append(value)
+                values.setdefault(key, []).extend(value.split())
             kernel = _in_guest(files, top, values.get("linux", [""])[0])
             if not kernel:
                 continue

@@ -24,6 +24,10 @@ _GONE = re.compile(r"^(?:/dev/fd\d\w*|/dev/floppy\S*|(?:vmhgfs-fuse#)?\.host:\S*
 """Floppy drives and VMware's shared folders."""
 _OPTION = re.compile(r"(?<![^\s,])((?:device|logdev|rtdev|journal_path)=)(/dev/[^\s,]+)")
 """A filesystem's other disks: btrfs(5), xfs(5), ext4(5)."""
+_KEY_FIELDS = re.compile(r"^([ \t]*[^\s#]\S*[ \t]+\S+[ \t]+)(\S[^\n]*)", re.MULTILINE)
+"""What stands behind a device in crypttab(5)."""
+_KEY_DEVICE = re.compile(r"((?<![^\s:,])(?:header=)?)(/dev/(?:disk/by-path/[^\s,/]*[^\s,/:]|[^\s,:]+))")
+"""As a key, before the path of one (`DEVICE:PATH`, cryptsetup's passdev) or behind it (systemd's)."""
 _OF_VMWARE = re.compile(
     r"^[ \t]*(?![#\s])[^\n]*?(/dev/sd[a-z]|KERNEL==\"sd[a-z?*\[]|\b(?:scsi-|naa\.|3)?6000c29[0-9a-f]*)",
     re.MULTILINE | re.IGNORECASE,
@@ -63,8 +67,15 @@ def stable_fstab(text: str, names: StableNames) -> tuple[str, list[str]]:
 
 
 def stable_crypttab(text: str, names: StableNames) -> tuple[str, list[str]]:
-    """crypttab(5), whose second field is the device."""
-    return _rewritten(text, names, column=1)
+    """crypttab(5), whose second field is the device; the key and a detached header may be on another."""
+    text, unknown = _rewritten(text, names, column=1)
+
+    def renamed(found: re.Match[str]) -> str:
+        changed, more = _linked(_KEY_DEVICE, found[2], names)
+        unknown.extend(more)
+        return found[1] + changed
+
+    return _KEY_FIELDS.sub(renamed, text), unknown
 
 
 def names_vmwares_disk(text: str) -> str:
@@ -106,7 +117,8 @@ def _rewritten(text: str, names: StableNames, column: int) -> tuple[str, list[st
             lines.append(f"# {line}")
             continue
         if names.is_unstable(device):
-            stable = names.stable(device)
+            is_root = column == 0 and second == "/"
+            stable = names.stable_root(device) if is_root else names.stable(device)
             if stable is None:
                 unknown.append(device)
             else:

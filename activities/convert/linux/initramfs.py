@@ -45,6 +45,11 @@ MIB = 1 << 20
 SPARE_BYTES = MIB
 BLOCK_BYTES = 512
 INDEXES = "modules.*"
+_ON_THE_NETWORK = re.compile(
+    r"(?<=bin/)(?:dropbear|sshd|clevis-luks-askpass|clevis-decrypt-tang|iscsistart)$"
+)
+_NETWORK_ARGUMENT = re.compile(r"(?<![\w.])(?:ip=\S|rd\.neednet=1)")
+_PACKED_ROOT = re.compile(r"(?:squash/root|squash-root|squashfs-root|erofs-root)\.img")
 _MKINITCPIO_MODULES = re.compile(r"^MODULES=(['\"])([^'\"]*)\1$", re.MULTILINE)
 
 
@@ -178,6 +183,10 @@ def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None
     if not entries:
         return None
     added = _modules_in(entries)
+    if added and (image := packed_root(archive)):
+        raise NotAppendable(f"its files are in {image} in it, which covers what is put beside it")
+    if reason := network_without(archive, drivers_for(inspected.order.hardware).nic, kernel):
+        raise NotAppendable(reason)
     if added and inspected.system.initramfs_tool == "mkinitrd":
         raise NotAppendable("mkinitrd has written down in it which drivers it loads")
     after = extended(before, archive, entries, kernel)
@@ -256,6 +265,27 @@ def additions(
             put(path, changed.encode("utf-8", "surrogateescape"), stat.S_IMODE(entry.mode))
     folders = {folder for path in found for folder in folders_above(path) if folder not in archive.entries}
     return [*(Entry(folder, stat.S_IFDIR | 0o755) for folder in sorted(folders)), *found.values()]
+
+
+def packed_root(archive: Archive) -> str:
+    """The image that dracut has packed all files into (its modules squash-*), or an empty string."""
+    return next((path for path in archive.entries if _PACKED_ROOT.fullmatch(path)), "")
+
+
+def network_without(archive: Archive, nic: str, kernel: Kernel) -> str:
+    """Why an initramfs that goes to the network, for a key or to be told one, would not get there."""
+    paths = archive.entries
+    if nic in kernel.builtin_names or any(module_name(path) == nic for path in paths if ".ko" in path):
+        return ""
+    user = next((found[0] for path in paths if (found := _ON_THE_NETWORK.search(path))), "")
+    asked = any(
+        _NETWORK_ARGUMENT.search(bytes(entry.data).decode(errors="replace"))
+        for path, entry in paths.items()
+        if path.startswith("etc/cmdline.d/")
+    )
+    if not user and not asked:
+        return ""
+    return f"it goes to the network ({user or 'as it is told in etc/cmdline.d'}) and lacks {nic}"
 
 
 def extended(before: bytes, archive: Archive, entries: list[Entry], kernel: Kernel) -> bytes:

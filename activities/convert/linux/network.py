@@ -1,7 +1,7 @@
 """NICs keep the names they had, so that whatever names them goes on working untouched."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
@@ -20,7 +20,18 @@ PERMANENT_MAC_SINCE = 245
 """The first systemd whose .link files match a NIC's own MAC, and not a VLAN's that has it from the NIC."""
 NAMING_RULES = "/etc/udev/rules.d/80-net-setup-link.rules"
 """In the place of systemd's own of that name, which is what gives a NIC the name of its .link file."""
+RULES_BY_SLOT = (
+    "/usr/lib/udev/rules.d/80-net-setup-link.rules",
+    "/lib/udev/rules.d/80-net-setup-link.rules",
+    "/usr/lib/udev/rules.d/80-net-name-slot.rules",
+    "/lib/udev/rules.d/80-net-name-slot.rules",
+)
+"""udev's own, since systemd 197; before, a NIC kept its kernel's name."""
 DEFAULT_LINK = f"{LINK_FOLDER}/99-default.link"
+CLOUD_INIT = ("/usr/bin/cloud-init", "/usr/local/bin/cloud-init")
+CLOUD_INIT_OFF = "/etc/cloud/cloud-init.disabled"
+CLOUD_INIT_SETTING = "/etc/cloud/cloud.cfg.d/99-hyperctl-network.cfg"
+KERNELS = re.compile(r"^eth(\d+)$")
 KERNEL_NAMES = "net.ifnames=0"
 _RENAMES = re.compile(r"^\s*Name(?:Policy)?\s*=|\bset-name\b|(?<![\w{])NAME:?=\"", re.MULTILINE)
 """In a .link file, netplan's and a rule of udev's."""
@@ -36,6 +47,7 @@ def fix_network(inspected: Inspected, work: Work) -> None:
     names, guesses = assign_names(nics, clues, by_slot=_named_by_slot(files))
     work.warnings += guesses
     pinned = {clue.mac: clue.name for clue in clues if clue.pinned and clue.source != PERSISTENT_RULES}
+    inspected.nic_order.extend(order_for_kernel([nic.mac.lower() for nic in nics], names))
     wanted = {mac: name for mac, name in names.items() if pinned.get(mac) != name}
     if wanted:
         _pin(files, wanted, clues, work)
@@ -53,10 +65,19 @@ def fix_network(inspected: Inspected, work: Work) -> None:
             text = files.text(path)
             if text is not None and path != PERSISTENT_RULES and files.edit(path, rewrite(text), work):
                 work.done.append(f"{path} matches the new NICs")
+    keep_from_cloud_init(files, work)
     if files.exists(PERSISTENT_RULES) and names:
         files.guest.mv(PERSISTENT_RULES, f"{PERSISTENT_RULES}.before-hyperctl")
         work.changed.append(PERSISTENT_RULES)
         work.done.append(f"{PERSISTENT_RULES} retired")
+
+
+def keep_from_cloud_init(files: GuestFiles, work: Work) -> None:
+    """What there is of a network stays. cloud-init finds none of VMware's data on KVM, and would then write a
+    configuration of its own, DHCP on the first NIC (its manual, "Network configuration sources")."""
+    is_on = any(files.exists(path) for path in CLOUD_INIT) and not files.exists(CLOUD_INIT_OFF)
+    if is_on and files.edit(CLOUD_INIT_SETTING, "network:\n  config: disabled\n", work):
+        work.done.append("cloud-init leaves the network's configuration as it is")
 
 
 def assign_names(
@@ -65,8 +86,9 @@ def assign_names(
     """The old name of each NIC by its MAC, where one is known, and what was guessed.
 
     A NIC is known by its MAC, by an address that vSphere reported for it, or by its slot; those that are left
-    get the names that are left, in VMware's order. `by_slot` says whether the guest names NICs by their
-    slots: then one that no configuration names has a name too.
+    get the names that are left, in VMware's order; names of the kernel's own, eth0 and so on, by PCI buses,
+    as a kernel finds them. `by_slot` says whether the guest names NICs by their slots: then one that no
+    configuration names has a name too.
     """
     found: dict[str, str] = {}
     known = {clue.name for clue in clues if PHYSICAL.match(clue.name) or clue.mac or clue.place} - {""}
@@ -93,6 +115,8 @@ def assign_names(
 
     names = sorted(left - set(found.values()), key=likelihood)
     unnamed = [nic.mac.lower() for nic in nics if nic.mac.lower() not in found]
+    if names and all(KERNELS.match(name) for name in names) and all(mac in slots for mac in unnamed):
+        unnamed.sort(key=lambda mac: int(slots[mac].removeprefix("ens")))
     guesses = []
     for mac, name in zip(unnamed, names, strict=False):
         found[mac] = name
@@ -103,6 +127,22 @@ def assign_names(
         if by_slot and mac in slots and slots[mac] not in found.values():
             found[mac] = slots[mac]
     return found, guesses
+
+
+def order_for_kernel(macs: Sequence[str], names: Mapping[str, str]) -> tuple[str, ...]:
+    """In which order the new machine must have its NICs; empty where VMware's serves.
+
+    A kernel calls them eth0, eth1 and so on as it finds them, and udev gives no NIC a name that another still
+    has. So one that is to be eth1 has to be the second.
+    """
+    places: dict[int, str] = {}
+    for mac in macs:
+        found = KERNELS.match(names.get(mac, ""))
+        if found and int(found[1]) < len(macs):
+            places[int(found[1])] = mac
+    others = iter([mac for mac in macs if mac not in places.values()])
+    ordered = tuple(places.get(place) or next(others) for place in range(len(macs)))
+    return ordered if ordered != tuple(macs) else ()
 
 
 def link_file(mac: str, name: str) -> str:
@@ -140,12 +180,14 @@ def _rule_needed(files: GuestFiles, clues: Sequence[Clue]) -> bool:
         for path in files.matching(f"{LINK_FOLDER}/*.link")
         if not path.startswith(ours) and path not in pinning and files.text(path)
     ]
-    return bool(own) or _systemd_version(files) < PERMANENT_MAC_SINCE or _is_there(files, NAMING_RULES)
+    return bool(own) or _systemd_version(files) < PERMANENT_MAC_SINCE or files.is_there(NAMING_RULES)
 
 
 def _named_by_slot(files: GuestFiles) -> bool:
     """Whether the guest's udev gives NICs the names of their slots, and nothing of its own renames them."""
-    if not _systemd_version(files) or any(_is_there(files, path) for path in (NAMING_RULES, DEFAULT_LINK)):
+    if not files.matching(*RULES_BY_SLOT):
+        return False
+    if any(files.is_there(path) for path in (NAMING_RULES, DEFAULT_LINK)):
         return False
     texts = [files.text(path) or "" for path in files.matching(*ENTRIES, *SETTINGS)]
     if any(KERNEL_NAMES in text for text in texts):
@@ -154,11 +196,6 @@ def _named_by_slot(files: GuestFiles) -> bool:
         _RENAMES.search(files.text(path) or "")
         for path in files.matching(f"{LINK_FOLDER}/*.link", *NETPLAN, *UDEV_RULES)
     )
-
-
-def _is_there(files: GuestFiles, path: str) -> bool:
-    """Also a link to /dev/null, which an image has no device for."""
-    return files.exists(path) or bool(files.guest.is_symlink(path))
 
 
 def _systemd_version(files: GuestFiles) -> int:

@@ -5,8 +5,6 @@ replaced only by one that was read as the kernel reads it; as it was it also lie
 """
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from hyperctl.activities.convert.inspect import Inspected
@@ -25,7 +23,6 @@ from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 
 FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/systemd")
-WORK_FOLDER = "/var/tmp"
 LONGEST_COMPLAINT = 600
 SUSE = ("sles", "opensuse", "suse-based")
 STORAGE_MODULES = frozenset(
@@ -49,7 +46,7 @@ def rebuild_initramfs(inspected: Inspected, work: Work) -> None:
 
 
 def _rebuild(inspected: Inspected, one: Rebuild, work: Work) -> None:
-    with _work_folder(inspected) as folder:
+    with inspected.files.work_folder() as folder:
         new = f"{folder}/{'image.efi' if one.is_unified else 'initramfs'}"
         tool = _build_unified(inspected, one, folder, new) if one.is_unified else _build(inspected, one, new)
         before, after = inspected.files.size(one.path), inspected.files.size(new)
@@ -57,17 +54,6 @@ def _rebuild(inspected: Inspected, one: Rebuild, work: Work) -> None:
         inspected.files.guest.cp(new, one.path)
     work.changed.append(one.path)
     work.done.append(f"{one.path} by {tool}: {after / MIB:.1f} MiB, before {before / MIB:.1f} MiB")
-
-
-@contextmanager
-def _work_folder(inspected: Inspected) -> Iterator[str]:
-    guest = inspected.files.guest
-    guest.mkdir_p(WORK_FOLDER)
-    folder = str(guest.mkdtemp(f"{WORK_FOLDER}/hyperctl-XXXXXX"))
-    try:
-        yield folder
-    finally:
-        guest.rm_rf(folder)
 
 
 def _build(inspected: Inspected, one: Rebuild, new: str) -> str:
@@ -141,6 +127,7 @@ def _run(inspected: Inspected, argv: tuple[str, ...], one: Rebuild) -> None:
     path = _programme(inspected, argv[0])
     if not path:
         raise StepFailed(f"{one.path} cannot be rebuilt: the guest has no {argv[0]}")
+    inspected.guest_code.append(argv[0])
     try:
         inspected.files.guest.command([path, *argv[1:]])
     except RuntimeError as error:

@@ -91,6 +91,8 @@ class Filesystem:
     mount_point: str
     label: str = ""
     subvolume: str = ""
+    snapshot: str = ""
+    """A read-only copy of the subvolume, made when the system was installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,4 +195,9 @@ class Guest:
     @property
     def recipe(self) -> str:
         """All of it as text: the same for the same guest."""
-        return json.dumps(asdict(self), sort_keys=True)
+
+        def said(items: list[tuple[str, Any]]) -> dict[str, Any]:
+            """A field that came later says nothing of guests without it, whose images stay known."""
+            return dict(one for one in items if one != ("snapshot", ""))
+
+        return json.dumps(asdict(self, dict_factory=said), sort_keys=True)

@@ -17,8 +17,9 @@ the initramfs is made; how devices are named; what makes the network.
   two-kernels: 12, BIOS, GRUB; plain, swap; list, newest kernel without virtio; LABEL; ifupdown, bridge
   bullseye-efi: 11, UEFI with fallback, GRUB; xfs data disk; dracut; sdX; networkd, bond
   trixie-mdraid-efi: 13, UEFI, GRUB; RAID 1; dracut; UUID; NetworkManager, VLAN over bond
-  systemd-boot-btrfs: 12, UEFI with fallback, systemd-boot; btrfs; list, older kernel without virtio; UUID,
-    without the ESP; netplan, VLAN over bond
+  systemd-boot-btrfs: 12, UEFI with fallback, systemd-boot; btrfs with a snapshot; list, older kernel
+    without virtio; UUID, without the ESP; netplan, VLAN over bond
+  luks-dracut: 12, BIOS, GRUB; /boot, btrfs in LUKS; dracut; sdX; ifupdown
 
 Those with a star are fast, and part of `make test`.
 """
@@ -608,7 +609,7 @@ _TRIXIE_MDRAID_EFI = Guest(
 _SYSTEMD_BOOT_BTRFS = Guest(
     name="systemd-boot-btrfs",
     suite="bookworm",
-    covers="boot entries of two kernels on an ESP that fstab leaves out, the older without virtio; btrfs",
+    covers="boot entries of two kernels on an ESP that fstab leaves out, one without virtio; a snapshot",
     uefi=True,
     fallback=True,
     loader=Loader.SYSTEMD_BOOT,
@@ -619,7 +620,7 @@ _SYSTEMD_BOOT_BTRFS = Guest(
         table="gpt",
         partitions=(Partition("/dev/sda1", 256, Holds.ESP), Partition("/dev/sda2", 2200)),
         filesystems=(
-            Filesystem("/dev/sda2", "btrfs", "/", subvolume="@"),
+            Filesystem("/dev/sda2", "btrfs", "/", subvolume="@", snapshot="@before"),
             Filesystem("/dev/sda2", "btrfs", "/home", subvolume="@home"),
             Filesystem("/dev/sda1", "vfat", "/boot/efi"),
         ),
@@ -661,6 +662,39 @@ network:
     },
 )
 
+_LUKS_DRACUT = Guest(
+    name="luks-dracut",
+    suite="bookworm",
+    covers="subvolumes of btrfs in LUKS, opened by dracut from a crypttab with /dev/sdX and a key within",
+    initramfs=Initramfs.DRACUT,
+    packages=("grub-pc", "cryptsetup", "btrfs-progs", "dracut", "ifupdown"),
+    layout=Layout(
+        disks_mib=(2560,),
+        partitions=(Partition("/dev/sda1", 256), Partition("/dev/sda2", 2200)),
+        encrypted=(Encrypted("sda2_crypt", "/dev/sda2", "correct horse stapled", "/etc/keys/system.key"),),
+        filesystems=(
+            Filesystem("/dev/sda1", "ext4", "/boot"),
+            Filesystem("/dev/mapper/sda2_crypt", "btrfs", "/", subvolume="@"),
+            Filesystem("/dev/mapper/sda2_crypt", "btrfs", "/home", subvolume="@home"),
+        ),
+    ),
+    nics=(Nic("ens192", _mac(16), ("192.0.2.26/24",)),),
+    files={
+        **_host("luks-dracut", 16),
+        **_grub(GRUB_BY_DEVICE),
+        **HOSTONLY,
+        "/etc/dracut.conf.d/20-key.conf": 'install_items+=" /etc/keys/system.key "\n',
+        "/etc/crypttab": "sda2_crypt /dev/sda2 /etc/keys/system.key luks\n",
+        "/etc/fstab": (
+            "/dev/mapper/sda2_crypt / btrfs defaults,subvol=@ 0 0\n"
+            "/dev/mapper/sda2_crypt /home btrfs defaults,subvol=@home 0 0\n"
+            "/dev/sda1 /boot ext4 defaults 0 2\n"
+        ),
+        "/etc/network/interfaces": LOOPBACK
+        + "auto ens192\niface ens192 inet static\n\taddress 192.0.2.26/24\n\tgateway 192.0.2.1\n",
+    },
+)
+
 ALL = (
     *FAST,
     _LVM_TWO_DISKS,
@@ -676,5 +710,6 @@ ALL = (
     _BULLSEYE_EFI,
     _TRIXIE_MDRAID_EFI,
     _SYSTEMD_BOOT_BTRFS,
+    _LUKS_DRACUT,
 )
 GUESTS = {guest.name: guest for guest in ALL}

@@ -42,7 +42,15 @@ def build_script(guest: Guest, images: Mapping[str, str], tree_has: Mapping[str,
     if layout.swap:
         parts += [f"mkswap -q {at(layout, layout.swap)}"]
     parts += [f"install -D -m 600 /tmp/key {ROOT}{one.key_file}" for one in layout.encrypted]
-    parts += [_uuids(layout, tree_has), _CHROOT, _initramfs(guest), _loader(guest), _renamed(layout), _TAIL]
+    parts += [
+        _uuids(layout, tree_has),
+        _CHROOT,
+        _initramfs(guest),
+        _loader(guest),
+        _renamed(layout),
+        *_snapshots(layout),
+        _TAIL,
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -254,6 +262,18 @@ for file in {ROOT}/boot/grub/grub.cfg {ROOT}/boot/efi/loader/entries/*.conf; do
         grep -E '^\\s*(linux|initrd|options)\\s' "$file" | sort -u
     fi
 done"""
+
+
+def _snapshots(layout: Layout) -> list[str]:
+    return [
+        f"""\
+mkdir -p /tmp/top
+mount -t btrfs {at(layout, one.device)} /tmp/top
+btrfs -q subvolume snapshot -r /tmp/top/{one.subvolume} /tmp/top/{one.snapshot}
+umount /tmp/top"""
+        for one in layout.filesystems
+        if one.snapshot
+    ]
 
 
 _TAIL = f"""\

@@ -1,0 +1,114 @@
+"""SELinux labels of everything that a conversion has written.
+
+A file that was there keeps its label when it is written; what is new gets the one that the guest's own policy
+says. Sources: selinux_config(5), selinux(8), restorecon(8); selinux-autorelabel(8) for /.autorelabel.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from hyperctl.activities.convert.files import GuestFiles
+from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux.file_contexts import FileContexts
+from hyperctl.activities.convert.work import Work
+
+SETTINGS = "/etc/selinux/config"
+ATTRIBUTE = "security.selinux"
+AUTORELABEL = "/.autorelabel"
+LABELLED_FILESYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs"})
+"""Others get one label for all their files when they are mounted."""
+BATCH = 1000
+CLOCK_SECONDS = 5
+_SETTING = re.compile(r"^[ \t]*(SELINUX|SELINUXTYPE)[ \t]*=[ \t]*(\S+)", re.MULTILINE)
+
+
+def relabel(inspected: Inspected, work: Work) -> None:
+    """Label what has no label yet; where that cannot be done, have the guest label all at its next boot."""
+    files = inspected.files
+    settings = dict(_SETTING.findall(files.text(SETTINGS) or ""))
+    enabled = settings.get("SELINUX", "disabled") != "disabled"
+    if not (enabled or _label(files, "/etc")) or files.exists(AUTORELABEL):
+        return
+    bare = [path for path in sorted(_written(inspected)) if _lacks_label(inspected, path)]
+    if not bare:
+        return
+    policy = _policy(files, settings.get("SELINUXTYPE", "targeted"))
+    reason = "the guest has no file_contexts" if policy is None else ""
+    labelled = 0
+    for path in bare if policy else ():
+        label = policy.label(path, files.guest.lstatns(path)["st_mode"]) if policy else None
+        if label is None:  # the policy says that it has none
+            continue
+        try:
+            # libselinux writes the string with its end.
+            value = label.encode() + b"\0"
+            files.guest.lsetxattr(ATTRIBUTE, value, len(value), path)
+        except RuntimeError as error:
+            reason = f"{path} cannot be labelled: {error}"
+            break
+        labelled += 1
+        work.changed.append(path)
+    if labelled:
+        work.done.append(f"{labelled} new files labelled by the guest's policy")
+    if reason and enabled:
+        files.create(AUTORELABEL, "", work)
+        work.done.append("labels are made at the next boot")
+        work.warnings.append(
+            f"SELinux: {reason}; the guest labels all its files at its first boot, and then boots once more"
+        )
+
+
+def _written(inspected: Inspected) -> set[str]:
+    """Every path that a conversion may have made, with the folders above it."""
+    paths = set(inspected.changed)
+    if inspected.guest_code:
+        paths |= set(_changed_since(inspected.files, inspected.opened_at - CLOCK_SECONDS))
+    return paths | {above for path in paths for above in _above(path)}
+
+
+def _above(path: str) -> Iterator[str]:
+    while path.rpartition("/")[0]:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _lacks_label(inspected: Inspected, path: str) -> bool:
+    files = inspected.files
+    if not files.is_there(path):
+        return False
+    place = max((one for one in inspected.mounts if f"{path}/".startswith(f"{one.rstrip('/')}/")), key=len)
+    kind = files.guest.vfs_type(inspected.mounts[place])
+    return kind in LABELLED_FILESYSTEMS and not _label(files, path)
+
+
+def _label(files: GuestFiles, path: str) -> bytes:
+    found = {one["attrname"]: one["attrval"] for one in files.guest.lgetxattrs(path)}
+    return bytes(found.get(ATTRIBUTE, b""))
+
+
+def _policy(files: GuestFiles, kind: str) -> FileContexts | None:
+    base = f"/etc/selinux/{kind}/contexts/files/file_contexts"
+    main = files.text(base)
+    if main is None:
+        return None
+    more = [files.text(f"{base}{ending}") or "" for ending in (".homedirs", ".local")]
+    substitutions = [files.text(f"{base}{ending}") or "" for ending in (".subs", ".subs_dist")]
+    return FileContexts([main, *more], substitutions)
+
+
+def _changed_since(files: GuestFiles, moment: float) -> Iterator[str]:
+    """What the guest's own programmes may have made, wherever: everything whose inode has changed since."""
+    with tempfile.NamedTemporaryFile(prefix="hyperctl-paths-") as local:
+        files.guest.find0("/", local.name)
+        found = Path(local.name).read_bytes().split(b"\0")
+    names = [one.decode("utf-8", "replace") for one in found if one]
+    for batch in _batches(names):
+        for name, facts in zip(batch, files.guest.lstatnslist("/", batch), strict=True):
+            if facts["st_ctime_sec"] >= moment:
+                yield f"/{name}"
+
+
+def _batches(names: list[str]) -> Iterable[list[str]]:
+    return (names[at : at + BATCH] for at in range(0, len(names), BATCH))

@@ -1,0 +1,73 @@
+"""A batch of rehearsals: what has changed since the last look, and the table at its end, failures first."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from hyperctl.client.render.events import Event, Line, Working
+from hyperctl.client.render.rehearsed import MARKS, failures_first, reason_text, verdict_text
+from hyperctl.client.render.text import duration, plural, safe, size
+from hyperctl.workflows.rehearsal import RehearsalBatchStatus, RehearsalResult, Verdict
+
+HEADER = ("VM", "VERDICT", "WHY", "READ", "TOOK", "COPY, EST.", "JOB")
+_STYLES = {Verdict.BOOTS: "green", Verdict.DOES_NOT_BOOT: "bold red", Verdict.NOT_REHEARSED: "yellow"}
+
+
+class BatchTeller:
+    """Tells every verdict once."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, status: RehearsalBatchStatus) -> Iterator[Event]:
+        """The verdicts since the last status, and what is under way."""
+        for item in status.items:
+            if item.verdict is not None and item.job_id not in self._told:
+                self._told.add(item.job_id)
+                reason = item.reason.message if item.reason else ""
+                yield Line(MARKS[item.verdict], f"{item.vm_name}: {verdict_text(item.verdict, reason)}")
+        done = len(self._told)
+        under_way = sum(item.is_under_way for item in status.items)
+        yield Working(f"{done} of {plural(len(status.items), 'rehearsal')} done, {under_way} under way")
+
+
+def rows(results: Sequence[RehearsalResult]) -> Iterator[tuple[RehearsalResult, tuple[str, ...]]]:
+    """A row for each, failures first; its texts may hold anything."""
+    for result in failures_first(results):
+        estimate = result.estimate
+        yield (
+            result,
+            (
+                result.vm_name,
+                result.verdict.words,
+                reason_text(result) or "-",
+                size(result.read_bytes) if result.read_bytes else "-",
+                duration(result.duration_seconds) if result.duration_seconds else "-",
+                duration(estimate.copy_seconds) if estimate else "-",
+                result.job_id,
+            ),
+        )
+
+
+def batch_table(results: Sequence[RehearsalResult]) -> Table:
+    """For a terminal, which may be narrow: reasons wrap, and `hyperctl list` has the ids."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in HEADER[:-1]:
+        wraps = title == "WHY"
+        table.add_column(title, no_wrap=not wraps, overflow="fold", ratio=1 if wraps else None)
+    for result, cells in rows(results):
+        style = _STYLES[result.verdict]
+        texts = [Text(safe(cell)) for cell in cells[:-1]]
+        texts[1].stylize(style)
+        table.add_row(*texts)
+    return table
+
+
+def plain_rows(results: Sequence[RehearsalResult]) -> Iterator[str]:
+    """The same in columns, a line each."""
+    lines = [HEADER, *(tuple(safe(cell) for cell in cells) for _, cells in rows(results))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+    for line in lines:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

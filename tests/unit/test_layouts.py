@@ -1,0 +1,238 @@
+"""Layouts that no guest of the matrix has, as trees of files."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
+from hyperctl.activities.convert.inspect import Inspected, begins_grub, is_on_disk
+from hyperctl.activities.convert.linux.bootloader import update_bootloader
+from hyperctl.activities.convert.linux.entries import find_entries
+from hyperctl.activities.convert.linux.fstab import update_fstab
+from hyperctl.activities.convert.linux.grub_environment import saved_entry
+from hyperctl.activities.convert.linux.kernels import find_kernels
+from hyperctl.activities.convert.linux.network import CLOUD_INIT_SETTING, keep_from_cloud_init
+from hyperctl.activities.convert.refusal import StepFailed
+from hyperctl.activities.convert.work import Work
+from hyperctl.workflows.hardware import Hardware
+from hyperctl.workflows.machine import Firmware
+from tests.unit.machines import machine
+from tests.unit.tree import tree
+
+TWO = {
+    "/dev/sda": BlockDevice(),
+    "/dev/sda1": BlockDevice("boot-uuid", "part-1"),
+    "/dev/sda2": BlockDevice("root-uuid", "part-2"),
+    "/dev/sdb1": BlockDevice("data-uuid", "part-3"),
+}
+PLACES = [DiskPlace(0, "pvscsi"), DiskPlace(1, "pvscsi")]
+VIRTIO = "".join(f"kernel/{name}.ko:\n" for name in ("virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net"))
+ABLE, UNABLE = "5.14.0-427.el9.x86_64", "6.12.99-vmware.el9.x86_64"
+KERNEL = {
+    f"/lib/modules/{ABLE}/modules.dep": VIRTIO,
+    f"/boot/vmlinuz-{ABLE}": "",
+    f"/boot/initramfs-{ABLE}.img": "",
+}
+KERNELS = {
+    **KERNEL,
+    f"/lib/modules/{UNABLE}/modules.dep": "",
+    f"/boot/vmlinuz-{UNABLE}": "",
+    f"/boot/initramfs-{UNABLE}.img": "",
+}
+
+
+def inspected(
+    root: Path, files: dict[str, str], root_device: str = "/dev/sda2", firmware: Firmware = Firmware.BIOS
+) -> Inspected:
+    found = tree(root, files)
+    return cast(
+        Inspected,
+        SimpleNamespace(
+            files=found,
+            names=StableNames(TWO, PLACES, root=root_device),
+            kernels=find_kernels(found),
+            machine=machine(firmware=firmware),
+            order=SimpleNamespace(hardware=Hardware(), serial_console=False),
+        ),
+    )
+
+
+def entry(version: str) -> str:
+    return (
+        f"title Linux\nversion {version}\nlinux /vmlinuz-{version}\n"
+        f"initrd /initramfs-{version}.img $tuned_initrd\noptions root=/dev/sda2 ro $tuned_params\n"
+    )
+
+
+def red_hat(default: str = "") -> dict[str, str]:
+    saved = f"saved_entry={default}\n" if default else ""
+    return {
+        **KERNELS,
+        "/boot/grub2/grub.cfg": 'set default="${saved_entry}"\ninsmod blscfg\nblscfg\n',
+        "/boot/grub2/grubenv": f"# GRUB Environment Block\n{saved}boot_success=0\n".ljust(1024, "#"),
+        **{f"/boot/loader/entries/abc-{version}.conf": entry(version) for version in (ABLE, UNABLE)},
+    }
+
+
+@pytest.mark.parametrize("default", ["", "0", f"abc-{UNABLE}"])
+def test_the_default_of_grubs_boot_entries_is_in_its_environment(tmp_path: Path, default: str) -> None:
+    guest, work = inspected(tmp_path, red_hat(default)), Work()
+    update_bootloader(guest, work)
+    block = guest.files.text("/boot/grub2/grubenv") or ""
+    assert (saved_entry(block), len(block)) == (f"abc-{ABLE}", 1024)
+    assert not guest.files.exists("/boot/loader/loader.conf"), "GRUB does not read it"
+    assert "root=UUID=root-uuid ro" in (guest.files.text(f"/boot/loader/entries/abc-{ABLE}.conf") or "")
+
+
+@pytest.mark.parametrize("default", ["1", f"abc-{ABLE}"])
+def test_a_good_default_of_grubs_boot_entries_stays(tmp_path: Path, default: str) -> None:
+    guest = inspected(tmp_path, red_hat(default))
+    update_bootloader(guest, Work())
+    assert saved_entry(guest.files.text("/boot/grub2/grubenv") or "") == default
+
+
+def test_systemd_boot_has_its_default_on_the_system_partition_and_entries_beside_it(tmp_path: Path) -> None:
+    """With an extended boot partition (XBOOTLDR) entries are on it, and loader.conf(5) is not."""
+    files = {
+        **KERNELS,
+        "/efi/EFI/BOOT/BOOTX64.EFI": "",
+        "/efi/loader/loader.conf": "timeout 3\n",
+        f"/boot/loader/entries/abc-{UNABLE}.conf": entry(UNABLE),
+        f"/boot/loader/entries/abc-{ABLE}+2-1.conf": entry(ABLE),
+    }
+    guest = inspected(tmp_path, files, firmware=Firmware.EFI)
+    update_bootloader(guest, Work())
+    assert guest.files.text("/efi/loader/loader.conf") == f"default abc-{ABLE}.conf\ntimeout 3\n"
+    assert not guest.files.exists("/boot/loader/loader.conf")
+
+
+def test_every_image_of_an_entry_is_known(tmp_path: Path) -> None:
+    line = "initrd /ucode.img /initramfs.img /more.img $tuned_initrd\ninitrd /last.img\n"
+    files = {f"/boot/{name}": "" for name in ("vmlinuz-1", "initramfs.img", "more.img", "last.img")}
+    files["/boot/loader/entries/a.conf"] = f"linux /vmlinuz-1\n{line}"
+    (found,) = find_entries(tree(tmp_path, files))
+    assert found.initramfs == ("/boot/initramfs.img", "/boot/more.img", "/boot/last.img")
+
+
+GRUB = "menuentry 'Linux' {{\n\tlinux /vmlinuz-{version} root={root} ro resume=/dev/sdb1\n}}\n"
+
+
+def test_the_root_is_the_root_though_the_guest_counted_its_disks_in_another_order(tmp_path: Path) -> None:
+    files = {
+        **KERNEL,
+        "/boot/grub/grub.cfg": GRUB.format(version=ABLE, root="/dev/sdb1"),
+        "/etc/fstab": "/dev/sdb1 / ext4 defaults 0 1\n/dev/sda1 /boot ext4 defaults 0 2\n",
+    }
+    guest, work = inspected(tmp_path, files), Work()
+    update_bootloader(guest, work)
+    update_fstab(guest, work)
+    assert "root=UUID=root-uuid ro" in (guest.files.text("/boot/grub/grub.cfg") or "")
+    assert (guest.files.text("/etc/fstab") or "").startswith("UUID=root-uuid / ext4")
+    assert any("/dev/sdb1, which is another disk" in warning for warning in work.warnings)
+
+
+def test_a_root_by_its_own_device_is_no_warning(tmp_path: Path) -> None:
+    work = Work()
+    text = GRUB.format(version=ABLE, root="/dev/sda2")
+    update_bootloader(inspected(tmp_path, {**KERNEL, "/boot/grub/grub.cfg": text}), work)
+    assert work.warnings == []
+
+
+def test_an_entry_of_ones_own_is_by_uuid_and_a_stale_one_no_failure(tmp_path: Path) -> None:
+    files = {
+        **KERNEL,
+        "/boot/grub/grub.cfg": GRUB.format(version=ABLE, root="UUID=root-uuid"),
+        "/boot/grub/custom.cfg": GRUB.format(version=ABLE, root="/dev/sda2"),
+        "/boot/grub2/custom.cfg": GRUB.format(version=ABLE, root="/dev/sdx9"),
+    }
+    guest = inspected(tmp_path, files, root_device="/dev/vg0/root")
+    work = Work()
+    update_bootloader(guest, work)
+    assert "root=UUID=root-uuid ro" in (guest.files.text("/boot/grub/custom.cfg") or "")
+    assert any("/dev/sdx9" in warning for warning in work.warnings)
+
+
+def test_suses_grub_finds_its_disk_at_its_next_update(tmp_path: Path) -> None:
+    files = {
+        **KERNEL,
+        "/boot/grub2/grub.cfg": GRUB.format(version=ABLE, root="UUID=root-uuid"),
+        "/etc/default/grub_installdevice": "/dev/sda\nactivate\ngeneric_mbr\n",
+    }
+    guest = inspected(tmp_path, files)
+    update_bootloader(guest, Work())
+    assert guest.files.text("/etc/default/grub_installdevice") == "/dev/vda\nactivate\ngeneric_mbr\n"
+
+
+@pytest.mark.parametrize(
+    ("loaders", "copied"),
+    [
+        (("opensuse/shim.efi", "opensuse/grub.efi", "opensuse/MokManager.efi"),
+         {"BOOTX64.EFI": "opensuse/shim.efi", "grub.efi": "opensuse/grub.efi",
+          "MokManager.efi": "opensuse/MokManager.efi"}),
+        (("redhat/shimx64.efi", "redhat/grubx64.efi", "redhat/mmx64.efi"),
+         {"BOOTX64.EFI": "redhat/shimx64.efi", "grubx64.efi": "redhat/grubx64.efi",
+          "mmx64.efi": "redhat/mmx64.efi"}),
+        (("systemd/systemd-bootx64.efi",), {"BOOTX64.EFI": "systemd/systemd-bootx64.efi"}),
+    ],
+)  # fmt: skip
+def test_a_firmware_without_an_entry_finds_the_loader_with_all_that_it_loads(
+    tmp_path: Path, loaders: tuple[str, ...], copied: dict[str, str]
+) -> None:
+    files = {
+        **KERNEL,
+        "/boot/grub2/grub.cfg": GRUB.format(version=ABLE, root="UUID=root-uuid"),
+        **{f"/boot/efi/EFI/{name}": name for name in loaders},
+    }
+    guest = inspected(tmp_path, files, firmware=Firmware.EFI)
+    update_bootloader(guest, Work())
+    folder = tmp_path / "boot/efi/EFI/BOOT"
+    assert {path.name: path.read_text() for path in folder.iterdir()} == copied
+
+
+def test_a_system_partition_without_a_loader_is_a_failure(tmp_path: Path) -> None:
+    files = {**KERNEL, "/boot/grub2/grub.cfg": GRUB.format(version=ABLE, root="UUID=root-uuid")}
+    files["/boot/efi/EFI/tools/readme.txt"] = ""
+    with pytest.raises(StepFailed, match="no boot loader"):
+        update_bootloader(inspected(tmp_path, files, firmware=Firmware.EFI), Work())
+
+
+@pytest.mark.parametrize(
+    ("there", "is_written"),
+    [
+        ({"/usr/bin/cloud-init": ""}, True),
+        ({"/usr/bin/cloud-init": "", "/etc/cloud/cloud-init.disabled": ""}, False),
+        ({"/etc/cloud/cloud.cfg": ""}, False),
+    ],
+)
+def test_cloud_init_leaves_the_network_as_it_is(
+    tmp_path: Path, there: dict[str, str], is_written: bool
+) -> None:
+    files, work = tree(tmp_path, there), Work()
+    keep_from_cloud_init(files, work)
+    assert (files.text(CLOUD_INIT_SETTING) == "network:\n  config: disabled\n") is is_written
+    again = Work()
+    keep_from_cloud_init(files, again)
+    assert again.changed == []
+
+
+def test_a_menu_without_a_default_boots_its_first_entry(tmp_path: Path) -> None:
+    menu = [GRUB.format(version=version, root="UUID=root-uuid") for version in (ABLE, UNABLE)]
+    good = inspected(tmp_path / "good", {**KERNELS, "/boot/grub/grub.cfg": "".join(menu)})
+    update_bootloader(good, Work())
+    assert (good.files.text("/boot/grub/grub.cfg") or "").startswith("menuentry")
+    text = "".join(reversed(menu)).replace("Linux", "New", 1)
+    bad = inspected(tmp_path / "bad", {**KERNELS, "/boot/grub/grub.cfg": text})
+    update_bootloader(bad, Work())
+    assert (bad.files.text("/boot/grub/grub.cfg") or "").startswith('set default="Linux"\nmenuentry')
+
+
+def test_a_disk_that_begins_grub_is_told_from_one_with_a_table_only() -> None:
+    grub = b"\xeb\x63\x90".ljust(384, b"\0") + b"GRUB \0Geom\0Hard Disk\0Read\0 Error"
+    assert begins_grub(grub.ljust(510, b"\0") + b"\x55\xaa")
+    assert not begins_grub(bytes(440) + b"GRUB".ljust(70, b"\0") + b"\x55\xaa"), "that is a table"
+    assert not begins_grub(bytes(512))
+    assert [is_on_disk(name, "/dev/sda") for name in ("/dev/sda", "/dev/sda12", "/dev/sdaa1", "")] == [
+        *(True, True, False, False),
+    ]

@@ -1,0 +1,63 @@
+"""A folder of real files with the calls of libguestfs that a conversion makes on a guest's filesystems."""
+
+import glob
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import guestfs
+
+from hyperctl.activities.convert.files import GuestFiles
+
+
+class Tree:
+    """Paths are the guest's; nothing outside the folder is reached by those that tests use."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def _at(self, path: str) -> Path:
+        return self._root / path.lstrip("/")
+
+    def is_file(self, path: str, followsymlinks: bool = False) -> bool:
+        return self._at(path).is_file() and (followsymlinks or not self._at(path).is_symlink())
+
+    def is_dir(self, path: str, followsymlinks: bool = False) -> bool:
+        return self._at(path).is_dir() and (followsymlinks or not self._at(path).is_symlink())
+
+    def exists(self, path: str) -> bool:
+        return self._at(path).exists()
+
+    def filesize(self, path: str) -> int:
+        return self._at(path).stat().st_size
+
+    def read_file(self, path: str) -> bytes:
+        return self._at(path).read_bytes()
+
+    def write(self, path: str, content: bytes) -> None:
+        self._at(path).write_bytes(content)
+
+    def mkdir_p(self, path: str) -> None:
+        self._at(path).mkdir(parents=True, exist_ok=True)
+
+    def chmod(self, mode: int, path: str) -> None:
+        self._at(path).chmod(mode)
+
+    def cp(self, source: str, target: str) -> None:
+        self._at(target).write_bytes(self._at(source).read_bytes())
+
+    def lgetxattrs(self, path: str) -> list[dict[str, Any]]:
+        return []
+
+    def glob_expand(self, pattern: str) -> list[str]:
+        start = len(str(self._root))
+        return [path[start:] for path in glob.glob(f"{self._root}{pattern}")]
+
+
+def tree(root: Path, files: Mapping[str, str | bytes]) -> GuestFiles:
+    """The files put into a folder, as a conversion sees them."""
+    for name, content in files.items():
+        path = root / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return GuestFiles(cast(guestfs.GuestFS, Tree(root)))
