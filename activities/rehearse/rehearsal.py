@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.convert.activity import GuestUnreadableError, convert_over
+from hyperctl.activities.convert.activity import convert_over
+from hyperctl.activities.convert.conversation import GuestUnreadableError
 from hyperctl.activities.convert.order import Order
+from hyperctl.activities.convert.windows.parts import WindowsParts
 from hyperctl.activities.held_folder import held_folder
 from hyperctl.activities.nbd.fetched import SLOWEST_BYTES_PER_SECOND, too_slow
 from hyperctl.activities.prove.activity import Proved, failure_text, prove
@@ -149,6 +151,7 @@ class _Trial:
             guest_packages=Path(packages) if packages else None,
             hardware=self.request.hardware,
             disk_keys_file=self.settings.disk_keys_file,
+            windows=WindowsParts.of(self.settings),
         )
         return convert_over(self.source.bases, order, self.staging, self.running)
 
