@@ -11,9 +11,8 @@ from hyperctl.workflows import attributes
 from hyperctl.workflows.contract import FIND_RIVAL, REQUIRE_ENDED, FindRivalInput, Nothing, RequireEndedInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import Machine
-from hyperctl.workflows.status import MigrationStatus, Phase
+from hyperctl.workflows.status import JobKind, MigrationStatus, Phase
 
-WORKFLOW_TYPE = "MigrationWorkflow"
 QUERY_TIMEOUT = timedelta(seconds=5)
 
 
@@ -74,7 +73,7 @@ async def _others(client: Client, argument: FindRivalInput) -> list[WorkflowExec
     """Other open migrations of a VM of that name from that vCenter."""
     name, server = _quoted(argument.machine.name), _quoted(argument.server)
     query = (
-        f'WorkflowType = "{WORKFLOW_TYPE}" AND ExecutionStatus = "Running" '
+        f'WorkflowType = "{JobKind.MIGRATION.workflow_type}" AND ExecutionStatus = "Running" '
         f"AND {attributes.VM_NAME.name} = {name} AND {attributes.VCENTER.name} = {server}"
     )
     return [found async for found in client.list_workflows(query) if found.id != argument.job_id]

@@ -94,6 +94,7 @@ class TargetPreflight:
             free_bytes, needed_bytes = self._check_space(continued)
         if self._machine is not None:
             self._check_machine(self._machine)
+        self._check_packages()
         if self._needs_libvirt:
             self._check_libvirt()
         return TargetPlan(
@@ -145,6 +146,16 @@ class TargetPreflight:
                 firmware_for(machine, None)
             except HyperctlError as error:
                 self._problems += error.failures
+
+    def _check_packages(self) -> None:
+        """Which of them a guest can take is not known before its disks are here."""
+        folder = self._request.guest_packages
+        if folder is not None and not Path(folder).is_dir():
+            self._problem(
+                ErrorCode.INVALID_REQUEST,
+                f"there is no folder {folder} on this host to take guest packages from",
+                "Put qemu-guest-agent's package there, or leave --guest-packages out.",
+            )
 
     # --- the output folder ----------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ FIRST = (
     "tests/integration/guests/test_matrix.py",
     "tests/workflow/test_running_source.py",
     "tests/integration/test_prove.py",
+    "tests/integration/test_rehearsal.py",
     "tests/integration/test_running_copy.py",
     "tests/integration/guests/test_refusals.py",
     "tests/integration/test_running_source.py",

@@ -4,7 +4,6 @@ Reads an `Injection` as JSON on stdin and prints an `Injected` as JSON. The gues
 libguestfs' appliance only. Run as `python -m hyperctl.activities.prove.inject`.
 """
 
-import contextlib
 import re
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, open_encrypted
-from hyperctl.activities.convert.linux.selinux import ATTRIBUTE, AUTORELABEL
+from hyperctl.activities.convert.linux.selinux import AUTORELABEL, label_of, set_label
 from hyperctl.activities.prove import reporter
 
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
@@ -150,10 +149,9 @@ def _put_reporter(guest: guestfs.GuestFS) -> None:
 
 def _label(guest: guestfs.GuestFS, made: list[str]) -> None:
     """A system with SELinux reads nothing that has no label; others have no label to copy."""
-    with contextlib.suppress(RuntimeError):
-        label = guest.lgetxattr(reporter.UNIT_FOLDER, ATTRIBUTE)
-        for path in made:
-            guest.lsetxattr(ATTRIBUTE, label, len(label), path)
+    label = label_of(guest, reporter.UNIT_FOLDER)
+    for path in made if label else ():
+        set_label(guest, path, label)
 
 
 def _slow_down(guest: guestfs.GuestFS, patience_seconds: int) -> None:

@@ -106,8 +106,11 @@ class _Trial:
                 warnings = (rebuilt_warning(proved.proof),)
                 converted = self._converted(InitramfsWay.REBUILD)
                 proved = self._proved(converted)
-        except GuestUnreadableError:
-            raise  # libguestfs' end says nothing of the guest
+        except GuestUnreadableError as error:  # which says nothing of how the guest boots
+            self.source.check()
+            log = f"hyperctl logs --job {self.job_id}"
+            hint = f"The log has libguestfs' own words: {log}. Rehearse it again."
+            raise HyperctlError(error.code, str(error), hint) from error
         except HyperctlError as error:
             self.source.check()
             if error.code not in _OF_THE_GUEST:

@@ -243,7 +243,10 @@ def explain(error: ValidationError) -> list[str]:
     found = []
     for problem in error.errors(include_input=False):
         key = ".".join(str(part) for part in problem["loc"])
-        found.append(f"{_FLAGS.get(key, key)}: {problem['msg'].removeprefix('Value error, ')}")
+        text = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            text = "there is no such field"
+        found.append(f"{_FLAGS.get(key, key)}: {text}")
     return found
 
 

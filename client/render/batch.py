@@ -52,14 +52,14 @@ def rows(results: Sequence[RehearsalResult]) -> Iterator[tuple[RehearsalResult, 
 
 
 def batch_table(results: Sequence[RehearsalResult]) -> Table:
-    """For a terminal, which may be narrow: reasons wrap, names and ids do not."""
+    """For a terminal, which may be narrow: reasons wrap, and `hyperctl list` has the ids."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for title in HEADER:
+    for title in HEADER[:-1]:
         wraps = title == "WHY"
         table.add_column(title, no_wrap=not wraps, overflow="fold", ratio=1 if wraps else None)
     for result, cells in rows(results):
         style = _STYLES[result.verdict]
-        texts = [Text(safe(cell)) for cell in cells]
+        texts = [Text(safe(cell)) for cell in cells[:-1]]
         texts[1].stylize(style)
         table.add_row(*texts)
     return table

@@ -30,12 +30,13 @@ h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 0; 
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; }
 th, td { border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
-th { white-space: nowrap; font-weight: 600; } td.number { white-space: nowrap; }
+th { white-space: nowrap; font-weight: 600; } .number { white-space: nowrap; }
 section { border: 1px solid var(--line); border-radius: 6px; padding: 1rem; margin: 1rem 0; }
 .boots { color: var(--good); } .does_not_boot { color: var(--bad); } .not_rehearsed { color: var(--unknown); }
 .verdict { font-weight: 700; white-space: nowrap; } .quiet { opacity: .75; }
 img { max-width: 100%; border: 1px solid var(--line); background: #000; }
 ul { padding-left: 1.2rem; } summary { cursor: pointer; }
+@media (max-width: 45rem) { .number { display: none; } }
 @media print { section { break-inside: avoid; } }
 """
 
@@ -68,15 +69,17 @@ def report_page(results: Sequence[RehearsalResult]) -> str:
 
 def _overview(results: Iterable[RehearsalResult]) -> Iterator[str]:
     yield "<table><thead><tr>"
-    yield "".join(f"<th>{title}</th>" for title in ("VM", "Verdict", "Why", "Read", "Took", "Copy, est."))
+    yield "".join(f"<th>{title}</th>" for title in ("VM", "Verdict", "Why"))
+    yield "".join(f'<th class="number">{title}</th>' for title in ("Read", "Took", "Copy, est."))
     yield "</tr></thead><tbody>"
     for number, result in enumerate(results):
+        read = size(result.read_bytes) if result.read_bytes else "-"
+        took = duration(result.duration_seconds) if result.duration_seconds else "-"
         copy = duration(result.estimate.copy_seconds) if result.estimate else "-"
         yield (
             f'<tr><td><a href="#vm{number}">{_text(result.vm_name)}</a></td><td>{_verdict(result)}</td>'
             f"<td>{_text(reason_text(result))}</td>"
-            f'<td class="number">{size(result.read_bytes)}</td>'
-            f'<td class="number">{duration(result.duration_seconds)}</td><td class="number">{copy}</td></tr>'
+            f'<td class="number">{read}</td><td class="number">{took}</td><td class="number">{copy}</td></tr>'
         )
     yield "</tbody></table>"
 

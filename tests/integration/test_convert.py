@@ -1,7 +1,9 @@
 """The conversion of a real guest: cancelled, done twice, discarded."""
 
+import json
 import logging
 import secrets
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -9,8 +11,10 @@ from pathlib import Path
 import pytest
 from temporalio.exceptions import CancelledError
 
+from deploy.dev.guest.packages import agent_packages
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.activity import ConvertActivities, convert_guest
+from hyperctl.activities.convert.linux.deb import installed_packages
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertResult, DiscardInput
@@ -20,10 +24,34 @@ from tests.integration.source_guest import ConvertedGuest, SourceGuest
 from tests.processes import is_worked_on
 
 JOB = "job-convert"
+SECTOR_BYTES = 512
 
 
 def attempt() -> Attempt:
     return Attempt(Phase.CONVERT, logging.getLogger("test"))
+
+
+def guest_file(converted: ConvertedGuest, path: str, folder: Path) -> str:
+    """A file of the converted guest's root filesystem; empty where there is none."""
+    image = folder / "converted.raw"
+    if not image.exists():
+        flat = [
+            "qemu-img",
+            "convert",
+            "-f",
+            "qcow2",
+            "-O",
+            "raw",
+            converted.result.disks[0].overlay,
+            str(image),
+        ]
+        subprocess.run(flat, check=True, timeout=120)
+    table = subprocess.run(
+        ["/sbin/sfdisk", "--json", str(image)], check=True, capture_output=True, timeout=30
+    )
+    start = json.loads(table.stdout)["partitiontable"]["partitions"][1]["start"]
+    argv = ["/sbin/debugfs", "-R", f"cat {path}", f"{image}?offset={start * SECTOR_BYTES}"]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def overlays(staging: Staging) -> list[Path]:
@@ -34,7 +62,9 @@ def overlays(staging: Staging) -> list[Path]:
 def converted_guest(source_guest: SourceGuest, guest_output_dir: Path) -> ConvertedGuest:
     """Converted once for all tests, which leave it as it is."""
     staging = source_guest.land(guest_output_dir, f"job-converted-{secrets.token_hex(4)}")
-    order = source_guest.order(staging, staging.image(1))
+    order = source_guest.order(staging, staging.image(1)).model_copy(
+        update={"guest_packages": str(agent_packages())}
+    )
     return ConvertedGuest(staging, order, convert_guest(order, attempt()))
 
 
@@ -50,7 +80,8 @@ def test_what_was_converted_needs_no_conversion(
     converted_guest: ConvertedGuest, source_guest: SourceGuest, staging: Staging
 ) -> None:
     first = converted_guest.result
-    assert {step.step for step in first.steps if step.outcome is not Outcome.DONE} == {Step.REBUILD}
+    not_done = {step.step for step in first.steps if step.outcome is not Outcome.DONE}
+    assert not_done == {Step.REBUILD, Step.LABELS}
     assert first.guest.distribution == "debian"
     assert first.guest.initramfs_tool == "initramfs-tools"
     order = source_guest.order(staging, Path(first.disks[0].overlay), "qcow2")
@@ -58,6 +89,20 @@ def test_what_was_converted_needs_no_conversion(
     outcomes = {step.step: (step.outcome, step.changed) for step in again.steps}
     assert outcomes.pop(Step.INSPECT)[0] is Outcome.DONE
     assert set(outcomes.values()) == {(Outcome.NOT_NEEDED, ())}
+
+
+@pytest.mark.timeout(300)
+def test_the_agents_package_is_put_in_by_the_guests_own_dpkg(
+    converted_guest: ConvertedGuest, tmp_path: Path
+) -> None:
+    agent = next(step for step in converted_guest.result.steps if step.step is Step.AGENT)
+    assert {"/usr/sbin/qemu-ga", "/lib/systemd/system/qemu-guest-agent.service"} <= set(agent.changed)
+    assert "starts with its port" in agent.detail
+    status = guest_file(converted_guest, "/var/lib/dpkg/status", tmp_path)
+    installed = {one.name for one in installed_packages(status)}
+    assert {"qemu-guest-agent", "liburing2", "libnuma1", "open-vm-tools"} <= installed
+    assert guest_file(converted_guest, "/usr/sbin/policy-rc.d", tmp_path) == "", "nor is the ban left"
+    assert len(guest_file(converted_guest, "/lib/udev/rules.d/60-qemu-guest-agent.rules", tmp_path)) > 0
 
 
 @pytest.mark.timeout(900)

@@ -9,12 +9,18 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from hyperctl.client.cli import migrate
-from hyperctl.client.cli.asking import Asked, make_request
+from hyperctl.client.cli.asking import Asked, AskedAlike, make_rehearsal, make_request
 from hyperctl.client.cli.main import CommandGroup, app
 from hyperctl.client.cli.options import parse_bandwidth, parse_since
 from hyperctl.client.config import Configuration
 from hyperctl.client.plugins import COMMANDS, DOCTOR, plugged
-from hyperctl.workflows.request import FirmwareChoice, MigrationRequest, RunningSource, WhenRunning
+from hyperctl.workflows.request import (
+    FirmwareChoice,
+    JobRequest,
+    MigrationRequest,
+    RunningSource,
+    WhenRunning,
+)
 
 CONVERT = ("convert", "--vm", "db-1", "--vcenter", "vc.example.com")
 
@@ -263,3 +269,42 @@ def test_what_does_not_fit_a_running_source_is_refused(given: tuple[str, ...], w
     assert done.exit_code == 2
     for text in words:
         assert text in " ".join(done.output.split())
+
+
+def test_a_rehearsal_takes_the_options_that_change_the_guest() -> None:
+    asked = AskedAlike(vm="db-1", vcenter="vc", disk_bus="sata", initramfs="rebuild", fix_network=False)
+    rehearsal = make_rehearsal(asked, Configuration())
+    migration = make_request(
+        Asked(vm="db-1", vcenter="vc", disk_bus="sata", initramfs="rebuild", fix_network=False),
+        Configuration(),
+    )
+    for name in JobRequest.model_fields:
+        assert getattr(rehearsal, name) == getattr(migration, name), name
+    assert rehearsal.hardware.disk_bus == "sata"
+
+
+def test_what_does_not_go_together_in_a_rehearsal_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    done = _hyperctl(
+        *("rehearse", "--vm", "a", "--batch", str(tmp_path / "none"), "--attach", "rehearsals-1"),
+        *("--vcenter", "vc", "--html", str(tmp_path)),
+    )
+    assert done.exit_code == 2
+    for told in ("--vm and --batch and --attach exclude", "it is a folder", "No such file"):
+        assert told in done.output
+    alone = _hyperctl("rehearse", "--vm", "a", "--vcenter", "vc", "--parallel", "3")
+    assert (alone.exit_code, "--parallel goes with --batch" in alone.output) == (2, True)
+    nobody = _hyperctl("rehearse", "--prove", "none")
+    assert nobody.exit_code == 2
+    for told in ("--vm is missing", "--vcenter is missing", "--prove: a rehearsal is a trial boot"):
+        assert told in nobody.output
+
+
+def test_a_batch_with_wrong_lines_starts_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "vms"
+    file.write_text(f"good\n{'x' * 256}\ngood\n")
+    done = _hyperctl("rehearse", "--batch", str(file), "--vcenter", "vc")
+    assert done.exit_code == 2
+    assert "line 2: --vm" in done.output
+    assert "line 3: good is on line 1 already" in done.output
+    file.write_text("good\n")
+    assert _hyperctl("rehearse", "--batch", str(file), "--vcenter", "vc").exit_code == 3

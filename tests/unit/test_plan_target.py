@@ -162,3 +162,11 @@ def test_uefi_needs_firmware_or_says_what_to_install(tmp_path: Path) -> None:
     for failure in found.problems:
         assert failure.code is ErrorCode.HOST_INCAPABLE
         assert "Install" in failure.hint
+
+
+def test_a_folder_of_packages_that_is_not_there(tmp_path: Path) -> None:
+    found = plan(tmp_path, guest_packages=str(tmp_path / "packages"))
+    assert codes(found) == [ErrorCode.INVALID_REQUEST]
+    assert str(tmp_path / "packages") in found.problems[-1].message
+    (tmp_path / "packages").mkdir()
+    assert codes(plan(tmp_path, guest_packages=str(tmp_path / "packages"))) == []

@@ -20,6 +20,7 @@ RULES = (
     "/lib/udev/rules.d/*qemu-guest-agent*.rules",
 )
 SCRIPTS = ("qemu-guest-agent", "qemu-ga")
+INIT = "/sbin/init"
 SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 _WANTED_BY = re.compile(r"^[ \t]*(WantedBy|RequiredBy)[ \t]*=[ \t]*(\S[^\n]*)$", re.MULTILINE)
 _CHKCONFIG = re.compile(r"^#[ \t]*chkconfig:[ \t]*(\d+)[ \t]+(\d+)[ \t]+(\d+)", re.MULTILINE)
@@ -46,10 +47,17 @@ def is_installed(files: GuestFiles) -> bool:
 
 def _unit(files: GuestFiles) -> str:
     """Its path; a mask is none."""
-    if not any(files.exists(path) for path in SYSTEMD):
+    if not _boots_systemd(files):
         return ""
     paths = (f"{folder}/{UNIT}" for folder in UNIT_FOLDERS)
     return next((path for path in paths if files.text(path) is not None), "")
+
+
+def _boots_systemd(files: GuestFiles) -> bool:
+    """Which may be installed where another init is used."""
+    if files.is_there(INIT):
+        return "systemd" in files.links_to(INIT)
+    return any(files.exists(path) for path in SYSTEMD)
 
 
 def _script(files: GuestFiles) -> str:

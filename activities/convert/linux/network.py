@@ -20,6 +20,13 @@ PERMANENT_MAC_SINCE = 245
 """The first systemd whose .link files match a NIC's own MAC, and not a VLAN's that has it from the NIC."""
 NAMING_RULES = "/etc/udev/rules.d/80-net-setup-link.rules"
 """In the place of systemd's own of that name, which is what gives a NIC the name of its .link file."""
+RULES_BY_SLOT = (
+    "/usr/lib/udev/rules.d/80-net-setup-link.rules",
+    "/lib/udev/rules.d/80-net-setup-link.rules",
+    "/usr/lib/udev/rules.d/80-net-name-slot.rules",
+    "/lib/udev/rules.d/80-net-name-slot.rules",
+)
+"""udev's own, since systemd 197; before, a NIC kept its kernel's name."""
 DEFAULT_LINK = f"{LINK_FOLDER}/99-default.link"
 CLOUD_INIT = ("/usr/bin/cloud-init", "/usr/local/bin/cloud-init")
 CLOUD_INIT_OFF = "/etc/cloud/cloud-init.disabled"
@@ -178,7 +185,9 @@ def _rule_needed(files: GuestFiles, clues: Sequence[Clue]) -> bool:
 
 def _named_by_slot(files: GuestFiles) -> bool:
     """Whether the guest's udev gives NICs the names of their slots, and nothing of its own renames them."""
-    if not _systemd_version(files) or any(files.is_there(path) for path in (NAMING_RULES, DEFAULT_LINK)):
+    if not files.matching(*RULES_BY_SLOT):
+        return False
+    if any(files.is_there(path) for path in (NAMING_RULES, DEFAULT_LINK)):
         return False
     texts = [files.text(path) or "" for path in files.matching(*ENTRIES, *SETTINGS)]
     if any(KERNEL_NAMES in text for text in texts):

@@ -17,21 +17,24 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import guestfs
 
 from hyperctl.activities.convert.linux.cpio import Entry, padding, write_segment
 from hyperctl.activities.convert.linux.kernels import module_name
+from hyperctl.activities.convert.linux.selinux import set_label
 
 MIB = 1 << 20
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
 MODULES = (
     *("virtio_pci", "virtio_blk", "virtio_net", "virtio_scsi", "sd_mod"),
-    *("vmw_pvscsi", "vmxnet3", "ext4", "xfs", "btrfs", "dm-mod"),
+    *("vmw_pvscsi", "vmxnet3", "ext4", "dm-mod"),
 )
-VMWARES = ("vmw_pvscsi", "sd_mod", "ext4", "xfs", "btrfs", "dm-mod")
+VMWARES = ("vmw_pvscsi", "sd_mod", "ext4", "dm-mod")
 """What an initramfs that was made on VMware has."""
+RPM_DATABASE = "/var/lib/rpm"
 EXECUTABLE = re.compile(r"(?:^|/)s?bin/|init\.d/|report\.sh$")
 
 Tree = Mapping[str, bytes]
@@ -52,6 +55,8 @@ class Family:
     suffix: str = ".ko"
     label: Callable[[str], str] | None = None
     """SELinux' of a path, where the system has labels."""
+    has_rpm: bool = False
+    """With an empty database of it: this host's own, and what it needs to run."""
 
 
 def make_image(guest: guestfs.GuestFS, family: Family, device: str, archive: Path) -> None:
@@ -66,8 +71,7 @@ def make_image(guest: guestfs.GuestFS, family: Family, device: str, archive: Pat
         if family.label:
             for path in sorted(root.rglob("*")):
                 name = f"/{path.relative_to(root)}"
-                label = family.label(name).encode() + b"\0"
-                guest.lsetxattr("security.selinux", label, len(label), name)
+                set_label(guest, name, family.label(name))
         guest.umount_all()
 
 
@@ -81,6 +85,13 @@ def write_tree(root: Path, family: Family) -> None:
         elif not name.endswith("/"):
             path.write_bytes(content)
             path.chmod(0o755 if EXECUTABLE.search(name) else 0o644)
+    if family.has_rpm:
+        write_programmes(root, "/usr/bin/rpm", "/usr/bin/env", "/bin/sh")
+        shutil.copytree("/usr/lib/rpm", root / "usr" / "lib" / "rpm", symlinks=True)
+        argv = ["rpm", "--root", str(root), "--dbpath", RPM_DATABASE, "--initdb"]
+        subprocess.run(argv, check=True, timeout=60, capture_output=True)
+        (root / "etc" / "rpm").mkdir()
+        (root / "etc" / "rpm" / "macros").write_text(f"%_dbpath {RPM_DATABASE}\n")
     for version in family.kernels:
         folder = root / "lib" / "modules" / version
         write_modules(folder, family.suffix)
@@ -88,6 +99,74 @@ def write_tree(root: Path, family: Family) -> None:
         image = root / family.initramfs.format(version).lstrip("/")
         image.write_bytes(initramfs(folder, version))
         (image.parent / f"vmlinuz-{version}").write_bytes(b"a kernel that nobody boots")
+
+
+def write_programmes(root: Path, *paths: str) -> None:
+    """Programmes of this host, with the libraries that they load."""
+    wanted = set(paths)
+    for path in paths:
+        listed = subprocess.run(["ldd", path], check=True, capture_output=True, text=True, timeout=30).stdout
+        wanted |= set(re.findall(r"(/\S+) \(0x", listed))
+    for path in wanted:
+        target = root / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+
+
+AGENT_SPECIFICATION = """\
+Name: qemu-guest-agent
+Epoch: 15
+Version: {version}
+Release: 1.{release}
+Summary: QEMU guest agent
+License: GPL-2.0
+Requires: {requires}
+AutoReqProv: no
+%description
+None.
+%install
+mkdir -p %{{buildroot}}/usr/bin %{{buildroot}}/usr/lib/systemd/system
+echo agent > %{{buildroot}}/usr/bin/qemu-ga
+printf '[Service]\\nExecStart=/usr/bin/qemu-ga\\n[Install]\\nWantedBy=multi-user.target\\n' \\
+    > %{{buildroot}}/usr/lib/systemd/system/qemu-guest-agent.service
+%files
+/usr/bin/qemu-ga
+/usr/lib/systemd/system/qemu-guest-agent.service
+"""
+LIBRARY_SPECIFICATION = """\
+Name: liburing
+Version: 2.3
+Release: 1.el8
+Summary: A library
+License: LGPL-2.1
+Provides: liburing.so.2()(64bit)
+BuildArch: noarch
+AutoReqProv: no
+%description
+None.
+%install
+mkdir -p %{buildroot}/usr/share/liburing
+echo library > %{buildroot}/usr/share/liburing/library
+%files
+/usr/share/liburing
+"""
+
+
+def make_rpms(folder: Path) -> None:
+    """An agent of two releases and what the older depends on, by rpmbuild."""
+    folder.mkdir()
+    older = AGENT_SPECIFICATION.format(version="6.2.0", release="el8", requires="liburing.so.2()(64bit)")
+    newer = AGENT_SPECIFICATION.format(
+        version="9.0.0", release="el9", requires="libc.so.6(GLIBC_2.34)(64bit)"
+    )
+    with tempfile.TemporaryDirectory() as top:
+        for number, content in enumerate((older, newer, LIBRARY_SPECIFICATION)):
+            specification = Path(top) / f"{number}.spec"
+            specification.write_text(content)
+            places = {"_rpmdir": folder, "_topdir": top, "_build_id_links": "none"}
+            definitions = [word for name in places for word in ("--define", f"{name} {places[name]}")]
+            argv = ["rpmbuild", "-bb", *definitions, str(specification)]
+            subprocess.run(argv, check=True, capture_output=True, timeout=120)
 
 
 def write_modules(folder: Path, suffix: str) -> None:
@@ -101,12 +180,17 @@ def write_modules(folder: Path, suffix: str) -> None:
     for path in sorted(files):
         target = folder / re.sub(r"\.ko.*", suffix, path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        content = (source / path).read_bytes()
-        if path.endswith(".xz"):
-            content = lzma.decompress(content)
-        target.write_bytes(lzma.compress(content, check=lzma.CHECK_CRC32) if suffix == ".ko.xz" else content)
-    for name in ("modules.builtin", "modules.order"):
+        target.write_bytes(packed(source / path, suffix))
+    for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         shutil.copy(source / name, folder / name)
+
+
+@cache
+def packed(module: Path, suffix: str) -> bytes:
+    content = module.read_bytes()
+    if module.suffix == ".xz":
+        content = lzma.decompress(content)
+    return lzma.compress(content, check=lzma.CHECK_CRC32, preset=0) if suffix == ".ko.xz" else content
 
 
 def initramfs(folder: Path, version: str) -> bytes:
@@ -146,6 +230,7 @@ def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
 def main(output: Path, names: list[str]) -> None:
     from tests.integration.guests.family_trees import FAMILIES
 
+    make_rpms(output / "rpms")
     guest = guestfs.GuestFS(python_return_dict=True)
     for name in names:
         image = output / f"{name}.raw"

@@ -20,6 +20,7 @@ from hyperctl.activities.convert.order import Order
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertInput, ConvertResult
 from hyperctl.workflows.guest import Outcome, Step, StepOutcome
+from hyperctl.workflows.machine import MachineNic
 from hyperctl.workflows.request import Fixers
 from tests.found_out import AGAIN
 from tests.integration.guests.arrival import attempt, landed_disk
@@ -27,18 +28,24 @@ from tests.integration.guests.families import files_in
 from tests.integration.guests.family_trees import (
     BOOT_UUID,
     CENTOS6_KERNEL,
+    CENTOS7_KERNEL,
     FAMILIES,
     KERNEL_OPTIONS,
     ONE,
     RHEL8_KERNELS,
     ROOT_UUID,
+    SLES15_KERNEL,
     SWAP_UUID,
+    THREE,
     TWO,
+    UBUNTU22_KERNEL,
 )
 from tests.unit.machines import disk, machine, nic
 
 FAST = ("rhel8", "centos6")
 WANTED = tuple(FAMILIES) if AGAIN else FAST
+SNAPSHOTS = ".snapshots/"
+"""Of a root that is one itself, where all its files are once more."""
 LOOKED_AT_AGAIN = """
 import json, sys
 from hyperctl.activities.convert.child import FIXERS, run_fixer
@@ -57,6 +64,7 @@ with opened_guest(order) as inspected:
 print(json.dumps({"paths": paths, "labels": labels, "steps": steps}))
 """
 
+every = pytest.mark.skipif(not AGAIN, reason="one of `make test-guests`")
 pytestmark = pytest.mark.timeout(1800)
 
 
@@ -92,11 +100,16 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def convert(name: str, folder: Path, images: Path, **asked: object) -> Converted:
+TWO_NICS = (nic(1, mac=ONE), nic(2, mac=TWO))
+
+
+def convert(
+    name: str, folder: Path, images: Path, nics: tuple[MachineNic, ...] = TWO_NICS, **asked: object
+) -> Converted:
     """The guest's files before, and after a conversion and the beginning of a second one."""
     Staging(folder, f"job-{name}").create()
     image = images / f"{name}.raw"
-    about = machine(name=name, disks=(disk(),), nics=(nic(1, mac=ONE), nic(2, mac=TWO)))
+    about = machine(name=name, disks=(disk(),), nics=nics)
     argument = ConvertInput(
         job_id=f"job-{name}",
         output_dir=str(folder),
@@ -119,7 +132,7 @@ def convert(name: str, folder: Path, images: Path, **asked: object) -> Converted
     return Converted(
         result,
         files_in(images / f"{name}.tar"),
-        files_in(tree),
+        {path: content for path, content in files_in(tree).items() if not path.startswith(SNAPSHOTS)},
         tuple(seen["paths"]),
         seen["labels"],
         tuple(StepOutcome.model_validate(step) for step in seen["steps"]),
@@ -139,6 +152,10 @@ def assert_every_label(converted: Converted, kinds: Mapping[str, str]) -> None:
     assert {path: converted.labels[path].split(":")[2] for path in kinds} == dict(kinds)
 
 
+def agent_link(target: str) -> str:
+    return f"etc/systemd/system/{target}.wants/qemu-guest-agent.service"
+
+
 def modules_in(archive: bytes) -> set[str]:
     names = read_archive(archive).entries
     return {name.rpartition("/")[2].partition(".")[0] for name in names if ".ko" in name}
@@ -146,7 +163,7 @@ def modules_in(archive: bytes) -> set[str]:
 
 def test_red_hat_8(tmp_path: Path, images: Path) -> None:
     """xfs on LVM, entries whose arguments are in GRUB's environment, ifcfg, SELinux, open-vm-tools."""
-    found = convert("rhel8", tmp_path, images)
+    found = convert("rhel8", tmp_path, images, guest_packages=str(images / "rpms"))
     assert found.result.guest.product_name == "Red Hat Enterprise Linux 8.10 (Ootpa)"
     assert found.result.guest.kernels == RHEL8_KERNELS
     assert found.result.guest.initramfs_tool == "dracut"
@@ -155,16 +172,26 @@ def test_red_hat_8(tmp_path: Path, images: Path) -> None:
     masks.add("etc/systemd/system/run-vmblock\\x2dfuse.mount")
     rules = "etc/udev/rules.d/71-hyperctl-nic-names.rules"
     dracut = "etc/dracut.conf.d/50-hyperctl-virtio.conf"
-    assert found.changed == images_of | masks | {
+    agent = agent_link("multi-user.target")
+    installed = {
+        "usr/bin/qemu-ga",
+        "usr/lib/systemd/system/qemu-guest-agent.service",
+        "usr/share/liburing/library",
+    }
+    database = {path for path in found.changed if path.startswith("var/lib/rpm/")}
+    assert database, "the guest's rpm knows of them"
+    assert found.changed - database == images_of | masks | installed | {
         "etc/fstab",
         "etc/default/grub",
         "boot/grub2/grubenv",
         "etc/lvm/lvm.conf",
         "etc/dracut.conf.d/site.conf",
         "etc/xdg/autostart/vmware-user.desktop",
+        agent,
         dracut,
         rules,
     }
+    assert found.after[agent] == b"-> /usr/lib/systemd/system/qemu-guest-agent.service"
     for path in images_of:
         assert {"virtio_pci", "virtio_blk", "vmw_pvscsi"} <= modules_in(found.after[path])
     swap = f"resume=UUID={SWAP_UUID}"
@@ -187,11 +214,15 @@ def test_red_hat_8(tmp_path: Path, images: Path) -> None:
         {
             f"/{rules}": "udev_rules_t",
             f"/{dracut}": "etc_t",
+            "/usr/bin/qemu-ga": "bin_t",
+            f"/{agent}": "systemd_unit_file_t",
             **{f"/{mask}": "systemd_unit_file_t" for mask in masks},
             "/etc/fstab": "etc_t",
             "/boot/grub2/grubenv": "kept_t",
         },
     )
+    assert "liburing 2.3-1.el8 installed" in found.steps[Step.AGENT].detail
+    assert "qemu-guest-agent 6.2.0-1.el8 installed" in found.steps[Step.AGENT].detail
     assert "labelled by the guest's policy" in found.steps[Step.LABELS].detail
     assert_nothing_again(found)
 
@@ -211,6 +242,7 @@ def test_centos_6(tmp_path: Path, images: Path) -> None:
     for path in retired:
         assert found.after[f"{path}.before-hyperctl"] == found.before[path]
     scripts = {f"etc/rc.d/rc{level}.d/{name}vmware-tools" for level in "35" for name in ("S03", "K01")}
+    scripts |= {f"etc/rc.d/rc{level}.d/{'S85' if level in '345' else 'K15'}qemu-ga" for level in "0123456"}
     rules = "etc/udev/rules.d/71-hyperctl-nic-names.rules"
     initramfs = f"boot/initramfs-{CENTOS6_KERNEL}.img"
     dracut = "etc/dracut.conf.d/50-hyperctl-virtio.conf"
@@ -249,4 +281,90 @@ def test_centos_6(tmp_path: Path, images: Path) -> None:
             f"/{initramfs}": "kept_t",
         },
     )
+    assert_nothing_again(found)
+
+
+@every
+def test_centos_7(tmp_path: Path, images: Path) -> None:
+    """xfs, GRUB 2 without entries of its own, a bond and a VLAN, a policy without contexts."""
+    found = convert("centos7", tmp_path, images, (*TWO_NICS, nic(3, mac=THREE, pci_slot=256)))
+    initramfs = f"boot/initramfs-{CENTOS7_KERNEL}.img"
+    rules = "etc/udev/rules.d/71-hyperctl-nic-names.rules"
+    masks = {path for path in found.changed if found.after.get(path) == b"-> /dev/null"}
+    assert len(masks) == 3
+    assert found.changed == masks | {
+        initramfs,
+        rules,
+        "etc/fstab",
+        "etc/default/grub",
+        "boot/grub2/grub.cfg",
+        "boot/grub2/device.map",
+        "etc/dracut.conf.d/50-hyperctl-virtio.conf",
+        "etc/xdg/autostart/vmware-user.desktop",
+        ".autorelabel",
+    }
+    menu = found.text("boot/grub2/grub.cfg")
+    assert f"root=UUID={ROOT_UUID} ro crashkernel=auto rhgb quiet\n" in menu
+    assert "GRUB_DISABLE_LINUX_UUID=false" in found.text("etc/default/grub")
+    assert "rdblacklist" not in menu + found.text("etc/default/grub")
+    assert found.text("etc/fstab").splitlines() == [
+        f"UUID={ROOT_UUID} / xfs defaults 0 0",
+        f"UUID={BOOT_UUID} /boot xfs defaults 0 0",
+    ]
+    for mac, name in ((ONE, "ens192"), (TWO, "ens224"), (THREE, "ens256")):
+        assert f'ATTR{{address}}=="{mac}", NAME="{name}"' in found.text(rules), (
+            "a firewall may know the third"
+        )
+    (warning,) = found.steps[Step.LABELS].warnings
+    assert "the guest has no file_contexts" in warning
+    assert_nothing_again(found)
+
+
+@every
+def test_sles_15(tmp_path: Path, images: Path) -> None:
+    """The root is a snapshot of btrfs, the network is wicked's, names of NICs are the kernel's in turns."""
+    found = convert("sles15", tmp_path, images)
+    assert found.result.guest.product_name == "SUSE Linux Enterprise Server 15 SP5"
+    links = {f"etc/systemd/network/10-hyperctl-eth{number}.link" for number in (0, 1)}
+    rules = "etc/udev/rules.d/70-persistent-net.rules"
+    assert found.changed == links | {
+        f"boot/initrd-{SLES15_KERNEL}",
+        rules,
+        f"{rules}.before-hyperctl",
+        "etc/fstab",
+        "etc/default/grub",
+        "boot/grub2/grub.cfg",
+        "etc/dracut.conf.d/50-hyperctl-virtio.conf",
+        "etc/systemd/system/vmtoolsd.service",
+        "etc/zypp/repos.d/vmware-tools.repo",
+    }
+    assert found.before["etc/fstab"].decode().replace(
+        "/dev/disk/by-id/scsi-36000c29a1b2c3d4e5f60718293a4b5c6-part2", f"UUID={SWAP_UUID}"
+    ) == found.text("etc/fstab")
+    for path in ("etc/default/grub", "boot/grub2/grub.cfg"):
+        assert f"resume=UUID={SWAP_UUID} mitigations=auto" in found.text(path)
+    assert f"PermanentMACAddress={TWO}\n\n[Link]\nName=eth0\n" in found.text(
+        "etc/systemd/network/10-hyperctl-eth0.link"
+    )
+    assert found.result.guest.nic_order == (TWO, ONE)
+    assert_nothing_again(found)
+
+
+@every
+def test_ubuntu_22(tmp_path: Path, images: Path) -> None:
+    """netplan by name and by MAC and driver, LVM, open-vm-tools, an agent whose links are in /lib."""
+    found = convert("ubuntu22", tmp_path, images)
+    netplan, link = "etc/netplan/00-installer-config.yaml", "etc/systemd/network/10-hyperctl-ens160.link"
+    masks = {f"etc/systemd/system/{unit}" for unit in ("open-vm-tools.service", "vgauth.service")}
+    agent = agent_link("multi-user.target")
+    assert found.changed == masks | {
+        f"boot/initrd.img-{UBUNTU22_KERNEL}",
+        "etc/initramfs-tools/modules",
+        netplan,
+        link,
+        agent,
+    }
+    assert found.after[agent] == b"-> /lib/systemd/system/qemu-guest-agent.service"
+    assert found.text(netplan) == found.before[netplan].decode().replace("vmxnet3", "virtio_net")
+    assert f"PermanentMACAddress={ONE}\n" in found.text(link)
     assert_nothing_again(found)
