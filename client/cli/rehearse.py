@@ -25,6 +25,7 @@ from hyperctl.client.config import Configuration
 from hyperctl.client.job import Origin
 from hyperctl.client.rehearsal import RehearsalBatch
 from hyperctl.client.render.batch import BatchTeller, batch_table, plain_rows
+from hyperctl.client.render.events import Working
 from hyperctl.client.render.rehearsed import count_text, failures_first
 from hyperctl.client.render.report import report_page
 from hyperctl.client.render.screen import choose_screen, is_live, make_console
@@ -158,7 +159,7 @@ class _Showing:
         with choose_screen(self._configuration.ui, silent=self._as_json) as screen:
             screen.say(f"Batch ID: {batch.batch_id}")
             try:
-                async for status in batch.watch():
+                async for status in batch.watch(on_wait=lambda text: screen.show(Working(text))):
                     for event in teller.tell(status):
                         screen.show(event)
             except asyncio.CancelledError:

@@ -122,6 +122,9 @@ def test_a_batch_under_way_tells_each_verdict_once() -> None:
     assert [type(event) for event in teller.tell(status)] == [Line, Working]
     (working,) = teller.tell(status)
     assert working == Working("1 of 2 rehearsals done, 1 under way")
+    stuck = status.model_copy(update={"notes": ("waiting for a worker",)})
+    assert [event.text for event in teller.tell(stuck) if isinstance(event, Line)] == ["waiting for a worker"]
+    assert [type(event) for event in teller.tell(stuck)] == [Working]
 
 
 def test_what_is_asked_of_a_rehearsal() -> None:
