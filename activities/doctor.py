@@ -119,9 +119,7 @@ def _windows(parts: WindowsParts) -> Check:
     if not missing:
         return Check(name, CheckState.OK, f"drivers in {parts.virtio_win}")
     lacks = "; ".join(one.message for one in missing)
-    return Check(
-        name, CheckState.WARNING, f"not on this host: {lacks}", " ".join(one.hint for one in missing)
-    )
+    return Check(name, CheckState.WARNING, lacks, " ".join(one.hint for one in missing))
 
 
 def _libvirt(uri: str) -> Check:

@@ -1,5 +1,6 @@
 """Finding out what a Windows guest is and what its conversion must look after, before anything is changed."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ HIBERNATED, UNCLEAN = 14, 15
 """Exit codes of ntfs-3g.probe(8)."""
 READ_ONLY = 1
 """ST_RDONLY of statvfs(3)."""
+FIRST_WITH_NETWORK_COMMANDS = (6, 2)
+"""Windows 8 and Server 2012 came with PowerShell's `New-NetIPAddress`."""
 VMWARE_TOOLS = "VMware Tools"
 SHUT_DOWN = (
     "Start the VM in vSphere and shut it down whole: `powercfg /h off`, then `shutdown /s /t 0`. With fast "
@@ -61,14 +64,7 @@ def inspect_windows(guest: guestfs.GuestFS, root: str, storage: Storage, order: 
     )
     unclean = _refuse_at_once(guest, storage, name, release, order)
     has_loader = has_fallback_loader(guest, storage.system_partitions)
-    guest.umount_all()
-    guest.mount(root, "/")
-    if guest.statvfs("/")["flag"] & READ_ONLY:
-        raise Refused(
-            ErrorCode.GUEST_UNSUPPORTED,
-            f"the filesystem of {name} on {root} can only be mounted for reading",
-            SHUT_DOWN,
-        )
+    _mount(guest, root, name)
     found = WindowsFound(
         root=root,
         system_root=guest.inspect_get_windows_systemroot(root),
@@ -84,6 +80,12 @@ def inspect_windows(guest: guestfs.GuestFS, root: str, storage: Storage, order: 
     with opened_hive(guest, found.system_hive) as system:
         interfaces = static_interfaces(system, found.control_set)
     kept, lost = keep_addresses(interfaces, order.machine.nics)
+    if kept and (release.major, release.minor) < FIRST_WITH_NETWORK_COMMANDS:
+        lost += (
+            f"{name} lacks the commands by which virt-v2v sets static addresses: set them again in Windows, "
+            f"{', '.join(map(str, kept))}",
+        )
+        kept = ()
     network = order.fix.network
     found = found.model_copy(
         update={
@@ -118,6 +120,18 @@ def inspect_windows(guest: guestfs.GuestFS, root: str, storage: Storage, order: 
     return InspectedWindows(found, described, (*unclean, *closed), detail)
 
 
+def _mount(guest: guestfs.GuestFS, root: str, name: str) -> None:
+    guest.umount_all()
+    try:
+        guest.mount(root, "/")
+        why = "it can only be mounted for reading" if guest.statvfs("/")["flag"] & READ_ONLY else ""
+    except RuntimeError as error:
+        why = str(error)
+    if why:
+        message = f"the filesystem of {name} on {root} cannot be written: {why}"
+        raise Refused(ErrorCode.GUEST_UNSUPPORTED, message, SHUT_DOWN)
+
+
 def static_interfaces(system: Hive, control_set: str) -> list[StaticInterface]:
     """The interfaces of TCP/IP that have addresses without DHCP."""
     parent = (control_set, "Services", "Tcpip", "Parameters", "Interfaces")
@@ -140,7 +154,8 @@ def static_interfaces(system: Hive, control_set: str) -> list[StaticInterface]:
 def virtio_win_files(path: Path) -> list[str]:
     """The files in a folder or, read in an appliance of its own, in an ISO image."""
     if path.is_dir():
-        return [str(file.relative_to(path)) for file in path.rglob("*")]
+        walk = os.walk(path, followlinks=True)
+        return [f"{os.path.relpath(folder, path)}/{name}" for folder, _, names in walk for name in names]
     iso = guestfs.GuestFS(python_return_dict=True)
     try:
         iso.add_drive_opts(str(path), format="raw", readonly=True)

@@ -99,6 +99,8 @@ def _boot_driver(converted: Converted, system: Hive) -> tuple[str, str]:
 
 
 def _loader(converted: Converted, work: Work) -> Outcome:
+    if not converted.order.fix.grub:
+        return Outcome.SKIPPED
     if converted.order.machine.firmware is not Firmware.EFI:
         work.done.append("BIOS starts Windows' own")
         return Outcome.NOT_NEEDED

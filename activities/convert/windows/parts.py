@@ -49,13 +49,18 @@ class WindowsParts(BaseModel):
         """All that this host lacks for a Windows guest on such hardware."""
         found = []
         if shutil.which(PROGRAMME) is None:
-            found.append((f"this host has no {PROGRAMME}", "Install it (apt install virt-v2v)."))
+            found.append(
+                (
+                    f"this host has no {PROGRAMME}, which converts Windows guests",
+                    "Install it (apt install virt-v2v).",
+                )
+            )
         if not any((self.tools_dir / name).is_file() for name in SERVICES):
             found.append(
                 (
                     f"there is no {' or '.join(SERVICES)} in {self.tools_dir}, by which Windows finishes its "
                     "conversion at its first boot",
-                    f"Put rhsrvany.exe there (README, Windows), or name its folder: {VARIABLE_TOOLS}.",
+                    f"Put rhsrvany.exe there (the README says whence), or name its folder: {VARIABLE_TOOLS}.",
                 )
             )
         needed = hardware.disk_bus.needs_virtio or hardware.nic_model.needs_virtio
@@ -67,8 +72,9 @@ class WindowsParts(BaseModel):
                 )
             )
         elif needed and self.virtio_win is not None and not self.virtio_win.exists():
-            found.append((f"{self.virtio_win} does not exist", f"Correct {VARIABLE}."))
+            found.append(
+                (f"there are no VirtIO drivers for Windows at {self.virtio_win}", f"Correct {VARIABLE}.")
+            )
         return tuple(
-            Failure(code=ErrorCode.HOST_INCAPABLE, message=f"a Windows guest: {message}", hint=hint)
-            for message, hint in found
+            Failure(code=ErrorCode.HOST_INCAPABLE, message=message, hint=hint) for message, hint in found
         )
