@@ -1,7 +1,9 @@
 """Copying, against govc and qemu-img, against curl, and against sha256sum.
 
-Everything lands in memory (tmpfs), ours and theirs: what is measured is the copying and not the disk. The
-simulated vCenter serves over TLS on loopback, so that it takes its share of the same processors.
+What lands, ours and theirs, lands on the disk that temporary files are on, each time after the kernel has
+written what came before; only what verification reads lies in memory (tmpfs), so that its processors are
+measured and not the disk. The simulated vCenter serves over TLS on loopback and takes its share of the same
+processors.
 """
 
 import hashlib
@@ -44,7 +46,7 @@ MIB = 1 << 20
 
 
 def measure_copy(folder: Path) -> list[Row]:
-    """All rows; needs some 5 GiB of memory for what lands, and as much for what is read."""
+    """All rows; needs some 5 GiB of disk for what lands, and as much memory for what is read."""
     with _field() as field:
         return [
             _digest(),
@@ -64,7 +66,8 @@ class Field:
 
     simulator: VCenterSimulator
     scratch: Path
-    """In memory."""
+    """On disk."""
+    memory: Path
     disks: dict[str, Path]
     """The source disks, by VM."""
 
@@ -80,6 +83,7 @@ class Field:
     ) -> CopyTaken:
         """Ours, to its end; into a folder that stays, or into one that is removed again."""
         folder = output or self.scratch / "ours"
+        os.sync()
         process = self.start(
             vm, transport, verify, image_format=image_format, output=folder, processors=processors
         )
@@ -134,13 +138,17 @@ class Field:
 @contextmanager
 def _field() -> Iterator[Field]:
     guests = [_noise(NOISE, NOISE_BYTES), _noise(SMALL, SMALL_BYTES), load_parts().guests / GUEST]
-    with tempfile.TemporaryDirectory(dir=MEMORY, prefix="hyperctl-bench-") as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="hyperctl-bench-") as scratch,
+        tempfile.TemporaryDirectory(dir=MEMORY, prefix="hyperctl-bench-") as memory,
+    ):
         folder = Path(scratch) / "guests"
         folder.mkdir()
         with running_vcenter(folder, Path(scratch) / "vcenter", PASSWORD) as simulator:
             for guest in guests:
                 simulator.call("POST", "/guests", {"directory": str(guest)})
-            yield Field(simulator, Path(scratch), {guest.name: guest / "disk1.raw" for guest in guests})
+            disks = {guest.name: guest / "disk1.raw" for guest in guests}
+            yield Field(simulator, Path(scratch), Path(memory), disks)
 
 
 def _noise(name: str, size_bytes: int) -> Path:
@@ -186,6 +194,7 @@ def _govc(field: Field) -> float:
         "GOVC_PERSIST_SESSION": "false",
         "HOME": str(field.scratch),
     }
+    os.sync()
     started = time.monotonic()
     subprocess.run(
         [str(govc), "export.ovf", "-vm", GUEST, str(folder)], env=environment, check=True, capture_output=True
@@ -278,7 +287,7 @@ def _digest() -> Row:
 
 def _verify(field: Field) -> list[Row]:
     """Reading a landed image again, on one processor and on all."""
-    output = field.scratch / "landed"
+    output = field.memory / "landed"
     field.copy(NOISE, TransportChoice.DATASTORE, output=output)
     one: list[float] = []
     all_of_them: list[float] = []
