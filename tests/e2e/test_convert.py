@@ -76,7 +76,6 @@ def test_one_command_migrates_and_proves_it_though_its_worker_is_killed_twice(st
     assert stack.active_leases() == []
     evidence = Path(result.output_dir) / "evidence"
     assert (evidence / "proof.png").read_bytes().startswith(b"\x89PNG")
-    assert b"Linux version" in (evidence / "proof.serial.log").read_bytes()
     assert b"HYPERCTL-PROOF-BEGIN full" in (evidence / "proof.report.txt").read_bytes()
 
     try:

@@ -7,7 +7,8 @@ from hyperctl.activities.prove.console import diagnose, readable
 CONSOLES = {
     "initramfs-tools": (
         b"Begin: Waiting for root file system ... Begin: Running /scripts/local-block ... done.\r\n"
-        b"Begin: Running /scripts/local-block ... done.\r\ndone.\r\n"
+        b"Begin: Running /scripts/local-block ... mdadm: No arrays found in config file or automatically\r\n"
+        b"done.\r\n"
         b"Gave up waiting for root file system device.  Common problems:\r\n"
         b" - Boot args (cat /proc/cmdline)\r\n   - Check rootdelay= (did the system wait long enough?)\r\n"
         b" - Missing modules (cat /proc/modules; ls /dev)\r\n"
@@ -94,6 +95,12 @@ CONSOLES = {
     "no-root": (
         b"No root device specified. Boot arguments must include a root= parameter.\r\n\r\n(initramfs) ",
         "the boot loader names no root device",
+    ),
+    "grub-on-serial": (
+        b"\x1bc\x1b[?7l\x1b[2J\x1b[0mSeaBIOS (version 1.16.2-debian-1.16.2-1)\r\n"
+        b"Booting from Hard Disk...\r\nGRUB loading.\r\n\x1b[0;30;47mWelcome to GRUB!\r\n\n"
+        b"\x1b[0merror: unknown filesystem.\r\ngrub rescue> ",
+        "GRUB rescue: GRUB could not read its own files (unknown filesystem.)",
     ),
     "grub-2.06": (
         b"GRUB loading.\r\nWelcome to GRUB!\r\n\r\n"
