@@ -152,6 +152,7 @@ def _mask_units(files: GuestFiles, work: Work) -> None:
             continue
         if files.exists(mask) and not files.links_to(mask):
             files.guest.mv(mask, f"{mask}{RETIRED}")
+        files.guest.mkdir_p(MASKS)
         files.guest.ln_sf(_DEVICE_NULL, mask)
         work.changed.append(mask)
         work.done.append(f"{unit} masked")
