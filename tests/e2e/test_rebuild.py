@@ -63,3 +63,7 @@ def test_an_appended_initramfs_that_does_not_boot_is_made_anew(stack: Running, t
     assert result.proof.passed, result.proof.problems
     (warning,) = [one for one in result.warnings if "rebuilt" in one]
     assert "root device not found" in warning
+    evidence = document.parent / "evidence"
+    assert (evidence / "first-proof.png").read_bytes().startswith(b"\x89PNG"), "what the first boot showed"
+    assert b"does not exist" in (evidence / "first-proof.serial.log").read_bytes()
+    assert b"HYPERCTL-PROOF-BEGIN full" in (evidence / "proof.report.txt").read_bytes()

@@ -79,6 +79,12 @@ HOSTILE = replace(
     guest=None,
     domain_type="qemu",
 )
+CONSOLE = TrialConsole(
+    serial_file="/srv/.jobs/j/proof/serial.log",
+    report_file="/srv/.jobs/j/proof/report.txt",
+    report_channel="org.hyperctl.proof.0",
+    qemu_label="+64055:+64055",
+)
 TRIAL = replace(
     PLAIN,
     name="hyperctl-proof-job-0123456789",
@@ -96,12 +102,7 @@ TRIAL = replace(
     nic_sources=(DeadEnd("127.1.2.3", 40001, "127.1.2.3", 40002),),
     memory_bytes=512 << 20,
     vcpus=1,
-    trial=TrialConsole(
-        serial_file="/srv/.jobs/j/proof/serial.log",
-        report_file="/srv/.jobs/j/proof/report.txt",
-        report_channel="org.hyperctl.proof.0",
-        qemu_label="+64055:+64055",
-    ),
+    trial=CONSOLE,
 )
 WITHOUT_VIRTIO = replace(
     PLAIN,
@@ -117,6 +118,23 @@ SCSI = replace(
     domain_type="qemu",
     disks=tuple(DomainDisk(f"/srv/a/disk{number}.raw", "raw") for number in range(1, 10)),
     hardware=Hardware(disk_bus=DiskBus.SCSI, nic_model=NicModel.E1000E),
+)
+WINDOWS = replace(
+    SECURE,
+    name="win01",
+    machine=machine(name="win01", firmware=Firmware.EFI, secure_boot=True, tpm=True, vcpus=4),
+    guest=guest("windows", 10),
+    disks=(DomainDisk("/srv/win01/disk1.raw", "raw"),),
+    nic_sources=(LibvirtNetwork("default"),),
+    domain_type="kvm",
+    tpm=True,
+)
+OLD_WINDOWS = replace(
+    PLAIN,
+    name="win2003",
+    guest=guest("windows", 5),
+    domain_type="qemu",
+    hardware=Hardware(disk_bus=DiskBus.VIRTIO, nic_model=NicModel.E1000),
 )
 TRIAL_WITHOUT_VIRTIO = replace(TRIAL, hardware=WITHOUT_VIRTIO.hardware)
 REHEARSAL = replace(
@@ -141,7 +159,10 @@ GOLDEN = {
     "uefi-secure-boot.xml": SECURE,
     "i440fx.xml": OLD,
     "special-characters.xml": HOSTILE,
+    "windows.xml": WINDOWS,
+    "windows-i440fx.xml": OLD_WINDOWS,
     "trial.xml": TRIAL,
+    "trial-agent.xml": replace(TRIAL, trial=replace(CONSOLE, asks_agent=True)),
     "trial-of-a-remote-disk.xml": REHEARSAL,
 }
 
