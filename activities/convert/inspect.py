@@ -207,7 +207,7 @@ def _is_booted(guest: guestfs.GuestFS, root: str) -> bool:
         fstab = GuestFiles(guest).text("/etc/fstab") or ""
         paths = {
             str(one["btrfssubvolume_id"]): one["btrfssubvolume_path"]
-            for one in guest.btrfs_subvolume_list(root)
+            for one in guest.btrfs_subvolume_list("/")
         }
         return is_root_of(fstab, subvolume, paths)
     finally:

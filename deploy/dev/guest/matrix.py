@@ -665,7 +665,7 @@ network:
 _LUKS_DRACUT = Guest(
     name="luks-dracut",
     suite="bookworm",
-    covers="subvolumes of btrfs in LUKS, opened by dracut from a crypttab with /dev/sdX and a key within",
+    covers="subvolumes of btrfs in LUKS, which dracut opens with a key in its initramfs",
     initramfs=Initramfs.DRACUT,
     packages=("grub-pc", "cryptsetup", "btrfs-progs", "dracut", "ifupdown"),
     layout=Layout(
@@ -684,7 +684,7 @@ _LUKS_DRACUT = Guest(
         **_grub(GRUB_BY_DEVICE),
         **HOSTONLY,
         "/etc/dracut.conf.d/20-key.conf": 'install_items+=" /etc/keys/system.key "\n',
-        "/etc/crypttab": "sda2_crypt /dev/sda2 /etc/keys/system.key luks\n",
+        "/etc/crypttab": "sda2_crypt UUID=@/dev/sda2@ /etc/keys/system.key luks\n",
         "/etc/fstab": (
             "/dev/mapper/sda2_crypt / btrfs defaults,subvol=@ 0 0\n"
             "/dev/mapper/sda2_crypt /home btrfs defaults,subvol=@home 0 0\n"
