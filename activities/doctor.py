@@ -13,11 +13,13 @@ from pydantic import ValidationError
 
 from hyperctl.activities.acceleration import Acceleration, libguestfs_environment, probe_acceleration
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.convert.windows.parts import WindowsParts
 from hyperctl.activities.process import ProcessError, run
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.target.firmware import find_firmware
 from hyperctl.workflows.doctor import Check, CheckState
 from hyperctl.workflows.errors import HyperctlError
+from hyperctl.workflows.hardware import VIRTIO
 from hyperctl.workflows.status import Phase
 
 PROGRAMMES = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "qemu-nbd": "qemu-utils"}
@@ -49,6 +51,7 @@ def host_checks() -> list[Check]:
     return [
         *checks,
         _firmware(),
+        _windows(WindowsParts.of(settings)),
         _libvirt(settings.libvirt_uri),
         _space(Path(settings.output_dir)),
         _credentials(settings),
@@ -108,6 +111,15 @@ def _firmware() -> Check:
         "none; UEFI guests cannot be taken",
         "Install it: apt install ovmf",
     )
+
+
+def _windows(parts: WindowsParts) -> Check:
+    """Nobody needs it who has Linux guests only."""
+    name, missing = "Windows guests", parts.missing(VIRTIO)
+    if not missing:
+        return Check(name, CheckState.OK, f"drivers in {parts.virtio_win}")
+    lacks = "; ".join(one.message for one in missing)
+    return Check(name, CheckState.WARNING, lacks, " ".join(one.hint for one in missing))
 
 
 def _libvirt(uri: str) -> Check:

@@ -13,15 +13,13 @@ from hyperctl.workflows.machine import Firmware, Machine
 from hyperctl.workflows.plan import SourcePlan
 from hyperctl.workflows.request import FileSource, FirmwareChoice, TransportChoice
 
-SUPPORTED_GUESTS = "Debian and Ubuntu"
+SUPPORTED_GUESTS = "Debian, Ubuntu and Windows"
 _SUPPORTED = re.compile(r"(debian|ubuntu)\w*", re.IGNORECASE)
-_NO_LINUX = re.compile(
-    r"(win|dos|os2|darwin|freebsd|solaris|netware|openserver|unixware|ecomstation|vmkernel|crxpod)\w*",
+_OTHERS = re.compile(
+    r"(dos|os2|darwin|freebsd|solaris|netware|openserver|unixware|ecomstation|vmkernel|crxpod)\w*",
     re.IGNORECASE,
 )
-"""vSphere's guest ids (VirtualMachineGuestOsIdentifier) of systems that are no Linux."""
-_WINDOWS_NAME = re.compile(r"(microsoft )?windows.*", re.IGNORECASE)
-"""What makers of packages other than VMware write, who give no such id."""
+"""vSphere's guest ids (VirtualMachineGuestOsIdentifier) of systems that are neither Linux nor Windows."""
 
 
 def plan_file(file: FileSource, vm_name: str | None, settings: HostSettings, running: Attempt) -> SourcePlan:
@@ -78,8 +76,8 @@ def _way(is_stream: bool, image_format: ImageFormat) -> str:
 
 
 def guest_problems(machine: Machine) -> tuple[Failure, ...]:
-    """Only what is surely no Linux is refused: who makes a file often says nothing of the guest."""
-    if not (_NO_LINUX.fullmatch(machine.guest_id) or _WINDOWS_NAME.fullmatch(machine.guest_full_name)):
+    """Only what is surely neither is refused: who makes a file often says nothing of the guest."""
+    if not _OTHERS.fullmatch(machine.guest_id):
         return ()
     guest = machine.guest_full_name or machine.guest_id
     return (
@@ -93,7 +91,7 @@ def guest_problems(machine: Machine) -> tuple[Failure, ...]:
 
 def guest_warnings(machine: Machine, kind: FileKind) -> tuple[str, ...]:
     """What a person should know of the guest before its disks are looked into."""
-    if _SUPPORTED.fullmatch(machine.guest_id):
+    if _SUPPORTED.fullmatch(machine.guest_id) or machine.runs_windows:
         return ()
     said = f"the descriptor knows the guest only as {machine.guest_id}"
     if kind is FileKind.IMAGE:

@@ -117,7 +117,8 @@ def problems_of(
             f"{name} shares disks with other machines: {', '.join(source.shared_disks)}",
             "Shared (multi-writer) disks cannot be exported; detach them first.",
         )
-    if not _SUPPORTED_GUEST.fullmatch(machine.guest_id) and not _OTHER_LINUX.fullmatch(machine.guest_id):
+    known = any(one.fullmatch(machine.guest_id) for one in (_SUPPORTED_GUEST, _OTHER_LINUX))
+    if not known and not machine.runs_windows:
         problem(
             ErrorCode.GUEST_UNSUPPORTED,
             f"{name} runs {_guest(machine)}, which cannot be converted yet",
@@ -134,7 +135,7 @@ def warnings_of(source: SourceMachine) -> tuple[str, ...]:
         found.append(f"vSphere knows the guest only as {_guest(machine)}; supported are {SUPPORTED_GUESTS}")
     if source.has_snapshots:
         found.append("the machine has snapshots: its current state is moved, the snapshots are not")
-    if source.has_tpm:
+    if machine.tpm:
         found.append("the state of the virtual TPM cannot be moved: have recovery keys at hand")
     silent = [nic.label for nic in machine.nics if nic.connected and not nic.addresses]
     if silent:

@@ -14,6 +14,7 @@ from temporalio import activity
 from hyperctl.activities.acceleration import Acceleration, probe_acceleration
 from hyperctl.activities.attempt import Attempt, attempt
 from hyperctl.activities.commit import commit_begun
+from hyperctl.activities.convert.windows.parts import WindowsParts
 from hyperctl.activities.export.move import earlier_copies, final_elsewhere
 from hyperctl.activities.export.space import shown
 from hyperctl.activities.output import choose_folder
@@ -21,9 +22,11 @@ from hyperctl.activities.places import JobPlaces
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging, used_bytes
 from hyperctl.activities.target.activity import (
+    NO_TPM_EMULATOR,
     domain_exists,
     domain_of_earlier_migration,
     firmware_for,
+    has_tpm_emulator,
     networks_missing,
 )
 from hyperctl.activities.target.domain import LARGEST_DISK_COUNT, domain_name
@@ -141,6 +144,10 @@ class TargetPreflight:
                 ErrorCode.VM_UNSUPPORTED,
                 f"{machine.name} has {len(machine.disks)} disks; a domain takes {LARGEST_DISK_COUNT}",
             )
+        if machine.runs_windows and self._request.fix.virtio:
+            self._problems += WindowsParts.of(self._settings).missing(self._request.hardware)
+        if machine.tpm and self._request.to_libvirt and not has_tpm_emulator():
+            self._warnings.append(NO_TPM_EMULATOR)
         if self._needs_libvirt:
             try:
                 firmware_for(machine, None)

@@ -39,6 +39,10 @@ class HostSettings(BaseSettings):
     """How long a copy holds on a full file system before its job pauses and lets go of the source."""
     disk_keys_file: Path | None = None
     """Keys of encrypted disks: YAML, 0600; `activities/convert/disk_keys.py` documents it."""
+    virtio_win: Path | None = None
+    """VirtIO drivers for Windows: an ISO image or a folder; None is what `/usr/share/virtio-win` has."""
+    virt_tools_dir: Path | None = None
+    """What virt-v2v puts into Windows guests, `rhsrvany.exe`; `/usr/share/virt-tools` unless changed."""
 
     @property
     def log_dir(self) -> Path:

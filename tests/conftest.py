@@ -24,6 +24,7 @@ FIRST = (
     "tests/integration/guests/test_refusals.py",
     "tests/integration/test_running_source.py",
     "tests/integration/test_convert.py",
+    "tests/integration/test_windows.py",
     "tests/integration/test_datastore.py",
     "tests/integration/test_source_guest.py",
     "tests/integration/guests/test_weaker.py",

@@ -20,10 +20,15 @@ class GuestSystem(BaseModel):
     """Each mounted one, `/ ext4 (/dev/sda2)`."""
     kernels: tuple[str, ...]
     initramfs_tool: str
+    """Empty for a guest that is no Linux, which has no kernels here either."""
     boot_disk: int = 0
     """The disk that firmware finds the boot loader on, counted from 0 in the machine's order."""
     nic_order: tuple[str, ...] = ()
     """MACs as the new machine must have its NICs for the guest's names of them; empty for VMware's order."""
+
+    @property
+    def is_windows(self) -> bool:
+        return self.distribution == "windows"
 
 
 class Step(StrEnum):

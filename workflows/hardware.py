@@ -33,6 +33,10 @@ class NicModel(StrEnum):
     E1000 = "e1000"
 
     @property
+    def needs_virtio(self) -> bool:
+        return self is NicModel.VIRTIO
+
+    @property
     def driver(self) -> str:
         """The Linux module that drives it."""
         return "virtio_net" if self is NicModel.VIRTIO else self.value

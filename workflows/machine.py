@@ -1,8 +1,12 @@
 """The virtual machine as its source describes it."""
 
+import re
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
+
+_WINDOWS = re.compile(r"(microsoft )?windows\b.*|win\w*", re.IGNORECASE)
+"""vSphere's guest ids begin so, and names of guests where a descriptor of another maker has no such id."""
 
 
 class Firmware(StrEnum):
@@ -73,6 +77,8 @@ class Machine(BaseModel):
     host_name: str = ""
     firmware: Firmware
     secure_boot: bool = False
+    tpm: bool = False
+    """It has a virtual TPM, whose state stays behind."""
     memory_bytes: int
     vcpus: int
     cores_per_socket: int = 1
@@ -84,6 +90,11 @@ class Machine(BaseModel):
     allocated_bytes: int
     """What the disks use on their datastores; an upper bound of what lands."""
     annotation: str = ""
+
+    @property
+    def runs_windows(self) -> bool:
+        """Whether its source says so; the disks may hold something else."""
+        return any(_WINDOWS.fullmatch(said) for said in (self.guest_id, self.guest_full_name))
 
     @property
     def capacity_bytes(self) -> int:

@@ -1,19 +1,18 @@
 """`convert_guest` and its undo."""
 
-import sys
 import time
 from pathlib import Path
 
-from pydantic import ValidationError
 from temporalio import activity
 
-from hyperctl.activities.acceleration import libguestfs_environment, probe_acceleration
 from hyperctl.activities.attempt import Attempt, attempt
 from hyperctl.activities.chain import BaseDisk
 from hyperctl.activities.commit import commit_begun
-from hyperctl.activities.convert.order import Event, Order
+from hyperctl.activities.convert.conversation import Conversation
+from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.overlay import fresh_overlays, make_durable, remove_overlays
-from hyperctl.activities.process import ProcessError, run
+from hyperctl.activities.convert.windows.conversion import convert_windows
+from hyperctl.activities.convert.windows.parts import WindowsParts
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import (
@@ -25,18 +24,12 @@ from hyperctl.workflows.contract import (
     DiscardInput,
     Nothing,
 )
-from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
-from hyperctl.workflows.guest import GuestSystem, StepOutcome
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.request import InitramfsWay
 from hyperctl.workflows.status import Phase
 
 STEP = CONVERT_GUEST.name
 CHILD = "hyperctl.activities.convert.child"
-TIMEOUT_SECONDS = 3600.0
-
-
-class GuestUnreadableError(HyperctlError):
-    """libguestfs broke down over the disks: that the guest cannot be converted is not said by it."""
 
 
 class ConvertActivities:
@@ -48,7 +41,9 @@ class ConvertActivities:
     @activity.defn(name=CONVERT_GUEST.name, no_thread_cancel_exception=True)
     def convert_guest(self, argument: ConvertInput) -> ConvertResult:
         with attempt(Phase.CONVERT, argument.job_id, self._settings.log_dir) as running:
-            return convert_guest(argument, running, self._settings.disk_keys_file)
+            return convert_guest(
+                argument, running, self._settings.disk_keys_file, WindowsParts.of(self._settings)
+            )
 
     @activity.defn(name=DISCARD_CONVERSION.name, no_thread_cancel_exception=True)
     def discard_conversion(self, argument: DiscardInput) -> Nothing:
@@ -61,7 +56,10 @@ class ConvertActivities:
 
 
 def convert_guest(
-    argument: ConvertInput, running: Attempt, disk_keys_file: Path | None = None
+    argument: ConvertInput,
+    running: Attempt,
+    disk_keys_file: Path | None = None,
+    windows: WindowsParts | None = None,
 ) -> ConvertResult:
     """Convert in overlays over the landed images, which stay as they were verified.
 
@@ -97,6 +95,7 @@ def convert_guest(
         guest_packages=Path(argument.guest_packages) if argument.guest_packages else None,
         hardware=argument.hardware,
         disk_keys_file=disk_keys_file,
+        windows=windows or WindowsParts(),
     )
     result = convert_over(bases, order, staging, running)
     make_durable(result.disks)
@@ -111,9 +110,12 @@ def convert_over(
     started = time.monotonic()
     disks = fresh_overlays(bases, staging, running)
     try:
-        conversation = _Conversation(running)
-        overlays = tuple(disk.overlay for disk in disks)
-        _run_child(order.model_copy(update={"overlays": overlays}), conversation, running)
+        conversation = Conversation(running)
+        order = order.model_copy(update={"overlays": tuple(disk.overlay for disk in disks)})
+        running.report(message="opening the guest's disks")
+        conversation.hold(CHILD, order)
+        if conversation.windows:
+            convert_windows(conversation.windows, order, conversation, running)
         guest, steps = conversation.outcome(order.machine.name)
     except BaseException:
         remove_overlays(staging)
@@ -137,68 +139,3 @@ def _is_what_is_asked(known: ConvertResult, asked: ConvertInput) -> bool:
 
 def _settings(one: ConvertInput | ConvertResult) -> tuple[object, ...]:
     return one.hardware, one.serial_console, one.guest_packages
-
-
-def _run_child(order: Order, conversation: "_Conversation", running: Attempt) -> None:
-    """libguestfs works in a process of its own, which a cancel can kill with its appliance."""
-    running.report(message="opening the guest's disks")
-    environment = libguestfs_environment(probe_acceleration(running))
-    try:
-        run(
-            [sys.executable, "-m", CHILD],
-            running,
-            timeout_seconds=TIMEOUT_SECONDS,
-            stdin=order.model_dump_json().encode(),
-            environment=environment,
-            on_line=conversation.hear,
-        )
-    except ProcessError as error:
-        if conversation.refused:
-            return
-        raise GuestUnreadableError(
-            ErrorCode.CONVERSION_FAILED,
-            f"the disks of {order.machine.name} could not be worked on: {error}",
-            "The job's log has libguestfs' own words. The copied disks are kept: `hyperctl retry` goes on "
-            "from them.",
-        ) from error
-
-
-class _Conversation:
-    """What the child says, told on as progress."""
-
-    def __init__(self, running: Attempt) -> None:
-        self._running = running
-        self._steps: list[StepOutcome] = []
-        self._guest: GuestSystem | None = None
-        self.refused: Failure | None = None
-
-    def hear(self, line: str) -> None:
-        try:
-            event = Event.model_validate_json(line)
-        except ValidationError:
-            self._running.log.info("%s", line)
-            return
-        if event.begun:
-            self._running.report(current_step=event.begun.value, message=event.begun.value.replace("_", " "))
-        elif event.ended:
-            ended = event.ended
-            self._steps.append(ended)
-            self._running.log.info("%s: %s: %s", ended.step, ended.outcome, ended.detail)
-            for warning in ended.warnings:
-                self._running.log.warning("%s: %s", ended.step, warning)
-            for path in ended.changed:
-                self._running.log.info("%s changed %s", ended.step, path)
-            self._running.report(steps=tuple(self._steps), current_step="")
-        elif event.guest:
-            self._guest = event.guest
-        elif event.refused:
-            self.refused = event.refused
-
-    def outcome(self, vm_name: str) -> tuple[GuestSystem, tuple[StepOutcome, ...]]:
-        if self.refused:
-            raise HyperctlError(self.refused.code, f"{vm_name}: {self.refused.message}", self.refused.hint)
-        if self._guest is None:
-            raise HyperctlError(
-                ErrorCode.CONVERSION_FAILED, f"{vm_name}: the conversion ended without a result"
-            )
-        return self._guest, tuple(self._steps)

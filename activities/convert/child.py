@@ -21,6 +21,8 @@ from hyperctl.activities.convert.linux.selinux import relabel
 from hyperctl.activities.convert.linux.tools import retire_vmware_tools
 from hyperctl.activities.convert.order import Event, Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
+from hyperctl.activities.convert.windows.found import WindowsFound
+from hyperctl.activities.convert.windows.inspect import InspectedWindows
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.guest import Outcome, Step, StepOutcome
@@ -57,13 +59,16 @@ def convert(order: Order, say: Callable[[Event], None]) -> None:
                 ended=StepOutcome(
                     step=Step.INSPECT,
                     outcome=Outcome.DONE,
-                    detail=f"{system.product_name}, {', '.join(system.kernels)}, {system.initramfs_tool}",
+                    detail=inspected.detail,
                     warnings=inspected.warnings,
                     duration_seconds=round(time.monotonic() - started, 1),
                 )
             )
         )
         say(Event(guest=system))
+        if isinstance(inspected, InspectedWindows):
+            _leave_to_virt_v2v(inspected.found, order, say)
+            return
         for fixer in FIXERS:
             say(Event(begun=fixer.step))
             outcome = run_fixer(fixer, inspected, order.fix)
@@ -76,6 +81,16 @@ def convert(order: Order, say: Callable[[Event], None]) -> None:
                 )
         if inspected.nic_order:
             say(Event(guest=system.model_copy(update={"nic_order": tuple(inspected.nic_order)})))
+
+
+def _leave_to_virt_v2v(found: WindowsFound, order: Order, say: Callable[[Event], None]) -> None:
+    """It does all of a Windows guest at once, drivers first."""
+    if order.fix.virtio:
+        say(Event(windows=found))
+        return
+    for step in (Step.VIRTIO, Step.NETWORK, Step.TOOLS):
+        detail = "left out, as asked: with the drivers all else is"
+        say(Event(ended=StepOutcome(step=step, outcome=Outcome.SKIPPED, detail=detail)))
 
 
 def run_fixer(fixer: Fixer, inspected: Inspected, fix: Fixers) -> StepOutcome:

@@ -26,7 +26,8 @@ from hyperctl.activities.convert.mounts import (
 )
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused
-from hyperctl.activities.convert.storage import Storage, survey, what_stands_in_the_way
+from hyperctl.activities.convert.storage import BITLOCKER, Storage, survey, what_stands_in_the_way
+from hyperctl.activities.convert.windows.inspect import InspectedWindows, inspect_windows
 from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.machine import Firmware, Machine
@@ -61,9 +62,14 @@ class Inspected:
     guest_code: list[str] = field(default_factory=list)
     """Which of the guest's own programmes have been run, and may have written anything."""
 
+    @property
+    def detail(self) -> str:
+        system = self.system
+        return f"{system.product_name}, {', '.join(system.kernels)}, {system.initramfs_tool}"
+
 
 @contextmanager
-def opened_guest(order: Order) -> Iterator[Inspected]:
+def opened_guest(order: Order) -> Iterator[Inspected | InspectedWindows]:
     """Launch the appliance, inspect and mount. What was written is on the overlays when this ends well.
 
     Raises `Refused` for a guest that is not supported, and `RuntimeError` as libguestfs does.
@@ -83,11 +89,13 @@ def opened_guest(order: Order) -> Iterator[Inspected]:
         guest.close()
 
 
-def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) -> Inspected:
+def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) -> Inspected | InspectedWindows:
     machine = order.machine
     encryption = open_encrypted(guest, keys)
     storage = survey(guest)
-    root = _only_linux_root(guest, storage, encryption, len(keys))
+    root = _only_root(guest, storage, encryption, len(keys))
+    if guest.inspect_get_type(root) == "windows":
+        return inspect_windows(guest, root, storage, order)
     distribution = guest.inspect_get_distro(root)
     names = StableNames(
         storage.disks,
@@ -139,13 +147,13 @@ def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) ->
     return Inspected(files, machine, system, kernels, names, mounts, all_warnings, order)
 
 
-def _only_linux_root(
-    guest: guestfs.GuestFS, storage: Storage, encryption: Encryption, keys_tried: int
-) -> str:
+def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption, keys_tried: int) -> str:
     roots = guest.inspect_os()
     if not roots:
         found = ", ".join(f"{device} ({kind})" for device, kind in storage.kinds.items()) or "nothing"
         reasons, hints = [what_stands_in_the_way(guest, storage.kinds)], [f"On the disks is {found}."]
+        if BITLOCKER in storage.kinds.values():
+            hints.append("Turn BitLocker off in the guest (manage-bde -off C:) and let it decrypt all of it.")
         if encryption.closed:
             tried = (
                 f"none of the worker's {keys_tried} keys opens it" if keys_tried else "the worker has no key"
@@ -170,11 +178,11 @@ def _only_linux_root(
             "Which of them is to boot cannot be told. Remove the disk or the filesystem of the others.",
         )
     (root,) = roots
-    if guest.inspect_get_type(root) != "linux":
+    if guest.inspect_get_type(root) not in ("linux", "windows"):
         raise Refused(
             ErrorCode.GUEST_UNSUPPORTED,
             f"{guest.inspect_get_product_name(root)} is not supported yet",
-            "Linux guests can be converted.",
+            "Linux and Windows guests can be converted.",
         )
     return str(root)
 

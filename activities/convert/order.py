@@ -4,6 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from hyperctl.activities.convert.windows.found import WindowsFound
+from hyperctl.activities.convert.windows.parts import WindowsParts
 from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.guest import GuestSystem, Step, StepOutcome
 from hyperctl.workflows.hardware import Hardware
@@ -27,6 +29,9 @@ class Order(BaseModel):
     """A folder on this host that has the guest agent's package, to be put in where the guest has none."""
     disk_keys_file: Path | None = None
     """Keys of encrypted disks; read by the process that needs them, so that they travel nowhere."""
+    windows: WindowsParts = WindowsParts()
+    converted: WindowsFound | None = None
+    """The Windows system that virt-v2v has converted, for who looks at its work."""
 
 
 class Event(BaseModel):
@@ -37,5 +42,7 @@ class Event(BaseModel):
     begun: Step | None = None
     ended: StepOutcome | None = None
     guest: GuestSystem | None = None
+    windows: WindowsFound | None = None
+    """A Windows system that can be converted; what follows is another process's."""
     refused: Failure | None = None
     """The last line of a conversion that cannot be done."""

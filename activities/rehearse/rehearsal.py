@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.convert.activity import GuestUnreadableError, convert_over
+from hyperctl.activities.convert.activity import convert_over
+from hyperctl.activities.convert.conversation import GuestUnreadableError
 from hyperctl.activities.convert.order import Order
+from hyperctl.activities.convert.windows.parts import WindowsParts
 from hyperctl.activities.held_folder import held_folder
 from hyperctl.activities.nbd.fetched import SLOWEST_BYTES_PER_SECOND, too_slow
 from hyperctl.activities.prove.activity import Proved, failure_text, prove
@@ -22,6 +24,7 @@ from hyperctl.workflows.estimate import Sample
 from hyperctl.workflows.guest import rebuilt_warning
 from hyperctl.workflows.rehearsal import RehearsalRequest, Rehearsed, Verdict
 from hyperctl.workflows.request import InitramfsWay
+from hyperctl.workflows.status import Phase
 
 FOLDER_PREFIX = ".rehearsal-"
 LARGEST_SCREEN_BYTES = 512 << 10
@@ -138,7 +141,7 @@ class _Trial:
         )
 
     def _converted(self, initramfs: InitramfsWay) -> ConvertResult:
-        self.running.report(steps=())
+        self.running.report(phase=Phase.REHEARSE, steps=())
         packages = self.request.guest_packages
         order = Order(
             machine=self.source.machine,
@@ -148,10 +151,12 @@ class _Trial:
             guest_packages=Path(packages) if packages else None,
             hardware=self.request.hardware,
             disk_keys_file=self.settings.disk_keys_file,
+            windows=WindowsParts.of(self.settings),
         )
         return convert_over(self.source.bases, order, self.staging, self.running)
 
     def _proved(self, converted: ConvertResult) -> Proved:
+        self.running.report(phase=Phase.PROVE)
         return prove(
             job_id=self.job_id,
             machine=self.source.machine,

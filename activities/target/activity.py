@@ -1,5 +1,6 @@
 """Define the migrated guest as a libvirt domain, and take it back. Disks are never deleted here."""
 
+import shutil
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,9 @@ from hyperctl.workflows.machine import Firmware, Machine
 from hyperctl.workflows.status import Phase
 
 BRIDGES_FOLDER = Path("/sys/class/net")
+NO_TPM_EMULATOR = (
+    "the domain gets no TPM, which the VM had, for want of swtpm on this host (apt install swtpm swtpm-tools)"
+)
 NETWORK_HINT = (
     "Map the VM's networks to others with --network-map 'VSPHERE NETWORK=NAME' or '=bridge:DEVICE'."
 )
@@ -96,6 +100,8 @@ def import_domain(argument: ImportInput, libvirt_uri: str, running: Attempt) -> 
             if is_new:
                 _take_back(domain, running)
             raise
+        if argument.machine.tpm and not has_tpm_emulator():
+            warnings += (NO_TPM_EMULATOR,)
         return ImportResult(
             domain=name,
             domain_uuid=domain.UUIDString(),
@@ -188,7 +194,13 @@ def _specification(
         provenance=Provenance(argument.job_id, datetime.now(UTC)),
         firmware=firmware_for(argument.machine, argument.guest),
         hardware=argument.hardware,
+        tpm=argument.machine.tpm and has_tpm_emulator(),
     )
+
+
+def has_tpm_emulator() -> bool:
+    """Whether libvirt can give a domain a TPM; it runs swtpm(8) for it."""
+    return shutil.which("swtpm") is not None
 
 
 def _refuse_second_domain(connection: libvirt.virConnect, name: str, argument: ImportInput) -> None:

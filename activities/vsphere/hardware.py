@@ -75,7 +75,6 @@ class SourceMachine:
     is_encrypted: bool = False
     needs_consolidation: bool = False
     has_snapshots: bool = False
-    has_tpm: bool = False
     independent_disks: tuple[str, ...] = ()
     """Labels, as of the following two."""
     physical_rdms: tuple[str, ...] = ()
@@ -123,6 +122,7 @@ def read_hardware(
         host_name=values.get("guest.hostName") or "",
         firmware=Firmware(values.get("config.firmware") or Firmware.BIOS),
         secure_boot=bool(boot and boot.efiSecureBootEnabled),
+        tpm=any(isinstance(device, vim.vm.device.VirtualTPM) for device in devices),
         memory_bytes=hardware.memoryMB << 20,
         vcpus=hardware.numCPU,
         cores_per_socket=hardware.numCoresPerSocket or 1,
@@ -148,7 +148,6 @@ def read_hardware(
         is_encrypted=values.get("config.keyId") is not None or any(_is_encrypted(disk) for disk in disks),
         needs_consolidation=bool(values.get("runtime.consolidationNeeded")),
         has_snapshots=values.get("snapshot.currentSnapshot") is not None,
-        has_tpm=any(isinstance(device, vim.vm.device.VirtualTPM) for device in devices),
         independent_disks=_labels(disks, _is_independent),
         physical_rdms=_labels(disks, _is_physical_rdm),
         shared_disks=_labels(disks, _is_shared),

@@ -194,7 +194,7 @@ def verified_text(disk: VerifiedDisk) -> str:
 
 def converting(status: MigrationStatus) -> Iterator[Told]:
     """The guest and every step of its conversion, as far as it is."""
-    working = (Phase.CONVERT, Phase.REHEARSE)
+    working = (Phase.CONVERT, Phase.REHEARSE, Phase.PROVE)
     progress = status.progress if status.progress and status.progress.phase in working else None
     outcomes = status.steps or (progress.steps if progress else ())
     done = {outcome.step: outcome for outcome in outcomes}
@@ -246,10 +246,15 @@ def _proving(status: MigrationStatus) -> Iterator[Told]:
         yield "unproved", Line(Mark.SKIPPED, "Boot proof left out, as asked")
         return
     if state is not PhaseState.WAITING or status.proof:
-        yield (
-            "proving",
-            Line(Mark.PROOF, "Boot proof: starting the guest once, cut off from every network..."),
-        )
+        yield from proving(status)
+
+
+def proving(status: MigrationStatus) -> Iterator[Told]:
+    """A boot proof that has begun, and what it has found."""
+    yield (
+        "proving",
+        Line(Mark.PROOF, "Boot proof: starting the guest once, cut off from every network..."),
+    )
     if status.proof:
         for number, line in enumerate(proof_lines(status.proof)):
             yield f"proof{number}", line

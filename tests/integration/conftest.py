@@ -96,10 +96,7 @@ def make_guests(folder: Path) -> None:
         "web-server-02": {},
         "db-master": {"esxi_host": "esxi-02.example.com", "nics": [nic | {"mac": "00:50:56:aa:bb:02"}]},
         "running-01": {"power_state": "poweredOn"},
-        "windows-01": {
-            "guest_id": "windows2019srv_64Guest",
-            "guest_full_name": "Microsoft Windows Server 2019",
-        },
+        "bsd-01": {"guest_id": "freebsd13_64Guest", "guest_full_name": "FreeBSD 13 (64-bit)"},
         "appliance-01": {"guest_id": "other5xLinux64Guest", "has_snapshot": True},
         "odd-01": {
             "guest_id": "rhel8_64Guest",

@@ -198,15 +198,15 @@ def test_what_is_asked_for_wins_over_what_the_file_says(
     assert (plain.name, plain.firmware) == ("guest", Firmware.BIOS)
 
 
-def test_a_guest_that_is_no_linux_is_refused_and_a_vague_one_is_not(
+def test_a_guest_that_is_no_linux_or_windows_is_refused_and_a_vague_one_is_not(
     tmp_path: Path, settings: HostSettings, running: Attempt
 ) -> None:
     described = envelope({"a.raw": SIZE}, SIZE)
     said = {
         'ovf:id="94"/': False,
         'ovf:id="1"><Description>Rocky</Description></OperatingSystemSection': False,
-        'ovf:id="112" osType="windows9Server64Guest"/': True,
-        'ovf:id="1"><OSType>Windows10_64</OSType></OperatingSystemSection': True,
+        'ovf:id="112" osType="windows9Server64Guest"/': False,
+        'ovf:id="78" osType="freebsd13_64Guest"/': True,
     }
     for section, refused in said.items():
         section = f"<OperatingSystemSection {section}><VirtualHardwareSection>"

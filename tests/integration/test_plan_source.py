@@ -106,7 +106,7 @@ def test_an_unknown_datacenter_brings_the_names_there_are(
     ("vm_name", "expected", "words"),
     [
         ("running-01", [ErrorCode.VM_POWERED_ON], "Shut it down in the guest"),
-        ("windows-01", [ErrorCode.GUEST_UNSUPPORTED], "Debian and Ubuntu"),
+        ("bsd-01", [ErrorCode.GUEST_UNSUPPORTED], "Debian, Ubuntu and Windows"),
         ("rdm-01", [ErrorCode.VM_UNSUPPORTED], "virtual mode"),
         ("secret-01", [ErrorCode.VM_UNSUPPORTED], "Decrypt"),
     ],

@@ -119,6 +119,23 @@ SCSI = replace(
     disks=tuple(DomainDisk(f"/srv/a/disk{number}.raw", "raw") for number in range(1, 10)),
     hardware=Hardware(disk_bus=DiskBus.SCSI, nic_model=NicModel.E1000E),
 )
+WINDOWS = replace(
+    SECURE,
+    name="win01",
+    machine=machine(name="win01", firmware=Firmware.EFI, secure_boot=True, tpm=True, vcpus=4),
+    guest=guest("windows", 10),
+    disks=(DomainDisk("/srv/win01/disk1.raw", "raw"),),
+    nic_sources=(LibvirtNetwork("default"),),
+    domain_type="kvm",
+    tpm=True,
+)
+OLD_WINDOWS = replace(
+    PLAIN,
+    name="win2003",
+    guest=guest("windows", 5),
+    domain_type="qemu",
+    hardware=Hardware(disk_bus=DiskBus.VIRTIO, nic_model=NicModel.E1000),
+)
 TRIAL_WITHOUT_VIRTIO = replace(TRIAL, hardware=WITHOUT_VIRTIO.hardware)
 REHEARSAL = replace(
     TRIAL,
@@ -142,6 +159,8 @@ GOLDEN = {
     "uefi-secure-boot.xml": SECURE,
     "i440fx.xml": OLD,
     "special-characters.xml": HOSTILE,
+    "windows.xml": WINDOWS,
+    "windows-i440fx.xml": OLD_WINDOWS,
     "trial.xml": TRIAL,
     "trial-agent.xml": replace(TRIAL, trial=replace(CONSOLE, asks_agent=True)),
     "trial-of-a-remote-disk.xml": REHEARSAL,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import libvirt
+import pytest
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.commit import MARKER, Begun
@@ -18,9 +19,10 @@ from hyperctl.activities.target.domain import METADATA_NAMESPACE
 from hyperctl.activities.target.libvirt_host import connect
 from hyperctl.workflows.contract import PlanTargetInput
 from hyperctl.workflows.errors import ErrorCode
+from hyperctl.workflows.hardware import DiskBus, Hardware, NicModel
 from hyperctl.workflows.machine import Firmware, Machine
 from hyperctl.workflows.plan import TargetPlan
-from hyperctl.workflows.request import MigrationRequest, ProveMode, VCenter
+from hyperctl.workflows.request import Fixers, MigrationRequest, ProveMode, VCenter
 from hyperctl.workflows.status import Phase
 from tests.unit.machines import GIB, disk, machine, nic
 
@@ -170,3 +172,26 @@ def test_a_folder_of_packages_that_is_not_there(tmp_path: Path) -> None:
     assert str(tmp_path / "packages") in found.problems[-1].message
     (tmp_path / "packages").mkdir()
     assert codes(plan(tmp_path, guest_packages=str(tmp_path / "packages"))) == []
+
+
+def test_a_windows_machine_needs_more_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERCTL_VIRT_TOOLS_DIR", str(tmp_path))
+    monkeypatch.setenv("HYPERCTL_VIRTIO_WIN", str(tmp_path / "gone.iso"))
+    windows = machine(guest_id="windows2019srv_64Guest")
+
+    def lacks(about: Machine, **request: Any) -> str:
+        found = plan(tmp_path, about, **request).problems
+        return "; ".join(one.message for one in found if "Windows" in one.message)
+
+    assert lacks(machine()) == ""
+    assert "no rhsrvany.exe" in lacks(windows)
+    assert "gone.iso" in lacks(windows)
+    without = Hardware(disk_bus=DiskBus.SATA, nic_model=NicModel.E1000E)
+    assert "gone.iso" not in lacks(windows, hardware=without)
+    assert lacks(windows, fix=Fixers(virtio=False)) == ""
+
+
+def test_a_tpm_needs_its_emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert any("swtpm" in warning for warning in plan(tmp_path, machine(tpm=True)).warnings)
+    assert not any("swtpm" in warning for warning in plan(tmp_path, machine()).warnings)
