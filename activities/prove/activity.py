@@ -92,13 +92,17 @@ def prove_and_record(
         return ProveResult(proof=proof, duration_seconds=round(time.monotonic() - started, 1))
 
     if proved.proof.root_missing and argument.may_rebuild:
-        return result(_keep(proved, staging.evidence(), evidence.FIRST_PROOF))
+        proof = _keep(proved, staging.evidence(), evidence.FIRST_PROOF)
+        evidence.keep_document(staging.evidence(), evidence.FIRST_PROOF, proved.proof)
+        return result(proof)
     if not proved.proof.passed:
         folder = errors_folder(argument.output_dir) / argument.job_id
         proof = _keep(proved, folder, evidence.PROOF)
+        evidence.keep_document(folder, evidence.PROOF, proof)
         evidence.copy_others(staging.evidence(), folder)
         raise _failed(argument.machine, proof)
-    evidence.keep(staging.evidence(), evidence.PROOF, proved.proof, proved.boot)
+    evidence.keep_boot(staging.evidence(), evidence.PROOF, proved.boot)
+    evidence.keep_document(staging.evidence(), evidence.PROOF, proved.proof)
     passed = result(proved.proof)
     staging.finish(STEP, passed)
     return passed
@@ -144,7 +148,8 @@ def _before(trial: Trial, staging: Staging, running: Attempt) -> UnconvertedBoot
         running.log.info("the unconverted guest was booted before")
         return known
     before = boot_unconverted(trial, running)
-    evidence.keep(staging.evidence(), evidence.UNCONVERTED, before.found, before.boot)
+    evidence.keep_boot(staging.evidence(), evidence.UNCONVERTED, before.boot)
+    evidence.keep_document(staging.evidence(), evidence.UNCONVERTED, before.found)
     if not before.found.obstacle:
         staging.finish(BOOT_UNCONVERTED, before.found)
     return before.found
@@ -211,8 +216,8 @@ def _proof(
 
 
 def _keep(proved: Proved, folder: Path, name: str) -> BootProof:
-    """Put a failed proof, its screen and its serial log into a folder; returns the proof with their paths."""
-    kept = evidence.keep(folder, name, proved.proof, proved.boot)
+    """Put away what a failed proof is of; returns the proof with the paths of its screen and serial log."""
+    kept = evidence.keep_boot(folder, name, proved.boot)
     return proved.proof.model_copy(update={"screenshot": kept.screenshot, "serial_log": kept.serial_log})
 
 

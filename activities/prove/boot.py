@@ -113,7 +113,9 @@ def boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running:
             machine_name=machine.name,
             disk_keys_file=trial.disk_keys_file,
         )
-        injected = Injected() if is_windows(trial.guest) else _inject(injection, acceleration, running)
+        # Into Windows nothing of ours can be put without its leave.
+        is_windows = trial.guest is not None and trial.guest.is_windows
+        injected = Injected() if is_windows else _inject(injection, acceleration, running)
         has_reporter = bool(injected.roots)
         if trial.unconverted and not has_reporter:
             raise HyperctlError(ErrorCode.PROOF_FAILED, "it has no systemd, and cannot tell what works in it")
@@ -170,11 +172,6 @@ def boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running:
         ending = Watch(domain, files, satisfies, patience, running, subject, signs).until_end()
         serial_log = files.serial.read_bytes()
     return Boot(ending, acceleration, serial_log, memory_warnings, signs)
-
-
-def is_windows(guest: GuestSystem | None) -> bool:
-    """Nothing of ours can be put into it without its leave."""
-    return guest is not None and guest.distribution == "windows"
 
 
 def _processors(machine: Machine, acceleration: Acceleration) -> int:

@@ -20,35 +20,35 @@ UNCONVERTED = "unconverted"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Where the pictures of a boot are; empty where there is none."""
+    """Where it is; empty where there is none."""
 
     screenshot: str
     serial_log: str
+    report: str
 
 
-def keep(folder: Path, name: str, document: BaseModel, boot: Boot | None) -> Kept:
-    """Put away one boot under a name, in place of an earlier one."""
+def keep_boot(folder: Path, name: str, boot: Boot | None) -> Kept:
+    """Put away what one boot showed under a name, in place of an earlier one's."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files = {
-        "json": document.model_dump_json(indent=1).encode(),
-        "report.txt": b"",
-        "serial.log": b"",
-        "png": b"",
-    }
-    if boot is not None:
-        report = boot.ending.report
-        files["report.txt"] = report.text.encode() if report else b""
-        files["serial.log"] = boot.serial_log
-        files["png"] = boot.ending.screenshot
-    places = {}
-    for kind, content in files.items():
-        path = folder / f"{name}.{kind}"
-        places[kind] = str(path) if content else ""
-        if content:
-            write_atomically(path, content)
-        else:
-            path.unlink(missing_ok=True)
-    return Kept(places["png"], places["serial.log"])
+    report = boot.ending.report if boot else None
+    return Kept(
+        screenshot=_put(folder / f"{name}.png", boot.ending.screenshot if boot else b""),
+        serial_log=_put(folder / f"{name}.serial.log", boot.serial_log if boot else b""),
+        report=_put(folder / f"{name}.report.txt", report.text.encode() if report else b""),
+    )
+
+
+def keep_document(folder: Path, name: str, document: BaseModel) -> None:
+    """Put what was made of it beside it."""
+    write_atomically(folder / f"{name}.json", document.model_dump_json(indent=1).encode())
+
+
+def _put(path: Path, content: bytes) -> str:
+    if not content:
+        path.unlink(missing_ok=True)
+        return ""
+    write_atomically(path, content)
+    return str(path)
 
 
 def copy_others(folder: Path, to: Path) -> None:

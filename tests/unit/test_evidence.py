@@ -20,15 +20,16 @@ def booted(*, report: bool, screenshot: bytes = b"\x89PNG") -> Boot:
 
 def test_a_boot_leaves_four_files_and_the_last_of_a_name_stays(tmp_path: Path) -> None:
     folder = tmp_path / "evidence"
-    kept = evidence.keep(folder, evidence.PROOF, PROOF, booted(report=True))
+    kept = evidence.keep_boot(folder, evidence.PROOF, booted(report=True))
+    evidence.keep_document(folder, evidence.PROOF, PROOF)
     assert Path(kept.screenshot).read_bytes() == b"\x89PNG"
     assert Path(kept.serial_log).read_bytes() == b"Linux version 6.1"
     assert (folder / "proof.report.txt").read_text() == AFTER
     assert BootProof.model_validate_json((folder / "proof.json").read_bytes()) == PROOF
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 
-    again = evidence.keep(folder, evidence.PROOF, PROOF, booted(report=False, screenshot=b""))
-    assert again.screenshot == ""
+    again = evidence.keep_boot(folder, evidence.PROOF, booted(report=False, screenshot=b""))
+    assert (again.screenshot, again.report) == ("", "")
     assert {path.name for path in folder.iterdir()} == {"proof.json", "proof.serial.log"}
 
 
@@ -36,8 +37,8 @@ def test_a_failure_takes_along_what_was_seen_before_it(tmp_path: Path) -> None:
     """The first proof of a conversion that was done once more, and the unconverted guest's boot."""
     job, errors = tmp_path / "job", tmp_path / "errors"
     for name in (evidence.FIRST_PROOF, evidence.UNCONVERTED):
-        evidence.keep(job, name, PROOF, booted(report=False))
-    evidence.keep(errors, evidence.PROOF, PROOF, booted(report=True))
+        evidence.keep_boot(job, name, booted(report=False))
+    evidence.keep_boot(errors, evidence.PROOF, booted(report=True))
     evidence.copy_others(job, errors)
     evidence.copy_others(tmp_path / "nowhere", errors)
     assert {path.name for path in errors.glob("*.png")} == {
