@@ -31,8 +31,8 @@ FOLDER_PREFIX = ".rehearsal-"
 LARGEST_SCREEN_BYTES = 512 << 10
 """A picture of the guest's console, which travels through Temporal."""
 _IN_EMULATION = (
-    "It was booted in software emulation, in which a busy host may make a boot fail: rehearse it again, where "
-    "there is one on a host with KVM."
+    "It was booted in software emulation, in which a busy host may make a boot fail: rehearse it again, "
+    "on a host with KVM where there is one."
 )
 _OF_THE_GUEST = (ErrorCode.GUEST_UNSUPPORTED, ErrorCode.CONVERSION_FAILED)
 
