@@ -51,7 +51,7 @@ class RehearsalRequest(JobRequest):
     @classmethod
     def _boots(cls, prove: ProveMode) -> ProveMode:
         if prove is ProveMode.NONE:
-            raise ValueError("a rehearsal is a trial boot: full or boot")
+            raise ValueError("a rehearsal is a trial boot: full, diff or boot")
         return prove
 
     @property

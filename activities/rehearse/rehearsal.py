@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyperctl.activities.acceleration import Acceleration
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.activity import convert_over
 from hyperctl.activities.convert.conversation import GuestUnreadableError
@@ -29,6 +30,10 @@ from hyperctl.workflows.status import Phase
 FOLDER_PREFIX = ".rehearsal-"
 LARGEST_SCREEN_BYTES = 512 << 10
 """A picture of the guest's console, which travels through Temporal."""
+_IN_EMULATION = (
+    "It was booted in software emulation, in which a busy host may make a boot fail: rehearse it again, "
+    "on a host with KVM where there is one."
+)
 _OF_THE_GUEST = (ErrorCode.GUEST_UNSUPPORTED, ErrorCode.CONVERSION_FAILED)
 
 
@@ -135,7 +140,11 @@ class _Trial:
         return found.model_copy(
             update={
                 "verdict": Verdict.DOES_NOT_BOOT,
-                "reason": Failure(code=ErrorCode.PROOF_FAILED, message=text),
+                "reason": Failure(
+                    code=ErrorCode.PROOF_FAILED,
+                    message=text,
+                    hint=_IN_EMULATION if proof.acceleration == Acceleration.TCG else "",
+                ),
                 "screen": self._screen(proved),
             }
         )
