@@ -77,7 +77,7 @@ def error_file(output_dir: str, vm_name: str) -> Path:
 
 
 def clean_up(argument: CleanUpInput, running: Attempt) -> None:
-    """Write `migration.json`, move the ledgers and records to `evidence/`, remove the staging folder.
+    """Write `migration.json`, move the ledgers, records and proofs to `evidence/`, remove the staging folder.
 
     Safe to run again. An error file of an earlier try of the same job goes, because it is no longer true.
     """
@@ -87,9 +87,10 @@ def clean_up(argument: CleanUpInput, running: Attempt) -> None:
     try:
         evidence = folder / EVIDENCE_FOLDER
         evidence.mkdir(mode=0o700, exist_ok=True)
-        if staging.folder.exists():
-            for source in sorted(staging.folder.iterdir()):
-                if source.is_file() and source.name.endswith((".ledger", ".done.json")):
+        for kept in (staging.folder, staging.evidence()):
+            for source in sorted(kept.iterdir()) if kept.exists() else ():
+                proves = kept == staging.evidence() or source.name.endswith((".ledger", ".done.json"))
+                if source.is_file() and proves:
                     os.replace(source, evidence / source.name)
         sync_folder(evidence)
         write_atomically(folder / RESULT_FILE, argument.result.model_dump_json(indent=1).encode(), mode=0o644)

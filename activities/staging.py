@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from hyperctl.workflows.request import DiskFormat
 
 JOBS_FOLDER = ".jobs"
+BOOT_UNCONVERTED = "boot_unconverted"
+"""A record of the boot proof: how the unconverted guest booted, true as long as the images are the same."""
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
 
@@ -44,6 +46,10 @@ class Staging:
     def proof(self) -> Path:
         """What a boot proof needs and leaves: its own overlays, the serial log, the last screen."""
         return self.folder / "proof"
+
+    def evidence(self) -> Path:
+        """What is kept of trial boots, for the clean-up to put beside the images."""
+        return self.folder / "evidence"
 
     def finished(self, step: str, result_type: type[ResultT]) -> ResultT | None:
         """The result of a step that has finished before, or None."""

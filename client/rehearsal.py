@@ -1,14 +1,14 @@
 """Handles on one rehearsal, and on a batch of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from temporalio.client import WorkflowExecutionDescription, WorkflowFailureError, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from hyperctl.client.connection import Connection, translate
-from hyperctl.client.errors import JobConflict, JobNotFound, MigrationCancelled, NoWorker
+from hyperctl.client.errors import JobConflict, JobNotFound, MigrationCancelled, NoWorker, UnreachableError
 from hyperctl.client.job import Job, Origin, failures_of
 from hyperctl.client.observe import is_open, rehearsal_without_worker
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
@@ -97,21 +97,35 @@ class RehearsalBatch:
             return answer.model_copy(update={"completed_at": description.close_time, "cancelled": True})
         return answer
 
-    async def watch(self, interval_seconds: float = 1.0) -> AsyncIterator[RehearsalBatchStatus]:
-        """Every status that differs from the one before, until the batch has ended. Waits for a worker."""
+    async def watch(
+        self, interval_seconds: float = 1.0, on_wait: Callable[[str], None] = lambda _: None
+    ) -> AsyncIterator[RehearsalBatchStatus]:
+        """Every status that differs from the one before, until the batch has ended.
+
+        A worker that is away is waited for; `on_wait` is told.
+        """
         last: RehearsalBatchStatus | None = None
         while True:
             try:
-                status = await self.status()
-            except NoWorker:
-                await asyncio.sleep(interval_seconds)
-                continue
-            if status != last:
-                yield status
-            if status.completed_at is not None:
-                return
-            last = status
+                status = await self._with_notes(await self.status())
+            except UnreachableError as error:
+                if last is None and not isinstance(error, NoWorker):
+                    raise
+                on_wait(f"{error.message}; trying again")
+            else:
+                if status != last:
+                    yield status
+                if status.completed_at is not None:
+                    return
+                last = status
             await asyncio.sleep(interval_seconds)
+
+    async def _with_notes(self, status: RehearsalBatchStatus) -> RehearsalBatchStatus:
+        item = next((item for item in status.items if item.is_under_way), None)
+        if item is None:
+            return status
+        rehearsal = Rehearsal(self._connection, item.job_id, run_id=item.run_id)
+        return status.model_copy(update={"notes": (await rehearsal.status()).notes})
 
     async def results(self, status: RehearsalBatchStatus | None = None) -> tuple[RehearsalResult, ...]:
         """Of all that have ended by a status, or by now, in the order of the request."""

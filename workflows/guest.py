@@ -95,6 +95,72 @@ class NicReport(BaseModel):
         return tuple(address for address in self.expected_addresses if address not in self.addresses)
 
 
+class Claim(StrEnum):
+    """What a boot proof rests on, the strongest first."""
+
+    REPORT = "report"
+    """A reporter in the guest told of its units, mounts and network."""
+    AGENT = "agent"
+    """Its guest agent answered, and told its system and addresses."""
+    ACTIVITY = "activity"
+    """It went on working its disks, or showed a login prompt, and no failure."""
+
+    @property
+    def words(self) -> str:
+        """What was not seen with it; empty for the strongest."""
+        return {
+            Claim.REPORT: "",
+            Claim.AGENT: "by its guest agent alone; units and mounts were not seen",
+            Claim.ACTIVITY: "by its disks and screen alone; units, mounts and network were not seen",
+        }[self]
+
+
+class Kind(StrEnum):
+    """What of a guest can work before its conversion and not after it."""
+
+    UNIT = "unit"
+    MOUNT = "mount"
+    ADDRESS = "address"
+    ROUTE = "route"
+    SOCKET = "socket"
+
+
+class Difference(BaseModel):
+    """One thing that worked in the unconverted guest and does not in the converted one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    what: str
+    """Its name: a unit, a mount point, `192.0.2.10/24 on ens192`, a route, `tcp 0.0.0.0:22`."""
+
+    @property
+    def words(self) -> str:
+        return {
+            Kind.UNIT: f"the unit {self.what} has failed, and had not before the conversion",
+            Kind.MOUNT: f"{self.what} was mounted before the conversion and is not any more",
+            Kind.ADDRESS: f"the address {self.what} was there before the conversion and is not any more",
+            Kind.ROUTE: f"the route {self.what!r} was there before the conversion and is not any more",
+            Kind.SOCKET: f"something listened on {self.what} before the conversion and nothing does any more",
+        }[self.kind]
+
+
+class Comparison(BaseModel):
+    """The unconverted guest, booted on VMware's hardware as qemu emulates it, beside the converted one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    hardware: str
+    """What it was booted on, `pvscsi, vmxnet3`."""
+    obstacle: str = ""
+    """Why nothing could be compared; empty when it was."""
+    boot_seconds: float = 0.0
+    kernel: str = ""
+    failed_units: tuple[str, ...] = ()
+    """Those that had failed before the conversion."""
+    differences: tuple[Difference, ...] = ()
+
+
 class BootProof(BaseModel):
     """What the converted guest answered when it was booted once, cut off from every network."""
 
@@ -104,13 +170,21 @@ class BootProof(BaseModel):
     mode: str
     acceleration: str
     """`kvm` or `tcg`."""
+    claim: Claim = Claim.REPORT
+    """Weaker ones are of guests without systemd, which have no reporter."""
     multi_user: bool
     boot_seconds: float
+    system: str = ""
+    """What its guest agent calls its system."""
+    seen: str = ""
+    """With the claim `activity`: what was seen, in words."""
     kernel: str = ""
     failed_units: tuple[str, ...] = ()
     mounts: tuple[MountReport, ...] = ()
     nics: tuple[NicReport, ...] = ()
     default_routes: tuple[str, ...] = ()
+    comparison: Comparison | None = None
+    """In mode `diff`: what worked before the conversion."""
     problems: tuple[str, ...] = ()
     """Why it did not pass, in words; empty when it did."""
     warnings: tuple[str, ...] = ()

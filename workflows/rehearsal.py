@@ -180,3 +180,5 @@ class RehearsalBatchStatus(BaseModel):
     completed_at: datetime | None = None
     cancelled: bool = False
     items: tuple[BatchItem, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Why nothing moves, in words, as far as the first under way is asked. The client fills it."""

@@ -126,6 +126,8 @@ class ProveMode(StrEnum):
 
     FULL = "full"
     """Multi-user reached, every fstab entry mounted, every address on its NIC, no boot unit failed."""
+    DIFF = "diff"
+    """Nothing fails that works in the unconverted guest, booted on VMware's hardware as qemu emulates it."""
     BOOT = "boot"
     """Multi-user reached."""
     NONE = "none"

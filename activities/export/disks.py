@@ -21,7 +21,7 @@ from hyperctl.activities.export.throttle import Stopped, Throttle
 from hyperctl.activities.export.transport import OpenSource, Terms, Transport
 from hyperctl.activities.export.vddk import vddk_transport
 from hyperctl.activities.settings import HostSettings
-from hyperctl.activities.staging import Staging
+from hyperctl.activities.staging import BOOT_UNCONVERTED, Staging
 from hyperctl.workflows.contract import CONVERT_GUEST, EXPORT_DISKS, PROVE_BOOT, VERIFY_DISKS, ExportInput
 from hyperctl.workflows.disk import LandedDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
@@ -31,7 +31,13 @@ POLL_SECONDS = 0.25
 STOP_SECONDS = 4.0
 """How long a copy that was told to stop is waited for."""
 
-FOLLOWING_STEPS = (EXPORT_DISKS.name, VERIFY_DISKS.name, CONVERT_GUEST.name, PROVE_BOOT.name)
+FOLLOWING_STEPS = (
+    EXPORT_DISKS.name,
+    VERIFY_DISKS.name,
+    CONVERT_GUEST.name,
+    BOOT_UNCONVERTED,
+    PROVE_BOOT.name,
+)
 
 TRANSPORTS: dict[str, Transport] = {
     TransportChoice.NFC: nfc_transport,

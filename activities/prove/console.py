@@ -53,16 +53,42 @@ _ROOT_PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
     ),
 )
 """Of a boot that has not found its root device."""
+_GRUB_ERROR = r"error: (?:\S+\.c:\d+:)?"
+"""GRUB 2.12 says where in its source an error is."""
 _PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
+    (
+        re.compile(r"Failed to mount (?P<what>\S+) as root file system"),
+        "the initramfs could not mount the root filesystem {what}",
+        True,
+    ),
+    (
+        re.compile(r"(?P<what>[^\n]*(?:UNEXPECTED INCONSISTENCY|requires a manual fsck))"),
+        "a filesystem is damaged: {what}",
+        True,
+    ),
+    (
+        re.compile(r"No root device specified"),
+        "the boot loader names no root device to the kernel",
+        True,
+    ),
+    (
+        re.compile(r"No init found. Try passing init= bootarg"),
+        "the root filesystem has no init that the initramfs could start",
+        True,
+    ),
     (re.compile(r"Kernel panic - not syncing: (?P<what>.*)"), "kernel panic: {what}", True),
     (
-        re.compile(r"(?P<what>error: (?:no such|unknown|disk|file|symbol|invalid)[^\n]*)[\s\S]*grub rescue>"),
+        re.compile(
+            _GRUB_ERROR + r"(?P<what>(?:no such|unknown|disk|file|symbol|invalid)[^\n]*)[\s\S]*grub rescue>"
+        ),
         "GRUB rescue: GRUB could not read its own files ({what})",
         True,
     ),
     (re.compile(r"grub rescue>"), "GRUB rescue: GRUB could not read its own files", True),
     (
-        re.compile(r"error: (?P<what>(?:no such device|file `[^']*' not found|no such partition)[^\n]*)"),
+        re.compile(
+            _GRUB_ERROR + r"(?P<what>(?:no such device|file `[^']*' not found|no such partition)[^\n]*)"
+        ),
         "GRUB reported: {what}",
         False,
     ),
@@ -72,6 +98,20 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
         "no bootable device: the firmware found nothing to boot on the disks",
         True,
     ),
+    (
+        re.compile(
+            r"(?P<what>(?:BOOTMGR|NTLDR|bootmgr) is (?:missing|compressed)|A disk read error occurred|"
+            r"Missing operating system|Error loading operating system|Invalid partition table)"
+        ),
+        "no bootable system: the disk's boot sector says {what!r}",
+        True,
+    ),
+    (
+        re.compile(r"Windows failed to start\.[\s\S]*?Status: (?P<what>0x[0-9a-fA-F]+)"),
+        "Windows' boot manager could not start it (status {what})",
+        True,
+    ),
+    (re.compile(r"\*\*\* STOP: (?P<what>0x[0-9A-F]{8})"), "Windows stopped with the error {what}", True),
     (
         re.compile(r"UEFI Interactive Shell|^Shell>", re.MULTILINE),
         "no bootable device: the UEFI firmware found no boot loader and opened its shell",
@@ -88,6 +128,21 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
         re.compile(r"Please (?:unlock|enter passphrase for) disk (?P<what>[^:\n]+)"),
         "the guest asks for the passphrase of the encrypted disk {what}, which a trial boot cannot give",
         True,
+    ),
+    (
+        re.compile(r"Entering emergency mode. Exit the shell to continue"),
+        "emergency mode: the initramfs (dracut) could not do its work and opened a shell",
+        True,
+    ),
+    (
+        re.compile(r"Timed out waiting for device (?P<what>[^\n]+?)\.?\s*\n[\s\S]*You are in emergency mode"),
+        "emergency mode: the device {what} has not appeared",
+        False,
+    ),
+    (
+        re.compile(r"Failed to mount (?P<what>[^\n]+?)\.?\s*\n[\s\S]*You are in emergency mode"),
+        "emergency mode: {what} could not be mounted",
+        False,
     ),
     (
         re.compile(r"You are in (?P<what>emergency|rescue) mode"),

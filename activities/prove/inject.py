@@ -4,7 +4,6 @@ Reads an `Injection` as JSON on stdin and prints an `Injected` as JSON. The gues
 libguestfs' appliance only. Run as `python -m hyperctl.activities.prove.inject`.
 """
 
-import contextlib
 import re
 import sys
 from pathlib import Path
@@ -14,12 +13,13 @@ from pydantic import BaseModel, ConfigDict
 
 from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, open_encrypted
-from hyperctl.activities.convert.linux.selinux import ATTRIBUTE, AUTORELABEL
+from hyperctl.activities.convert.linux.selinux import AUTORELABEL, label_of, set_label
 from hyperctl.activities.prove import reporter
 
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
 BLS_FOLDERS = ("/loader/entries", "/boot/loader/entries")
 MANAGER_FOLDER = "/etc/systemd/system.conf.d"
+INITS = ("/sbin/init", "/usr/sbin/init", "/usr/bin/init")
 LARGEST_CONFIGURATION_BYTES = 4 << 20
 SERIAL_CONSOLE = "console=tty0 console=ttyS0,115200"
 
@@ -92,7 +92,7 @@ def inject(injection: Injection) -> Injected:
                 guest.mount(filesystem, "/")
                 try:
                     if _is_root(guest):
-                        if guest.is_dir(reporter.UNIT_FOLDER):
+                        if _has_systemd(guest):
                             _put_reporter(guest)
                             _slow_down(guest, injection.patience_seconds)
                             roots.append(filesystem)
@@ -122,6 +122,16 @@ def _is_root(guest: guestfs.GuestFS) -> bool:
     )
 
 
+def _has_systemd(guest: guestfs.GuestFS) -> bool:
+    """Whether it is what the kernel starts: packages leave files for systemd on every system."""
+    for path in INITS:
+        if guest.is_symlink(path):
+            return bool(guest.readlink(path).rpartition("/")[2] == "systemd")
+        if guest.is_file(path):
+            return False
+    return bool(guest.is_dir(reporter.UNIT_FOLDER))
+
+
 def _put_reporter(guest: guestfs.GuestFS) -> None:
     unit = f"{reporter.UNIT_FOLDER}/{reporter.UNIT_NAME}"
     guest.mkdir_p(reporter.FOLDER)
@@ -139,10 +149,9 @@ def _put_reporter(guest: guestfs.GuestFS) -> None:
 
 def _label(guest: guestfs.GuestFS, made: list[str]) -> None:
     """A system with SELinux reads nothing that has no label; others have no label to copy."""
-    with contextlib.suppress(RuntimeError):
-        label = guest.lgetxattr(reporter.UNIT_FOLDER, ATTRIBUTE)
-        for path in made:
-            guest.lsetxattr(ATTRIBUTE, label, len(label), path)
+    label = label_of(guest, reporter.UNIT_FOLDER)
+    for path in made if label else ():
+        set_label(guest, path, label)
 
 
 def _slow_down(guest: guestfs.GuestFS, patience_seconds: int) -> None:

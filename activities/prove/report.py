@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 BEGIN = "HYPERCTL-PROOF-BEGIN "
 END = "HYPERCTL-PROOF-END"
 LIMIT_CHARACTERS = 1 << 20
+FIRST_PORT_GIVEN_OUT = 32768
+"""Linux hands out ports from here on to sockets that name none (ip_local_port_range in ip-sysctl)."""
 NETWORK_FILESYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "glusterfs", "ceph", "fuse.sshfs", "9p", "virtiofs", "afs", "davfs"}
 )
@@ -72,11 +74,16 @@ class GuestReport:
     links: tuple[Link, ...] = ()
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By interface, with their prefix length; link-local ones are left out."""
-    default_routes: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    """Of the main tables, as `ip route` shows them."""
+    listening: frozenset[str] = frozenset()
+    """Sockets that wait for others, `tcp 0.0.0.0:22`; not those on ports that the kernel gives out."""
     dynamic_lines: tuple[str, ...] = ()
     """Lines of the network's configuration that ask for an address from the network."""
     static_lines: tuple[str, ...] = ()
     """Lines of it that hold an address."""
+    text: str = field(default="", repr=False)
+    """All of it as the guest wrote it."""
 
     @property
     def multi_user(self) -> bool:
@@ -91,18 +98,18 @@ class GuestReport:
         return ""
 
     @property
+    def default_routes(self) -> tuple[str, ...]:
+        return tuple(line for line in self.routes if line.startswith("default "))
+
+    @property
     def settled(self) -> bool:
         return self.state in ("running", "degraded", "maintenance")
 
 
 def reports_in(text: str) -> list[GuestReport]:
     """Every complete report in what came over the port, in order; broken ones are left out."""
-    found: list[GuestReport] = []
-    for piece in text[-LIMIT_CHARACTERS:].split(BEGIN)[1:]:
-        body, end, _ = piece.partition(f"\n{END}")
-        if end:
-            found.append(_report(body))
-    return found
+    pieces = (piece.partition(f"\n{END}") for piece in text[-LIMIT_CHARACTERS:].split(BEGIN)[1:])
+    return [_report(body) for body, end, _ in pieces if end]
 
 
 def _report(body: str) -> GuestReport:
@@ -140,9 +147,11 @@ def _report(body: str) -> GuestReport:
         device_names={words[0]: words[1] for words in map(str.split, lines("names")) if len(words) == 2},
         links=tuple(link for link in map(_link, lines("links")) if link is not None),
         addresses=_addresses(lines("addresses")),
-        default_routes=tuple(line.strip() for line in lines("routes") if line.startswith("default ")),
+        routes=tuple(line.strip() for line in lines("routes")),
+        listening=frozenset(socket for socket in map(_socket, lines("sockets")) if socket),
         dynamic_lines=_words_after("dynamic ", lines("network")),
         static_lines=_words_after("static ", lines("network")),
+        text=f"{BEGIN}{body}\n{END}\n",
     )
 
 
@@ -198,15 +207,30 @@ def _addresses(lines: list[str]) -> dict[str, tuple[str, ...]]:
         words = line.split()
         if len(words) < 4 or words[2] not in ("inet", "inet6") or "tentative" in words:
             continue
-        address = normal_address(words[3])
-        if address and not ipaddress.ip_interface(address).is_link_local:
+        address = normal_address(words[3], link_local=False)
+        if address:
             found.setdefault(words[1].partition("@")[0], []).append(address)
     return {name: tuple(addresses) for name, addresses in found.items()}
 
 
-def normal_address(text: str) -> str:
-    """An address with its prefix length in its usual spelling; empty where it is none."""
+def _socket(line: str) -> str:
+    """`tcp 0100007F:0016` as `tcp 127.0.0.1:22`: words of 32 bits in the byte order of an x86 machine
+    (proc(5), /proc/net/tcp). Empty where it is none, or on a port that the kernel gave out."""
+    found = re.fullmatch(r"(tcp|udp)(6?) ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4})", line.strip(), re.ASCII)
+    if found is None or (len(found[3]) == 32) != bool(found[2]):
+        return ""
+    words = bytes.fromhex(found[3])
+    packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+    address, port = ipaddress.ip_address(packed), int(found[4], 16)
+    if not 0 < port < FIRST_PORT_GIVEN_OUT:
+        return ""
+    return f"{found[1]} [{address}]:{port}" if found[2] else f"{found[1]} {address}:{port}"
+
+
+def normal_address(text: str, *, link_local: bool = True) -> str:
+    """An address with its prefix length in its usual spelling; empty where it is none that is wanted."""
     try:
-        return str(ipaddress.ip_interface(text))
+        interface = ipaddress.ip_interface(text)
     except ValueError:
         return ""
+    return "" if interface.is_link_local and not link_local else str(interface)

@@ -105,6 +105,18 @@ network_lines() {
     done
 }
 
+sockets() {
+    # Listening ones: TCP's state 0A; of UDP those without a peer, 07.
+    for table in tcp tcp6 udp udp6; do
+        [ -r "/proc/net/$table" ] || continue
+        while read -r number own peer state rest; do
+            case $table$state in
+                tcp0A|tcp60A|udp07|udp607) echo "$table $own" ;;
+            esac
+        done < "/proc/net/$table"
+    done
+}
+
 report() {
     echo "HYPERCTL-PROOF-BEGIN $1"
     section state; systemctl is-system-running 2>/dev/null
@@ -122,6 +134,7 @@ report() {
         section links; links
         section addresses; ip -o addr show 2>/dev/null
         section routes; ip route show 2>/dev/null; ip -6 route show 2>/dev/null
+        section sockets; sockets
         section network; network_lines
     fi
     echo "HYPERCTL-PROOF-END"

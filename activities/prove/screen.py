@@ -6,6 +6,8 @@ Formats: Netpbm's PPM (P6) from qemu; PNG, W3C specification, sections 5 and 11.
 import struct
 import zlib
 
+import libvirt
+
 VGA_TEXT_ADDRESS = 0xB8000
 VGA_COLUMNS = 80
 VGA_ROWS = 25
@@ -13,6 +15,21 @@ VGA_TEXT_BYTES = VGA_COLUMNS * VGA_ROWS * 2
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LARGEST_SIDE = 16384
+
+
+def take_picture(domain: libvirt.virDomain) -> bytes:
+    """The screen as libvirt delivers it. Raises `libvirt.libvirtError`."""
+    stream = domain.connect().newStream(0)
+    picture = bytearray()
+
+    def take(_stream: object, data: bytes, _opaque: object) -> int:
+        picture.extend(data)
+        return 0
+
+    domain.screenshot(stream, 0, 0)
+    stream.recvAll(take, None)
+    stream.finish()
+    return bytes(picture)
 
 
 def png_of(picture: bytes) -> bytes:

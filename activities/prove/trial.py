@@ -3,52 +3,30 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import libvirt
 
-from hyperctl.activities.acceleration import Acceleration
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.prove.console import Diagnosis, diagnose, last_line, readable
+from hyperctl.activities.prove.life import SignsOfLife
+from hyperctl.activities.prove.limit import Patience
 from hyperctl.activities.prove.report import LIMIT_CHARACTERS, GuestReport, reports_in
-from hyperctl.activities.prove.screen import VGA_TEXT_ADDRESS, VGA_TEXT_BYTES, png_of, text_from_vga
-from hyperctl.activities.prove.verdict import judge
+from hyperctl.activities.prove.screen import (
+    VGA_TEXT_ADDRESS,
+    VGA_TEXT_BYTES,
+    png_of,
+    take_picture,
+    text_from_vga,
+)
 from hyperctl.activities.target.libvirt_host import QemuUser, find_domain, job_of
-from hyperctl.workflows.machine import Machine
-from hyperctl.workflows.request import ProveMode
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 2.0
 LARGEST_OUTPUT_BYTES = 64 << 20
-RELABELLING = 4
-"""So many times as long is waited for a guest that labels its files first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for what, in seconds."""
-
-    boot: float
-    """Until multi-user is reached."""
-    settle: float
-    """After multi-user, until nothing is starting any more."""
-    grace: float
-    """After that, for addresses and mounts that come a little later."""
-    standstill: float
-    """Of a console that has shown trouble and says nothing more."""
-
-    @classmethod
-    def under(cls, acceleration: Acceleration) -> "Patience":
-        if acceleration is Acceleration.KVM:
-            return cls(boot=120, settle=60, grace=15, standstill=45)
-        return cls(boot=600, settle=180, grace=40, standstill=120)
-
-    def with_relabelling(self) -> "Patience":
-        """For a guest that labels every file it has for SELinux, says little of it, and boots again."""
-        return replace(self, boot=RELABELLING * self.boot, standstill=RELABELLING * self.standstill)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +131,21 @@ class Watch:
         self,
         domain: libvirt.virDomain,
         files: TrialFiles,
-        machine: Machine,
-        mode: ProveMode,
+        satisfies: Callable[[GuestReport], bool] | None,
         patience: Patience,
         running: Attempt,
+        subject: str = "the guest",
+        signs: SignsOfLife | None = None,
     ) -> None:
+        """`satisfies`: whether a report of a guest that has settled needs no waiting for a better one; None
+        where multi-user is all that is asked for. `signs`: what a guest without a reporter is judged by."""
         self._domain = domain
         self._files = files
-        self._machine = machine
-        self._mode = mode
+        self._satisfies = satisfies
         self._patience = patience
         self._running = running
+        self._subject = subject
+        self._signs = signs
         self._started = time.monotonic()
         self._report: GuestReport | None = None
         self._report_size = 0
@@ -185,6 +167,8 @@ class Watch:
             if self._has_answered(now):
                 return self._ending(now)
             diagnosis = self._look_at_console(now)
+            if self._signs and self._signs.suffice(now, self._serial_text, self._screen_text):
+                return self._ending(now)
             reason = self._reason_to_give_up(now, diagnosis)
             if reason:
                 return self._ending(now, reason, diagnosis)
@@ -192,10 +176,11 @@ class Watch:
     def _message(self) -> str:
         seconds = time.monotonic() - self._started
         if self._multi_user_at is not None:
-            return f"multi-user reached after {self._multi_user_at:.0f} s; waiting for the guest to settle"
+            reached = f"{self._subject} reached multi-user after {self._multi_user_at:.0f} s"
+            return f"{reached}; waiting for it to settle"
         if self._report is not None:
-            return f"the guest's services are starting ({seconds:.0f} s)"
-        return f"the guest is booting ({seconds:.0f} s)"
+            return f"{self._subject} starts its services ({seconds:.0f} s)"
+        return f"{self._subject} is booting ({seconds:.0f} s)"
 
     def _read_report(self) -> None:
         size = self._files.report.stat().st_size
@@ -219,13 +204,12 @@ class Watch:
         if self._multi_user_at is None:
             self._multi_user_at = now
             self._running.log.info("multi-user reached after %.1f s", now)
-        if self._mode is ProveMode.BOOT:
+        if self._satisfies is None:
             return True
         if report.settled and self._settled_at is None:
             self._settled_at = now
         if self._settled_at is not None:
-            passes = not judge(report, self._machine, self._mode).problems
-            return passes or now - self._settled_at > self._patience.grace
+            return self._satisfies(report) or now - self._settled_at > self._patience.grace
         return now - self._multi_user_at > self._patience.settle
 
     def _look_at_console(self, now: float) -> Diagnosis | None:
@@ -261,7 +245,8 @@ class Watch:
             if quiet > self._patience.standstill:
                 return f"the boot stood still after {now - quiet:.0f} s"
         if self._multi_user_at is None and now > self._patience.boot:
-            return f"multi-user was not reached in {self._patience.boot:.0f} s"
+            asked = "no sign of a system that runs" if self._signs else "multi-user was not reached"
+            return f"{asked} in {self._patience.boot:.0f} s"
         return ""
 
     def _is_active(self) -> bool:
@@ -293,18 +278,8 @@ class Watch:
     def _screenshot(self) -> bytes:
         if not self._is_active():
             return b""
-        stream = self._domain.connect().newStream(0)
-        picture = bytearray()
-
-        def take(_stream: object, data: bytes, _opaque: object) -> int:
-            picture.extend(data)
-            return 0
-
         try:
-            self._domain.screenshot(stream, 0, 0)
-            stream.recvAll(take, None)
-            stream.finish()
-            return png_of(bytes(picture))
+            return png_of(take_picture(self._domain))
         except (libvirt.libvirtError, ValueError) as error:
-            self._running.log.warning("no picture of the screen (%r): %s", bytes(picture[:16]), error)
+            self._running.log.warning("no picture of the screen: %s", error)
             return b""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from hyperctl.activities.prove.report import FstabEntry, GuestReport, normal_address
-from hyperctl.workflows.guest import BootProof, MountReport, NicReport
+from hyperctl.workflows.guest import BootProof, Comparison, Difference, MountReport, NicReport
 from hyperctl.workflows.machine import Machine, MachineNic
 from hyperctl.workflows.request import ProveMode
 
@@ -58,13 +58,20 @@ class Judgement:
     warnings: tuple[str, ...]
 
 
-def judge(report: GuestReport, machine: Machine, mode: ProveMode, now: float | None = None) -> Judgement:
+def judge(
+    report: GuestReport,
+    machine: Machine,
+    mode: ProveMode,
+    now: float | None = None,
+    differences: tuple[Difference, ...] | None = None,
+) -> Judgement:
     """Hold a full report against what vSphere knew of the machine and what the guest's own fstab asks.
 
-    In mode `boot` only multi-user counts; everything else that is wrong is a warning.
+    In mode `boot` only multi-user counts, in mode `diff` that and the `differences` to the unconverted guest;
+    everything else that is wrong is a warning. Without differences to judge by, `diff` is `full`.
     """
-    mounts = tuple(_mount(entry, report) for entry in report.fstab if entry.target not in ("", "/proc"))
-    nics = tuple(_nic(nic, report) for nic in machine.nics)
+    mounts = mounts_of(report)
+    nics = nics_of(report, machine)
     problems: list[str] = []
     details: list[str] = []
     warnings: list[str] = []
@@ -73,20 +80,32 @@ def judge(report: GuestReport, machine: Machine, mode: ProveMode, now: float | N
         problems.append(f"the guest ended in {report.emergency} mode ({failed})")
     elif not report.multi_user:
         problems.append("multi-user.target was not reached")
+    told = {one.what for one in differences or ()}
     for mount in mounts:
-        if not mount.active and mount.required:
+        if not mount.active and mount.required and mount.target not in told:
             what = "swap" if mount.filesystem == "swap" else f"{mount.target} ({mount.filesystem})"
             details.append(f"{what} of the guest's fstab is not active: {mount.source}")
     waits = _judge_nics(nics, report, details, warnings)
-    _judge_units(report, waits, details, warnings)
+    _judge_units(report, waits, told, details, warnings)
     difference = report.clock_seconds - (time.time() if now is None else now)
     if report.clock_seconds and abs(difference) > LARGEST_CLOCK_DIFFERENCE_SECONDS:
         warnings.append(f"the guest's clock is {difference:+.0f} s off the host's")
-    if mode is ProveMode.FULL:
+    if mode is ProveMode.FULL or (mode is ProveMode.DIFF and differences is None):
         problems += details
     else:
+        problems += [one.words for one in differences or ()]
         warnings += details
     return Judgement(report.multi_user, mounts, nics, tuple(problems), tuple(warnings))
+
+
+def mounts_of(report: GuestReport) -> tuple[MountReport, ...]:
+    """Every entry of the guest's fstab, and whether it is there."""
+    return tuple(_mount(entry, report) for entry in report.fstab if entry.target not in ("", "/proc"))
+
+
+def nics_of(report: GuestReport, machine: Machine) -> tuple[NicReport, ...]:
+    """Every NIC of the machine, in its order, with its addresses in the guest."""
+    return tuple(_nic(nic, report) for nic in machine.nics)
 
 
 def proof_of(
@@ -97,6 +116,7 @@ def proof_of(
     acceleration: str,
     boot_seconds: float,
     warnings: tuple[str, ...] = (),
+    comparison: Comparison | None = None,
 ) -> BootProof:
     """The proof that goes into the result."""
     return BootProof(
@@ -110,6 +130,7 @@ def proof_of(
         mounts=judgement.mounts,
         nics=judgement.nics,
         default_routes=report.default_routes,
+        comparison=comparison,
         problems=judgement.problems,
         warnings=judgement.warnings + warnings,
     )
@@ -200,9 +221,13 @@ def _is_static(address: str, report: GuestReport) -> bool:
     return any(pattern.search(line) for line in report.static_lines)
 
 
-def _judge_units(report: GuestReport, waits: bool, problems: list[str], warnings: list[str]) -> None:
+def _judge_units(
+    report: GuestReport, waits: bool, told: set[str], problems: list[str], warnings: list[str]
+) -> None:
     excused_mounts = {_mount_unit(entry.target) for entry in report.fstab if not entry.required}
     for unit in report.failed_units:
+        if unit in told:
+            continue
         excused = unit in excused_mounts or (waits and _any(unit, NETWORK_UNITS))
         if _any(unit, NETWORK_UNITS + STORAGE_UNITS + BOOT_UNITS) and not excused:
             problems.append(f"the unit {unit} has failed")

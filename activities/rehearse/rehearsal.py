@@ -24,6 +24,7 @@ from hyperctl.workflows.estimate import Sample
 from hyperctl.workflows.guest import rebuilt_warning
 from hyperctl.workflows.rehearsal import RehearsalRequest, Rehearsed, Verdict
 from hyperctl.workflows.request import InitramfsWay
+from hyperctl.workflows.status import Phase
 
 FOLDER_PREFIX = ".rehearsal-"
 LARGEST_SCREEN_BYTES = 512 << 10
@@ -140,7 +141,7 @@ class _Trial:
         )
 
     def _converted(self, initramfs: InitramfsWay) -> ConvertResult:
-        self.running.report(steps=())
+        self.running.report(phase=Phase.REHEARSE, steps=())
         packages = self.request.guest_packages
         order = Order(
             machine=self.source.machine,
@@ -155,6 +156,7 @@ class _Trial:
         return convert_over(self.source.bases, order, self.staging, self.running)
 
     def _proved(self, converted: ConvertResult) -> Proved:
+        self.running.report(phase=Phase.PROVE)
         return prove(
             job_id=self.job_id,
             machine=self.source.machine,

@@ -77,6 +77,8 @@ class TrialConsole:
     report_channel: str
     qemu_label: str
     """`+UID:+GID` that qemu runs as, for libvirt's DAC driver; empty where there is none."""
+    asks_agent: bool = False
+    """The guest agent's channel is a terminal of the host's, in place of the report's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +348,11 @@ def _trial_console(devices: ET.Element, trial: TrialConsole, *, by_virtio: bool)
         second = ET.SubElement(devices, "serial", type="file")
         ET.SubElement(second, "source", path=trial.report_file)
         ET.SubElement(second, "target", type="isa-serial", port="1")
+        return
+    if trial.asks_agent:
+        # Not a socket: libvirt would take that for itself, as the agent's one client.
+        channel = ET.SubElement(devices, "channel", type="pty")
+        ET.SubElement(channel, "target", type="virtio", name=AGENT_CHANNEL)
         return
     channel = ET.SubElement(devices, "channel", type="file")
     ET.SubElement(channel, "source", path=trial.report_file)

@@ -102,9 +102,13 @@ class AskedAlike:
             metavar="DIR", help="Put qemu-guest-agent in from there, on the target host.", show_default=False
         ),
     ] = None
-    prove: Annotated[str, typer.Option(metavar="full|boot|none", help="What the trial boot must show.")] = (
-        "full"
-    )
+    prove: Annotated[
+        str,
+        typer.Option(
+            metavar="full|diff|boot|none",
+            help="What the trial boot must show. diff: no less than the unconverted guest's.",
+        ),
+    ] = "full"
     tags: Annotated[str, typer.Option(help="Words to find it by, a,b,c.", show_default=False)] = ""
     host: Annotated[
         str | None, typer.Option(help="The target host; any when missing.", show_default=False)

@@ -8,6 +8,7 @@ import typer
 from hyperctl.client.cli.asking import Asked, make_request
 from hyperctl.client.cli.follow import follow
 from hyperctl.client.cli.options import (
+    Detach,
     Job,
     Json,
     NetworkMap,
@@ -33,7 +34,6 @@ from hyperctl.workflows.request import MigrationRequest
 Again = Annotated[
     bool, typer.Option("--again", help="Migrate once more what has been migrated; earlier images stay.")
 ]
-Detach = Annotated[bool, typer.Option("--detach", help="Print the job's id and do not wait.")]
 
 
 @takes(Asked)

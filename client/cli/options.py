@@ -24,6 +24,7 @@ VmOfJob = Annotated[
 VCenterOfJob = Annotated[
     str | None, typer.Option("--vcenter", help="Whose VM, where several have it.", show_default=False)
 ]
+Detach = Annotated[bool, typer.Option("--detach", help="Print the job's id and do not wait.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document in place of text.")]
 NetworkMap = Annotated[
     list[str] | None,

@@ -12,7 +12,7 @@ import typer
 from hyperctl.client.cli.asking import AskedAlike, make_rehearsal, rehearsal_defaults
 from hyperctl.client.cli.batch_file import read_batch
 from hyperctl.client.cli.follow import exit_code, follow
-from hyperctl.client.cli.options import Json, takes
+from hyperctl.client.cli.options import Detach, Json, takes
 from hyperctl.client.cli.session import (
     ExitCode,
     complain,
@@ -25,6 +25,7 @@ from hyperctl.client.config import Configuration
 from hyperctl.client.job import Origin
 from hyperctl.client.rehearsal import RehearsalBatch
 from hyperctl.client.render.batch import BatchTeller, batch_table, plain_rows
+from hyperctl.client.render.events import Working
 from hyperctl.client.render.rehearsed import count_text, failures_first
 from hyperctl.client.render.report import report_page
 from hyperctl.client.render.screen import choose_screen, is_live, make_console
@@ -51,7 +52,6 @@ Html = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Also write a report, one HTML file.", show_default=False),
 ]
-Detach = Annotated[bool, typer.Option("--detach", help="Print the id and do not wait.")]
 
 
 @takes(AskedAlike)
@@ -159,7 +159,7 @@ class _Showing:
         with choose_screen(self._configuration.ui, silent=self._as_json) as screen:
             screen.say(f"Batch ID: {batch.batch_id}")
             try:
-                async for status in batch.watch():
+                async for status in batch.watch(on_wait=lambda text: screen.show(Working(text))):
                     for event in teller.tell(status):
                         screen.show(event)
             except asyncio.CancelledError:

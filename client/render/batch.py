@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from hyperctl.client.render.events import Event, Line, Working
+from hyperctl.client.render.events import Event, Line, Mark, Working
 from hyperctl.client.render.rehearsed import MARKS, failures_first, reason_text, verdict_text
 from hyperctl.client.render.text import duration, plural, safe, size
 from hyperctl.workflows.rehearsal import RehearsalBatchStatus, RehearsalResult, Verdict
@@ -20,6 +20,7 @@ class BatchTeller:
 
     def __init__(self) -> None:
         self._told: set[str] = set()
+        self._notes: tuple[str, ...] = ()
 
     def tell(self, status: RehearsalBatchStatus) -> Iterator[Event]:
         """The verdicts since the last status, and what is under way."""
@@ -28,6 +29,8 @@ class BatchTeller:
                 self._told.add(item.job_id)
                 reason = item.reason.message if item.reason else ""
                 yield Line(MARKS[item.verdict], f"{item.vm_name}: {verdict_text(item.verdict, reason)}")
+        yield from (Line(Mark.WAITING, note) for note in status.notes if note not in self._notes)
+        self._notes = status.notes
         done = len(self._told)
         under_way = sum(item.is_under_way for item in status.items)
         yield Working(f"{done} of {plural(len(status.items), 'rehearsal')} done, {under_way} under way")

@@ -8,6 +8,7 @@ from hyperctl.client.render.leftovers import leftover_lines
 from hyperctl.client.render.story import verified_text
 from hyperctl.client.render.text import duration, size
 from hyperctl.workflows.errors import ErrorCode
+from hyperctl.workflows.guest import BootProof
 from hyperctl.workflows.machine import MachineNic
 from hyperctl.workflows.status import JobKind, JobStatus, MigrationResult, MigrationStatus, Phase, PhaseState
 
@@ -71,7 +72,7 @@ def success(result: MigrationResult, status: MigrationStatus, network_map: Mappi
     if result.proof is None:
         rows.append(("Boot proof", "left out, as asked"))
     else:
-        rows.append(("Boot proof", "passed" if result.proof.passed else "NOT passed"))
+        rows.append(("Boot proof", _proof_text(result.proof)))
     if result.domain:
         rows.append(("libvirt domain", result.domain))
     steps = []
@@ -94,6 +95,17 @@ def success(result: MigrationResult, status: MigrationStatus, network_map: Mappi
         remarks=tuple(dict.fromkeys(result.warnings)),
         next_steps=tuple(steps),
     )
+
+
+def _proof_text(proof: BootProof) -> str:
+    verdict = "passed" if proof.passed else "NOT passed"
+    if proof.claim.words:
+        return f"{verdict}, {proof.claim.words}"
+    compared = proof.comparison
+    if compared and not compared.obstacle:
+        lost = len(compared.differences)
+        return f"{verdict}, {lost or 'nothing'} that worked before fails now"
+    return verdict
 
 
 def _source(vm_name: str, status: MigrationStatus) -> str:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from hyperctl.client.render.ending import Ending, NextStep, Problem
 from hyperctl.client.render.events import Line, Mark, Stage, StageBegun
-from hyperctl.client.render.story import Told, converting, found_machine, proof_lines, retrying
+from hyperctl.client.render.story import Told, converting, found_machine, proving, retrying
 from hyperctl.client.render.text import duration, plural, size
 from hyperctl.workflows.estimate import Estimate
 from hyperctl.workflows.rehearsal import RehearsalResult, Verdict
@@ -29,9 +29,8 @@ def rehearsal_story(status: MigrationStatus) -> Iterator[Told]:
     ):
         yield "stage2", StageBegun(Stage.REHEARSE)
         yield from converting(status)
-        if status.proof:
-            for number, line in enumerate(proof_lines(status.proof)):
-                yield f"proof{number}", line
+        if status.proof or (status.progress and status.progress.phase is Phase.PROVE):
+            yield from proving(status)
     rehearsed = status.rehearsed
     for text in rehearsed.warnings if rehearsed else ():
         yield f"warning:{text}", Line(Mark.WARNING, text)

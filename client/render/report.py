@@ -45,8 +45,9 @@ def report_page(results: Sequence[RehearsalResult]) -> str:
     """The page. Its texts may hold anything; none of it becomes markup."""
     ordered = failures_first(results)
     title = f"Rehearsal of {ordered[0].vm_name}" if len(ordered) == 1 else f"{len(ordered)} rehearsals"
-    made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    body = [f"<h1>{_text(title)}</h1>", f'<p class="quiet">{_text(count_text(ordered))}; written {made}</p>']
+    counted = f"{count_text(ordered)}; " if len(ordered) > 1 else ""
+    made = f"{counted}written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    body = [f"<h1>{_text(title)}</h1>", f'<p class="quiet">{_text(made)}</p>']
     if len(ordered) > 1:
         body += _overview(ordered)
     for number, result in enumerate(ordered):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hyperctl.client.render.events import Event, Line, Mark, Stage, StageBegun
 from hyperctl.client.render.text import clock, duration, plural, size
 from hyperctl.workflows.disk import VerifiedDisk
-from hyperctl.workflows.guest import BootProof, Outcome, Step, StepOutcome
+from hyperctl.workflows.guest import BootProof, Claim, Comparison, Outcome, Step, StepOutcome
 from hyperctl.workflows.status import MigrationStatus, Phase, PhaseRecord, PhaseState
 
 Told = tuple[str, Event]
@@ -194,7 +194,7 @@ def verified_text(disk: VerifiedDisk) -> str:
 
 def converting(status: MigrationStatus) -> Iterator[Told]:
     """The guest and every step of its conversion, as far as it is."""
-    working = (Phase.CONVERT, Phase.REHEARSE)
+    working = (Phase.CONVERT, Phase.REHEARSE, Phase.PROVE)
     progress = status.progress if status.progress and status.progress.phase in working else None
     outcomes = status.steps or (progress.steps if progress else ())
     done = {outcome.step: outcome for outcome in outcomes}
@@ -246,10 +246,15 @@ def _proving(status: MigrationStatus) -> Iterator[Told]:
         yield "unproved", Line(Mark.SKIPPED, "Boot proof left out, as asked")
         return
     if state is not PhaseState.WAITING or status.proof:
-        yield (
-            "proving",
-            Line(Mark.PROOF, "Boot proof: starting the guest once, cut off from every network..."),
-        )
+        yield from proving(status)
+
+
+def proving(status: MigrationStatus) -> Iterator[Told]:
+    """A boot proof that has begun, and what it has found."""
+    yield (
+        "proving",
+        Line(Mark.PROOF, "Boot proof: starting the guest once, cut off from every network..."),
+    )
     if status.proof:
         for number, line in enumerate(proof_lines(status.proof)):
             yield f"proof{number}", line
@@ -265,6 +270,11 @@ def proof_lines(proof: BootProof) -> Iterator[Line]:
             yield Line(Mark.WARNING, f"Failed units: {', '.join(proof.failed_units)}")
         else:
             yield Line(Mark.OK, "No failed unit")
+    elif proof.passed and proof.claim is Claim.AGENT:
+        about = ", ".join(filter(None, (proof.system, proof.kernel)))
+        yield Line(Mark.OK, f"Its guest agent answers{f': {about}' if about else ''}")
+    elif proof.passed and proof.claim is Claim.ACTIVITY:
+        yield Line(Mark.OK, f"It runs, as far as can be seen: it {proof.seen}")
     for mount in proof.mounts:
         what = f"{mount.target} ({mount.filesystem}, {mount.source})"
         if mount.active:
@@ -274,18 +284,36 @@ def proof_lines(proof: BootProof) -> Iterator[Line]:
     for nic in proof.nics:
         found = ", ".join(nic.addresses) or "no address"
         if not nic.name:
-            yield Line(Mark.FAILED, f"The guest has no NIC {nic.mac}")
+            mark = Mark.FAILED if proof.claim is Claim.REPORT else Mark.WARNING
+            yield Line(mark, f"The guest has no NIC {nic.mac}")
         elif nic.missing_addresses:
             missing = ", ".join(nic.missing_addresses)
-            yield Line(Mark.FAILED, f"{nic.name} ({nic.mac}) has {found}; it lacks {missing}")
+            mark = Mark.FAILED if proof.claim is Claim.REPORT else Mark.WARNING
+            yield Line(mark, f"{nic.name} ({nic.mac}) has {found}; it lacks {missing}")
         else:
             yield Line(Mark.OK, f"{nic.name} ({nic.mac}): {found}")
+    if proof.comparison:
+        yield from _comparison(proof.comparison)
     for text in proof.warnings:
         yield Line(Mark.WARNING, text)
     for text in (*proof.problems, *([proof.diagnosis] if proof.diagnosis else [])):
         yield Line(Mark.FAILED, text)
     if proof.passed:
-        yield Line(Mark.OK, "Boot proof passed")
+        rests_on = f", {proof.claim.words}" if proof.claim.words else ""
+        yield Line(Mark.OK, f"Boot proof passed{rests_on}")
+
+
+def _comparison(comparison: Comparison) -> Iterator[Line]:
+    """The guest before its conversion; what it has lost since is among the problems."""
+    if comparison.obstacle:
+        return
+    on = f"the unconverted guest on {comparison.hardware}, {duration(comparison.boot_seconds)}"
+    if comparison.failed_units:
+        yield Line(Mark.WARNING, f"Failed before the conversion: {', '.join(comparison.failed_units)}")
+    if not comparison.differences:
+        yield Line(Mark.OK, f"Nothing that worked before fails now ({on})")
+    else:
+        yield Line(Mark.FAILED, f"{len(comparison.differences)} that worked before no longer do ({on})")
 
 
 def _finishing(status: MigrationStatus) -> Iterator[Told]:

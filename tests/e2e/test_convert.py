@@ -74,6 +74,9 @@ def test_one_command_migrates_and_proves_it_though_its_worker_is_killed_twice(st
     assert Path(disk.path).stat().st_blocks * 512 < disk.capacity_bytes, "the image must stay sparse"
     assert not (stack.output_dir / ".jobs" / result.job_id).exists()
     assert stack.active_leases() == []
+    evidence = Path(result.output_dir) / "evidence"
+    assert (evidence / "proof.png").read_bytes().startswith(b"\x89PNG")
+    assert b"HYPERCTL-PROOF-BEGIN full" in (evidence / "proof.report.txt").read_bytes()
 
     try:
         xml = _virsh("dumpxml", VM)

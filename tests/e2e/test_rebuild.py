@@ -51,7 +51,8 @@ def make_disk(folder: Path) -> Path:
 )
 def test_an_appended_initramfs_that_does_not_boot_is_made_anew(stack: Running, tmp_path: Path) -> None:
     image = make_disk(tmp_path)
-    done = stack.hyperctl("convert", "--file", str(image), "--prove", "full", timeout_seconds=2200)
+    asked = ("--file", str(image), "--source-format", "raw", "--prove", "full")
+    done = stack.hyperctl("convert", *asked, timeout_seconds=2200)
     assert done.returncode == 0, done.stdout + done.stderr
     (document,) = stack.output_dir.glob("????-??-??/stubborn/migration.json")
     result = MigrationResult.model_validate_json(document.read_text())
@@ -62,3 +63,7 @@ def test_an_appended_initramfs_that_does_not_boot_is_made_anew(stack: Running, t
     assert result.proof.passed, result.proof.problems
     (warning,) = [one for one in result.warnings if "rebuilt" in one]
     assert "root device not found" in warning
+    evidence = document.parent / "evidence"
+    assert (evidence / "first-proof.png").read_bytes().startswith(b"\x89PNG"), "what the first boot showed"
+    assert b"does not exist" in (evidence / "first-proof.serial.log").read_bytes()
+    assert b"HYPERCTL-PROOF-BEGIN full" in (evidence / "proof.report.txt").read_bytes()

@@ -91,13 +91,13 @@ def test_an_unconverted_guest_is_found_out_with_the_reason(unconverted: Prepared
     assert failed.value.code is ErrorCode.PROOF_FAILED
     assert "root device not found" in str(failed.value)
     kept = Path(unconverted.argument.output_dir) / ".errors" / unconverted.argument.job_id
-    assert (kept / "screenshot.png").read_bytes().startswith(b"\x89PNG")
-    assert b"does not exist" in (kept / "serial.log").read_bytes()
+    assert (kept / "proof.png").read_bytes().startswith(b"\x89PNG")
+    assert b"does not exist" in (kept / "proof.serial.log").read_bytes()
     document = json.loads((kept / "proof.json").read_text())
     assert document["passed"] is False
     assert "root device not found" in document["diagnosis"]
-    assert document["screenshot"] == str(kept / "screenshot.png")
-    assert str(kept / "screenshot.png") in failed.value.failure.hint
+    assert document["screenshot"] == str(kept / "proof.png")
+    assert str(kept / "proof.png") in failed.value.failure.hint
     assert unconverted.state() == before
     unconverted.assert_nothing_is_left()
 

@@ -1,111 +1,104 @@
-"""The source guest boots on VMware's hardware; `test_prove` shows that it does not on KVM's.
+"""The source guest boots on VMware's hardware, with its network, and is what a conversion is judged by.
 
-It boots once for each image that was built.
+`test_prove` shows that it does not boot on KVM's. It boots once for each image that was built, and when the
+code that boots and judges it changes.
 """
 
 import json
 import logging
+import secrets
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from deploy.dev.guest.recipe import DEMO
 from deploy.dev.layout import ROOT
 from deploy.dev.prepare import load_parts
-from hyperctl.activities.acceleration import libguestfs_environment, probe_acceleration
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.overlay import create_overlay
-from hyperctl.activities.process import run
-from hyperctl.activities.prove.inject import Injection
+from hyperctl.activities.convert.activity import convert_guest
+from hyperctl.activities.prove.activity import prove_and_record
 from hyperctl.activities.prove.report import reports_in
-from hyperctl.activities.prove.reporter import PORT_NAME
+from hyperctl.workflows.contract import ProveInput
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.guest import BootProof, Difference, Kind
+from hyperctl.workflows.request import ProveMode
 from hyperctl.workflows.status import Phase
 from tests.found_out import is_known, name_of, remember
+from tests.integration.source_guest import GUEST, SourceGuest
 
-GUEST = "web-server-01"
-MAC = "00:50:56:aa:bb:01"
-VMWARE = [
-    *("-device", "pvscsi,id=scsi0", "-device", "scsi-hd,bus=scsi0.0,drive=disk"),
-    # The number of a slot with native hotplug is what makes the name ens192, as on VMware.
-    *("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"),
-    *("-device", "pcie-root-port,id=slot192,chassis=1,slot=192"),
-    *("-device", f"vmxnet3,bus=slot192,netdev=net,mac={MAC}"),
-]
-BOOT_SECONDS = 300.0
+UNITS = {
+    "limping.service": "/bin/false",
+    "only-on-vmware.service": "/bin/sh -c 'ls -d /sys/bus/pci/drivers/vmxnet3/0*'",
+}
 
 
-def overlay_of(disk: Path, folder: Path) -> Path:
-    """Over the guest's disk, with the reporter and a serial console in it."""
-    path = folder / "overlay.qcow2"
-    attempt = Attempt(Phase.PROVE, logging.getLogger("test"))
-    create_overlay(path, str(disk), "raw", attempt)
-    run(
-        [sys.executable, "-m", "hyperctl.activities.prove.inject"],
-        attempt,
-        timeout_seconds=300,
-        stdin=Injection(disks=(str(path),)).model_dump_json().encode(),
-        environment=libguestfs_environment(),
-    )
-    return path
+def attempt() -> Attempt:
+    return Attempt(Phase.PROVE, logging.getLogger("test"))
 
 
-@contextmanager
-def booted(overlay: Path, hardware: list[str]) -> Iterator[tuple[Path, Path]]:
-    """The guest on some hardware, cut off from every network; its serial log and its report."""
-    serial, report = overlay.with_name("serial.log"), overlay.with_name("report.txt")
-    argv = [
-        "qemu-system-x86_64",
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-m",
-        "1024",
-        "-smp",
-        "2",
-    ]
-    argv += ["-machine", f"q35,accel={probe_acceleration()}", "-cpu", "max,la57=off,erms=off", "-vga", "std"]
-    argv += ["-drive", f"id=disk,if=none,format=qcow2,cache=unsafe,file={overlay}", *hardware]
-    argv += ["-netdev", "hubport,id=net,hubid=0", "-chardev", f"file,id=serial,path={serial}"]
-    argv += ["-device", "isa-serial,chardev=serial", "-device", "virtio-serial-pci"]
-    argv += ["-chardev", f"file,id=report,path={report}"]
-    argv += ["-device", f"virtserialport,chardev=report,name={PORT_NAME}"]
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        yield serial, report
-        assert process.poll() is None, process.communicate()[1].decode()
-    finally:
-        process.kill()
-        process.wait()
+def add_units(image: Path, folder: Path) -> None:
+    """Enable them in the guest's root filesystem, without an appliance."""
+    layout = DEMO.layout
+    (root,) = (one.device for one in layout.filesystems if one.mount_point == "/")
+    names = [partition.device for partition in layout.partitions_of(0)]
+    start_mib = 1 + sum(one.size_mib for one in layout.partitions_of(0)[: names.index(root)])
+    commands = ["cd /etc/systemd/system"]  # it takes names, not paths, of what it writes
+    for name, command in UNITS.items():
+        (folder / name).write_text(f"[Service]\nType=oneshot\nExecStart={command}\n")
+        commands.append(f"write {folder / name} {name}")
+        commands.append(f"symlink multi-user.target.wants/{name} /etc/systemd/system/{name}")
+    commands += [f"stat {name}" for name in UNITS]
+    (folder / "commands").write_text("\n".join(commands) + "\n")
+    edit = ["debugfs", "-w", "-f", str(folder / "commands"), f"{image}?offset={start_mib << 20}"]
+    done = subprocess.run(edit, check=True, timeout=60, capture_output=True, text=True)
+    assert "not found" not in done.stderr + done.stdout, done.stderr
 
 
-def text(path: Path) -> str:
-    return path.read_text(errors="replace") if path.exists() else ""
-
-
-@pytest.mark.timeout(600)
-def test_it_boots_on_vmwares_hardware_with_its_network(tmp_path: Path) -> None:
-    disk = load_parts().guests / GUEST / "disk1.raw"
-    fact = name_of("boots-on-vmware", [disk], [Path(__file__), *(ROOT / "activities/prove").glob("*.py")])
+@pytest.mark.timeout(2400)
+def test_a_conversion_is_judged_by_what_worked_on_vmwares_hardware(
+    source_guest: SourceGuest, guest_output_dir: Path, libvirt_uri: str, tmp_path: Path
+) -> None:
+    code = [*(ROOT / "activities/prove").glob("*.py"), *(ROOT / "activities/convert").glob("**/*.py")]
+    fact = name_of("judged-by-vmware", [source_guest.disk], [Path(__file__), *code])
     if is_known(fact):
         return
-    with booted(overlay_of(disk, tmp_path), VMWARE) as (serial, report):
-        deadline = time.monotonic() + BOOT_SECONDS
-        while time.monotonic() < deadline:
-            reports = [found for found in reports_in(text(report)) if found.full and found.multi_user]
-            if reports:
-                break
-            time.sleep(1)
-        else:
-            pytest.fail(text(serial)[-2000:])
-    last = reports[-1]
-    assert last.addresses["ens192"] == ("192.0.2.10/24",)
-    assert {"/", "/boot", "/srv"} <= last.mounts.keys()
-    assert last.failed_units == ()
+    staging = source_guest.land(guest_output_dir, f"job-diff-{secrets.token_hex(4)}")
+    add_units(staging.image(1), tmp_path)
+    converted = convert_guest(source_guest.order(staging, staging.image(1)), attempt())
+    argument = ProveInput(
+        job_id=staging.job_id,
+        output_dir=str(guest_output_dir),
+        machine=source_guest.machine,
+        disks=converted.disks,
+        mode=ProveMode.DIFF,
+    )
+    with pytest.raises(HyperctlError) as failed:
+        prove_and_record(argument, libvirt_uri, attempt())
+    assert failed.value.code is ErrorCode.PROOF_FAILED
+    assert "only-on-vmware.service has failed, and had not before" in str(failed.value)
+    assert "limping" not in str(failed.value)
+
+    kept = guest_output_dir / ".errors" / staging.job_id
+    proof = BootProof.model_validate_json((kept / "proof.json").read_text())
+    assert proof.multi_user
+    assert set(proof.failed_units) == set(UNITS)
+    assert len(proof.problems) == 1
+    assert proof.comparison is not None
+    assert proof.comparison.hardware == "pvscsi, vmxnet3"
+    assert proof.comparison.obstacle == ""
+    assert proof.comparison.failed_units == ("limping.service",)
+    assert proof.comparison.differences == (Difference(kind=Kind.UNIT, what="only-on-vmware.service"),)
+    for name in ("proof.png", "unconverted.png"):
+        assert (kept / name).read_bytes().startswith(b"\x89PNG")
+    assert b"limping.service" in (kept / "unconverted.serial.log").read_bytes()
+    (before,) = reports_in((kept / "unconverted.report.txt").read_text())
+    (after,) = reports_in((kept / "proof.report.txt").read_text())
+    for report in (before, after):
+        assert report.addresses["ens192"] == ("192.0.2.10/24",)
+        assert {"/", "/boot", "/srv"} <= report.mounts.keys()
+        assert "tcp 0.0.0.0:80" in report.listening
+    assert before.mounts["/"] != after.mounts["/"], "one on VMware's controller, one on virtio"
     remember(fact)
 
 

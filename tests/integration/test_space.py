@@ -13,7 +13,7 @@ from temporalio.exceptions import CancelledError
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.activity import export_disks
 from hyperctl.activities.export.disk_copy import DiskCopy
-from hyperctl.activities.export.ledger import BLOCK_BYTES, read_ledger
+from hyperctl.activities.export.ledger import BLOCK_BYTES, LedgerError, read_ledger
 from hyperctl.activities.export.space_watch import SpaceWatch
 from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
@@ -93,6 +93,12 @@ class Copying:
         self.wait_until(lambda: self.is_held or not self._thread.is_alive())
         assert self.is_held, self.error
 
+    def is_whole(self, index: int) -> bool:
+        try:
+            return read_ledger(self.staging.ledger(index)).finish is not None
+        except (FileNotFoundError, LedgerError):
+            return False  # it is being begun
+
     @property
     def is_held(self) -> bool:
         return f"no space left in {self.staging.folder}" in self._log.text
@@ -157,11 +163,7 @@ def test_a_copy_that_is_held_too_long_gives_up_and_keeps_what_is_whole(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     copying = Copying(argument, settings.model_copy(update={"space_patience_seconds": 1.0}), running, caplog)
-    copying.wait_until(
-        lambda: (
-            copying.staging.ledger(2).exists() and read_ledger(copying.staging.ledger(2)).finish is not None
-        )
-    )
+    copying.wait_until(lambda: copying.is_whole(2))
     copying.fill()
     copying.end()
     assert isinstance(copying.error, HyperctlError)

@@ -63,6 +63,8 @@ def test_clean_up_keeps_the_evidence_and_can_be_repeated(tmp_path: Path) -> None
     staging.image(1).write_bytes(b"disk")
     (folder / "disk1.raw").hardlink_to(staging.image(1))
     staging.ledger(1).write_text("ledger")
+    staging.evidence().mkdir()
+    (staging.evidence() / "first-proof.png").write_bytes(b"picture")
     staging.finish("commit_conversion", CommitResult(folder=str(folder), disks=()))
     old_error = failure_of(tmp_path)
     pictures = errors_folder(str(tmp_path)) / "job-1"
@@ -76,6 +78,7 @@ def test_clean_up_keeps_the_evidence_and_can_be_repeated(tmp_path: Path) -> None
         assert (folder / "disk1.raw").read_bytes() == b"disk"
         assert (folder / "evidence" / "disk1.ledger").read_text() == "ledger"
         assert (folder / "evidence" / "commit_conversion.done.json").exists()
+        assert (folder / "evidence" / "first-proof.png").read_bytes() == b"picture"
         assert MigrationResult.model_validate_json((folder / "migration.json").read_text()).job_id == "job-1"
         assert not old_error.exists(), "a success takes back the error of an earlier try"
         assert not pictures.exists()

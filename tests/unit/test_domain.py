@@ -79,6 +79,12 @@ HOSTILE = replace(
     guest=None,
     domain_type="qemu",
 )
+CONSOLE = TrialConsole(
+    serial_file="/srv/.jobs/j/proof/serial.log",
+    report_file="/srv/.jobs/j/proof/report.txt",
+    report_channel="org.hyperctl.proof.0",
+    qemu_label="+64055:+64055",
+)
 TRIAL = replace(
     PLAIN,
     name="hyperctl-proof-job-0123456789",
@@ -96,12 +102,7 @@ TRIAL = replace(
     nic_sources=(DeadEnd("127.1.2.3", 40001, "127.1.2.3", 40002),),
     memory_bytes=512 << 20,
     vcpus=1,
-    trial=TrialConsole(
-        serial_file="/srv/.jobs/j/proof/serial.log",
-        report_file="/srv/.jobs/j/proof/report.txt",
-        report_channel="org.hyperctl.proof.0",
-        qemu_label="+64055:+64055",
-    ),
+    trial=CONSOLE,
 )
 WITHOUT_VIRTIO = replace(
     PLAIN,
@@ -161,6 +162,7 @@ GOLDEN = {
     "windows.xml": WINDOWS,
     "windows-i440fx.xml": OLD_WINDOWS,
     "trial.xml": TRIAL,
+    "trial-agent.xml": replace(TRIAL, trial=replace(CONSOLE, asks_agent=True)),
     "trial-of-a-remote-disk.xml": REHEARSAL,
 }
 

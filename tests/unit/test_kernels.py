@@ -162,8 +162,13 @@ def test_nothing_is_added_where_everything_is_there() -> None:
 
 
 def test_names_of_devices_in_the_archive_are_stable_afterwards() -> None:
-    held = (Entry("conf/conf.d/resume", FILE, b"RESUME=/dev/sda3\n"), Entry("init", FILE, b"root=/dev/sda3"))
+    held = (
+        Entry("conf/conf.d/resume", FILE, b"RESUME=/dev/sda3\n"),
+        Entry("init", FILE, b"root=/dev/sda3"),
+        Entry("etc/fstab.sys", FILE, b"/dev/sda3 /opt ext4 defaults 0 0\n"),
+    )
     found = added(usrmerged(*held))
+    assert bytes(found["etc/fstab.sys"].data) == b"UUID=swap-uuid /opt ext4 defaults 0 0\n"
     assert bytes(found["conf/conf.d/resume"].data) == b"RESUME=UUID=swap-uuid\n"
     assert "init" not in found
 

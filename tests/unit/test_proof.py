@@ -239,7 +239,7 @@ def test_the_reporter_is_a_shell_script_for_the_right_port() -> None:
         ("Debian GNU/Linux 12 web ttyS0\n\nweb login: ", "a login prompt appeared", False),
     ],
 )
-def test_diagnosis(said: str, words: str, final: bool) -> None:
+def test_diagnosis_of_a_phrase(said: str, words: str, final: bool) -> None:
     found = diagnose("", said)
     assert found is not None
     assert words in found.words

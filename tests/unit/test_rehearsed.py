@@ -51,7 +51,9 @@ def test_the_story_of_one_is_told_once() -> None:
     working = UNDER_WAY.model_copy(
         update={"progress": Progress(phase=Phase.REHEARSE, message="booting", steps=STEPS[:2])}
     )
-    events = [*teller.tell(UNDER_WAY), *teller.tell(working)]
+    booting_now = Progress(phase=Phase.PROVE, message="booting", steps=STEPS)
+    proving = working.model_copy(update={"progress": booting_now})
+    events = [*teller.tell(UNDER_WAY), *teller.tell(working), *teller.tell(proving)]
     done = working.model_copy(
         update={"status": JobStatus.COMPLETED, "steps": STEPS, "proof": PROOF, "progress": None}
     )
@@ -65,6 +67,7 @@ def test_the_story_of_one_is_told_once() -> None:
         "its migration is refused",
         "VirtIO drivers injected: initramfs of 6.1.0-18-amd64",
         "Bootloader updated: root= by UUID",
+        "Boot proof: starting the guest once, cut off from every network...",
         "Boot proof passed",
     ):
         assert texts.count(wanted) == 1, wanted
@@ -119,6 +122,9 @@ def test_a_batch_under_way_tells_each_verdict_once() -> None:
     assert [type(event) for event in teller.tell(status)] == [Line, Working]
     (working,) = teller.tell(status)
     assert working == Working("1 of 2 rehearsals done, 1 under way")
+    stuck = status.model_copy(update={"notes": ("waiting for a worker",)})
+    assert [event.text for event in teller.tell(stuck) if isinstance(event, Line)] == ["waiting for a worker"]
+    assert [type(event) for event in teller.tell(stuck)] == [Working]
 
 
 def test_what_is_asked_of_a_rehearsal() -> None:

@@ -19,7 +19,7 @@ from hyperctl.client.render.teller import Teller
 from hyperctl.client.render.text import duration, safe, size
 from hyperctl.workflows.disk import VerifiedDisk
 from hyperctl.workflows.errors import ErrorCode, Failure
-from hyperctl.workflows.guest import MountReport, NicReport, Step
+from hyperctl.workflows.guest import Comparison, MountReport, NicReport, Step
 from hyperctl.workflows.request import Priority
 from hyperctl.workflows.source import PreparedSource, Snapshot
 from hyperctl.workflows.status import (
@@ -223,6 +223,21 @@ def test_a_proof_that_did_not_pass_names_each_thing_that_is_missing() -> None:
         "/srv is not mounted",
     ]
     assert "Boot proof passed" not in [line.text for line in lines]
+
+
+def test_a_comparison_says_what_failed_before_and_that_nothing_new_does() -> None:
+    compared = Comparison(
+        hardware="pvscsi, vmxnet3", boot_seconds=41, failed_units=("motd.service",), differences=()
+    )
+    proof = statuses.PROOF.model_copy(update={"mode": "diff", "comparison": compared})
+    text = [line.text for line in proof_lines(proof)]
+    assert "Failed before the conversion: motd.service" in text
+    assert "Nothing that worked before fails now (the unconverted guest on pvscsi, vmxnet3, 41s)" in text
+    result = statuses.result(proof=proof)
+    rows = dict(success(result, statuses.completed(), {}).rows)
+    assert rows["Boot proof"] == "passed, nothing that worked before fails now"
+    without = proof.model_copy(update={"comparison": compared.model_copy(update={"obstacle": "no driver"})})
+    assert not [line for line in proof_lines(without) if "worked before" in line.text]
 
 
 def test_the_virt_install_line_is_complete_and_is_shell() -> None:

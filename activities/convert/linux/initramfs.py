@@ -30,7 +30,7 @@ from hyperctl.activities.convert.linux.cpio import (
     write_segment,
 )
 from hyperctl.activities.convert.linux.drivers import Drivers, drivers_for, other_hardware
-from hyperctl.activities.convert.linux.fstab import stable_crypttab
+from hyperctl.activities.convert.linux.fstab import stable_crypttab, stable_fstab
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
 from hyperctl.activities.convert.linux.storage import rewrites
 from hyperctl.activities.convert.refusal import StepFailed
@@ -315,6 +315,8 @@ def _rewrite(path: str, inspected: Inspected, modules: tuple[str, ...]) -> Calla
     names, hardware = inspected.names, inspected.order.hardware
     if path.startswith(("conf/", "etc/cmdline.d/")):
         return lambda text: arguments_without_blacklists(stable_arguments(text, names), modules)
+    if path in ("etc/fstab", "etc/fstab.sys"):  # dracut's add_fstab and its module fstab-sys
+        return lambda text: stable_fstab(text, names)[0]
     if path in ("cryptroot/crypttab", "etc/crypttab"):
         return lambda text: stable_crypttab(text, names)[0]
     if is_modprobe_file(path):

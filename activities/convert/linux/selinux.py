@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import guestfs
+
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.file_contexts import FileContexts
@@ -29,7 +31,7 @@ def relabel(inspected: Inspected, work: Work) -> None:
     files = inspected.files
     settings = dict(_SETTING.findall(files.text(SETTINGS) or ""))
     enabled = settings.get("SELINUX", "disabled") != "disabled"
-    if not (enabled or _label(files, "/etc")) or files.exists(AUTORELABEL):
+    if not (enabled or label_of(files.guest, "/etc")) or files.exists(AUTORELABEL):
         return
     bare = [path for path in sorted(_written(inspected)) if _lacks_label(inspected, path)]
     if not bare:
@@ -42,9 +44,7 @@ def relabel(inspected: Inspected, work: Work) -> None:
         if label is None:  # the policy says that it has none
             continue
         try:
-            # libselinux writes the string with its end.
-            value = label.encode() + b"\0"
-            files.guest.lsetxattr(ATTRIBUTE, value, len(value), path)
+            set_label(files.guest, path, label)
         except RuntimeError as error:
             reason = f"{path} cannot be labelled: {error}"
             break
@@ -80,12 +80,22 @@ def _lacks_label(inspected: Inspected, path: str) -> bool:
         return False
     place = max((one for one in inspected.mounts if f"{path}/".startswith(f"{one.rstrip('/')}/")), key=len)
     kind = files.guest.vfs_type(inspected.mounts[place])
-    return kind in LABELLED_FILESYSTEMS and not _label(files, path)
+    return kind in LABELLED_FILESYSTEMS and not label_of(files.guest, path)
 
 
-def _label(files: GuestFiles, path: str) -> bytes:
-    found = {one["attrname"]: one["attrval"] for one in files.guest.lgetxattrs(path)}
-    return bytes(found.get(ATTRIBUTE, b""))
+def label_of(guest: guestfs.GuestFS, path: str) -> str:
+    """Empty where it has none, or its filesystem has no attributes."""
+    try:
+        attributes = guest.lgetxattrs(path)
+    except RuntimeError:
+        return ""
+    found = {one["attrname"]: bytes(one["attrval"]) for one in attributes}
+    return found.get(ATTRIBUTE, b"").rstrip(b"\0").decode("ascii", "replace")
+
+
+def set_label(guest: guestfs.GuestFS, path: str, label: str) -> None:
+    """Raises RuntimeError, as libguestfs does, where a filesystem has no labels."""
+    guest.lsetxattr(ATTRIBUTE, label, len(label), path)
 
 
 def _policy(files: GuestFiles, kind: str) -> FileContexts | None:

@@ -18,6 +18,7 @@ from deploy.dev.guest.matrix import ALL, FAST, GUESTS
 from deploy.dev.guest.place import SHELF, build_name
 from deploy.dev.guest.recipe import DEMO
 from deploy.dev.guest.shape import make_disks
+from deploy.dev.guest.sysvinit import SYSVINIT
 from deploy.dev.guest.tree import make_tree
 
 
@@ -57,7 +58,8 @@ def _make_stream(disk: Path, stream: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.dev.guest.build", description=__doc__)
-    groups = {"fast": FAST, "all": ALL, **{name: (guest,) for name, guest in GUESTS.items()}}
+    others = {name: (guest,) for name, guest in {**GUESTS, SYSVINIT.name: SYSVINIT}.items()}
+    groups = {"fast": (*FAST, SYSVINIT), "all": (*ALL, SYSVINIT), **others}
     parser.add_argument("names", nargs="*", help=f"of {', '.join(groups)}; the demo's when none is given")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--cache", action="store_true", help="build into the cache, if it is not there")

@@ -16,7 +16,8 @@ from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.overlay import create_overlay
 from hyperctl.activities.prove.activity import Proved, prove, prove_and_record
-from hyperctl.activities.prove.trial import Patience, TrialFiles
+from hyperctl.activities.prove.limit import Patience
+from hyperctl.activities.prove.trial import TrialFiles
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertInput, ConvertResult, ProveInput
 from hyperctl.workflows.disk import ConvertedDisk, LandedDisk

@@ -24,6 +24,7 @@ import guestfs
 
 from hyperctl.activities.convert.linux.cpio import Entry, padding, write_segment
 from hyperctl.activities.convert.linux.kernels import module_name
+from hyperctl.activities.convert.linux.selinux import set_label
 
 MIB = 1 << 20
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
@@ -70,8 +71,7 @@ def make_image(guest: guestfs.GuestFS, family: Family, device: str, archive: Pat
         if family.label:
             for path in sorted(root.rglob("*")):
                 name = f"/{path.relative_to(root)}"
-                label = family.label(name).encode() + b"\0"
-                guest.lsetxattr("security.selinux", label, len(label), name)
+                set_label(guest, name, family.label(name))
         guest.umount_all()
 
 

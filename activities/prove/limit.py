@@ -1,0 +1,40 @@
+"""How long a trial boot may take, by how fast this host runs guests."""
+
+from dataclasses import dataclass, replace
+
+from hyperctl.activities.acceleration import Acceleration
+
+SLOW_UNITS_SECONDS = 300
+"""systemd's own 90 s are short for a guest in software emulation on a busy host."""
+
+RELABELLING = 4
+"""So many times as long is waited for a guest that labels its files first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what, in seconds."""
+
+    boot: float
+    """Until multi-user is reached."""
+    settle: float
+    """After multi-user, until nothing is starting any more."""
+    grace: float
+    """After that, for addresses and mounts that come a little later."""
+    standstill: float
+    """Of a console that has shown trouble and says nothing more."""
+
+    @classmethod
+    def under(cls, acceleration: Acceleration) -> "Patience":
+        if acceleration is Acceleration.KVM:
+            return cls(boot=120, settle=60, grace=15, standstill=45)
+        return cls(boot=600, settle=180, grace=40, standstill=120)
+
+    def with_relabelling(self) -> "Patience":
+        """For a guest that labels every file it has for SELinux, says little of it, and boots again."""
+        return replace(self, boot=RELABELLING * self.boot, standstill=RELABELLING * self.standstill)
+
+
+def unit_seconds(acceleration: Acceleration) -> int:
+    """What the guest's systemd is to give devices and services; 0 leaves that to the guest."""
+    return SLOW_UNITS_SECONDS if acceleration is Acceleration.TCG else 0
