@@ -174,7 +174,7 @@ def boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running:
 
 def is_windows(guest: GuestSystem | None) -> bool:
     """Nothing of ours can be put into it without its leave."""
-    return guest is not None and guest.distribution == "windows"
+    return guest is not None and guest.is_windows
 
 
 def _processors(machine: Machine, acceleration: Acceleration) -> int:
