@@ -15,6 +15,7 @@ from hyperctl.activities.chain import files_of
 from hyperctl.activities.overlay import create_overlay
 from hyperctl.activities.process import ProcessError, run
 from hyperctl.activities.prove import vmware
+from hyperctl.activities.prove.console import is_stopped_by_emulator
 from hyperctl.activities.prove.dead_end import dead_ends
 from hyperctl.activities.prove.inject import Injected, Injection
 from hyperctl.activities.prove.life import SignsOfLife, agent_of
@@ -90,11 +91,20 @@ class Boot:
 
 
 def boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running: Attempt) -> Boot:
-    """Boot a guest once and listen to it. Neither base nor conversion overlay is written.
+    """Boot a guest and listen to it. Neither base nor conversion overlay is written.
 
-    Whatever happens, the domain and the overlays are gone afterwards. Raises `PROOF_FAILED` when the guest
-    cannot be asked at all, `vmware.NotEmulatedError`, and what libvirt raises.
+    A boot that the emulator has stopped, and not the guest, is made once more. Whatever happens, the domain
+    and the overlays are gone afterwards. Raises `PROOF_FAILED` when the guest cannot be asked at all,
+    `vmware.NotEmulatedError`, and what libvirt raises.
     """
+    booted = _boot(trial, satisfies, running)
+    if booted.acceleration is not Acceleration.TCG or not is_stopped_by_emulator(booted.serial_log):
+        return booted
+    running.log.warning("stopped by the emulator on a busy host: %s; once more", booted.ending.diagnosis)
+    return _boot(trial, satisfies, running)
+
+
+def _boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running: Attempt) -> Boot:
     disks = tuple(sorted(trial.disks, key=lambda disk: disk.index))
     files, machine = trial.files, trial.machine
     acceleration = probe_acceleration(running)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 _ANSI = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>c78])")
 _NOT_PRINTABLE = re.compile(r"[^\t\n\x20-\x7e]")
 TAIL_CHARACTERS = 64 * 1024
+_NO_TICKS = b"IO-APIC + timer doesn't work!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,15 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
     ),
     (re.compile(r"\blogin: *$"), "a login prompt appeared, but the guest's reporter did not speak", False),
 )
+
+
+def is_stopped_by_emulator(serial_log: bytes) -> bool:
+    """Whether a boot in software emulation ended by what no real processor does.
+
+    A kernel counts ten ticks of its timer before it goes on (Linux, arch/x86/kernel/apic/io_apic.c), and an
+    emulator on a busy host may give it none meanwhile.
+    """
+    return _NO_TICKS in serial_log
 
 
 def readable(raw: bytes) -> str:

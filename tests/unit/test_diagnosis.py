@@ -2,7 +2,7 @@
 
 import pytest
 
-from hyperctl.activities.prove.console import diagnose, readable
+from hyperctl.activities.prove.console import diagnose, is_stopped_by_emulator, readable
 
 CONSOLES = {
     "initramfs-tools": (
@@ -159,3 +159,13 @@ def test_diagnosis_of_a_console(name: str) -> None:
     found = diagnose(readable(said))
     assert found is not None
     assert words in found.words
+
+
+def test_what_only_an_emulator_does_is_no_fault_of_the_guest() -> None:
+    said = (
+        b"[    0.512081] ...trying to set up timer as ExtINT IRQ...\r\n[    0.617170] ..... failed :(.\r\n"
+        b"[    0.617520] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug and send a "
+        b"report.  Then try booting with the 'noapic' option.\r\n"
+    )
+    assert is_stopped_by_emulator(said)
+    assert not any(is_stopped_by_emulator(console) for console, _ in CONSOLES.values())

@@ -101,7 +101,7 @@ class _Messages:
             return
         self._running.log.info("%s: %s: %s", PROGRAMME, said.type, said.message)
         if said.type == "warning":
-            self.warnings.append(said.message)
+            self.warnings.append(" ".join(said.message.split()))
         elif said.type == "error":
             self.error = said.message
         else:
