@@ -164,8 +164,8 @@ def test_diagnosis_of_a_console(name: str) -> None:
 def test_what_only_an_emulator_does_is_no_fault_of_the_guest() -> None:
     said = (
         b"[    0.512081] ...trying to set up timer as ExtINT IRQ...\r\n[    0.617170] ..... failed :(.\r\n"
-        b"[    0.617520] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug and send a "
-        b"report.  Then try booting with the 'noapic' option.\r\n"
+        b"[    0.617520] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug and "
+        b"send a report.  Then try booting with the 'noapic' option.\r\n"
     )
     assert is_stopped_by_emulator(said)
     assert not any(is_stopped_by_emulator(console) for console, _ in CONSOLES.values())
