@@ -22,6 +22,7 @@ FIRST = (
     "tests/integration/test_rehearsal.py",
     "tests/integration/test_running_copy.py",
     "tests/integration/guests/test_refusals.py",
+    "tests/integration/guests/test_families.py",
     "tests/integration/test_running_source.py",
     "tests/integration/test_convert.py",
     "tests/integration/test_windows.py",

@@ -6,7 +6,7 @@ says. Sources: selinux_config(5), selinux(8), restorecon(8); selinux-autorelabel
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import guestfs
@@ -109,16 +109,25 @@ def _policy(files: GuestFiles, kind: str) -> FileContexts | None:
 
 
 def _changed_since(files: GuestFiles, moment: float) -> Iterator[str]:
-    """What the guest's own programmes may have made, wherever: everything whose inode has changed since."""
+    """What the guest's own programmes may have made, wherever: it is in a folder that has changed since."""
     with tempfile.NamedTemporaryFile(prefix="hyperctl-paths-") as local:
         files.guest.find0("/", local.name)
         found = Path(local.name).read_bytes().split(b"\0")
-    names = [one.decode("utf-8", "replace") for one in found if one]
-    for batch in _batches(names):
-        for name, facts in zip(batch, files.guest.lstatnslist("/", batch), strict=True):
-            if facts["st_ctime_sec"] >= moment:
-                yield f"/{name}"
+    names: dict[str, list[str]] = {}
+    for path in (one.decode("utf-8", "replace") for one in found if one):
+        folder, _, name = path.rpartition("/")
+        names.setdefault(f"/{folder}", []).append(name)
 
+    def changed(folder: str, within: list[str]) -> Iterator[str]:
+        for at in range(0, len(within), BATCH):
+            batch = within[at : at + BATCH]
+            for name, facts in zip(batch, files.guest.lstatnslist(folder, batch), strict=True):
+                if facts["st_ctime_sec"] >= moment:
+                    yield f"{folder.rstrip('/')}/{name}"
 
-def _batches(names: list[str]) -> Iterable[list[str]]:
-    return (names[at : at + BATCH] for at in range(0, len(names), BATCH))
+    folders = ["/"]
+    for folder, within in names.items():
+        inner = [name for name in within if f"{folder.rstrip('/')}/{name}" in names]
+        folders += changed(folder, inner)
+    for folder in folders:
+        yield from changed(folder, names[folder])
