@@ -59,7 +59,7 @@ def _make_stream(disk: Path, stream: Path) -> None:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.dev.guest.build", description=__doc__)
     others = {name: (guest,) for name, guest in {**GUESTS, SYSVINIT.name: SYSVINIT}.items()}
-    groups = {"fast": (*FAST, SYSVINIT), "all": (*ALL, SYSVINIT), **others}
+    groups = {"fast": FAST, "all": (*ALL, SYSVINIT), **others}
     parser.add_argument("names", nargs="*", help=f"of {', '.join(groups)}; the demo's when none is given")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--cache", action="store_true", help="build into the cache, if it is not there")
