@@ -28,7 +28,6 @@ FIRST = (
     "tests/integration/test_windows.py",
     "tests/integration/test_datastore.py",
     "tests/integration/test_source_guest.py",
-    "tests/integration/guests/test_weaker.py",
     "tests/integration/test_crash.py",
     "tests/integration/test_export.py",
     "tests/integration/test_space.py",
