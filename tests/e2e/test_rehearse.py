@@ -41,7 +41,7 @@ def test_a_machine_is_rehearsed_though_its_worker_is_killed(stack: Running, tmp_
     assert stack.sessions() <= sessions + 1, "the killed worker's own ends by itself, for it is idle"
     assert stack.password not in stack.hyperctl("logs", "--job", job_id).stdout
     listed = json.loads(stack.hyperctl("list", "--kind", "rehearsal", "--json").stdout)
-    assert [(job["job_id"], job["verdict"]) for job in listed] == [(job_id, "boots")]
+    assert (job_id, "boots") in [(job["job_id"], job["verdict"]) for job in listed]
     asyncio.run(_replays(stack, job_id))
     _others_are_told_why_not(stack, tmp_path, job_id)
 
@@ -76,7 +76,7 @@ def _others_are_told_why_not(stack: Running, folder: Path, job_id: str) -> None:
     try:
         asked = ("--vcenter", stack.vcenter_server, "--parallel", "2", "--html", str(report))
         batch = stack.hyperctl("rehearse", "--batch", str(file), *asked, "--json")
-        head = stack.hyperctl("convert", "--vm", VM, "--vcenter", stack.vcenter_server).stdout
+        convert = stack.hyperctl("convert", "--vm", VM, "--vcenter", stack.vcenter_server, "--again")
     finally:
         stack.power(VM, "poweredOff")
     assert batch.returncode == 1, batch.stderr
@@ -86,4 +86,4 @@ def _others_are_told_why_not(stack: Running, folder: Path, job_id: str) -> None:
     assert found[VM]["reason"]["code"] == "vm_powered_on"
     assert found["nowhere"]["reason"]["code"] == "vm_not_found"
     assert "is powered on: over HTTPS" in report.read_text()
-    assert "ago: not rehearsed: web-server-01 is powered on" in head
+    assert "ago: not rehearsed: web-server-01 is powered on" in convert.stdout, convert.stderr

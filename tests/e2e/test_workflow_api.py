@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hyperctl.activities.rehearse.rehearsal import FOLDER_PREFIX
 from tests.e2e.conftest import Running
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "workflow-api.md"
@@ -54,7 +55,7 @@ def _wait_for(stack: Running, *statuses: str, job: str = JOB) -> dict[str, Any]:
 
 def test_the_documented_examples_run_in_their_order(stack: Running) -> None:
     stack.fault(kind="slow", bytes_per_second=2_000_000)
-    start, _, query, look, tell = BLOCK.findall(DOCUMENT.read_text())
+    start, _, query, look, tell, *_ = BLOCK.findall(DOCUMENT.read_text())
     assert JOB in _run(stack, start)
     document = _wait_for(stack, "exporting")
     assert document["vm_name"] == "web-server-01"
@@ -85,6 +86,18 @@ def test_the_documented_start_of_a_file(stack: Running) -> None:
     (failure,) = document["failures"]
     assert failure["code"] == "source_not_found"
     assert "--host" in failure["hint"]
+
+
+def test_the_documented_start_of_a_rehearsal(stack: Running) -> None:
+    *_, start, look = BLOCK.findall(DOCUMENT.read_text())
+    job = "rehearsal-by-hand"
+    assert job in _run(stack, start)
+    document = _wait_for(stack, "rehearsing", job=job)
+    assert (document["kind"], document["vm_name"]) == ("rehearsal", "web-server-01")
+    assert job in _run(stack, look)
+    _run(stack, f"temporal workflow signal --workflow-id {job} --name cancel")
+    _wait_for(stack, "cancelled", job=job)
+    assert list(stack.output_dir.glob(f"{FOLDER_PREFIX}*")) == []
 
 
 def test_a_request_with_errors_fails_at_once_and_names_each(stack: Running) -> None:
