@@ -231,7 +231,7 @@ def _outcome(outcome: StepOutcome, status: MigrationStatus) -> Iterator[Told]:
     else:
         spoken = {
             Outcome.DONE: (Mark.OK, f"{_DONE[step]}{detail}"),
-            Outcome.NOT_NEEDED: (Mark.OK, f"{STEP_NAMES[step]}: nothing to do{detail}"),
+            Outcome.NOT_NEEDED: (Mark.OK, f"{STEP_NAMES[step]}: {outcome.detail or 'nothing to change'}"),
             Outcome.SKIPPED: (Mark.SKIPPED, f"{STEP_NAMES[step]}: left out, as asked"),
             Outcome.FAILED: (Mark.FAILED, f"{STEP_NAMES[step]}{detail}"),
         }[outcome.outcome]
