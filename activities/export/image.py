@@ -113,12 +113,7 @@ class RawImage:
 def is_zero(data: Content) -> bool:
     """Whether there is nothing but zeroes in it."""
     size = _COMPARED_BYTES
-    whole = len(data) - len(data) % size
-    return (
-        data[:PAGE_BYTES] == _ZERO_PAGE[: len(data)]
-        and all(data[at : at + size] == _ZERO_PART for at in range(0, whole, size))
-        and data[whole:] == _ZERO_PART[: len(data) - whole]
-    )
+    return all(data[at : at + size] == _ZERO_PART[: len(data) - at] for at in range(0, len(data), size))
 
 
 def data_runs(data: Content) -> Iterator[tuple[int, int]]:

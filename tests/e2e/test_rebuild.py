@@ -14,6 +14,7 @@ from hyperctl.activities.convert.linux.cpio import Entry, padding, write_segment
 from hyperctl.workflows.guest import Outcome, Step
 from hyperctl.workflows.status import MigrationResult
 from tests.e2e.conftest import Running
+from tests.found_out import AGAIN
 
 BOOT = "/dev/sda1"
 LOADS_NOTHING = write_segment(
@@ -46,9 +47,7 @@ def make_disk(folder: Path) -> Path:
 
 
 @pytest.mark.timeout(2400)
-@pytest.mark.skipif(
-    os.environ.get("HYPERCTL_TEST_GUESTS") != "all", reason="three boots of minutes: make test-guests"
-)
+@pytest.mark.skipif(not AGAIN, reason="three boots of minutes: make test-guests")
 def test_an_appended_initramfs_that_does_not_boot_is_made_anew(stack: Running, tmp_path: Path) -> None:
     image = make_disk(tmp_path)
     asked = ("--file", str(image), "--source-format", "raw", "--prove", "full")

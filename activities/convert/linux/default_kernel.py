@@ -173,11 +173,9 @@ def _ensure_in_entries_of_grub(
     menu = sorted(entries, key=lambda one: version_key(one.name), reverse=True)
     by_number = menu[int(saved)] if saved.isdigit() and int(saved) < len(menu) else menu[0]
     booted = next((one for one in menu if one.name.removesuffix(".conf") == saved), by_number)
-    if not without & set(booted.versions):
-        return
-    wanted = next((one for kernel in able for one in menu if kernel.version in one.versions), None)
+    wanted = _in_its_place(booted, menu, without, able)
     if wanted is None:
-        raise StepFailed(_cannot(booted.version, able[0].version))
+        return
     name = wanted.name.removesuffix(".conf")
     inspected.files.edit(environment, with_saved_entry(block, name), work)
     work.done.append(f"{name} is the default entry, whose kernel has the drivers")
@@ -197,13 +195,23 @@ def _ensure_in_loader(
     newest_first = sorted(entries, key=lambda one: version_key(one.version), reverse=True)
     pattern = named[1] if named else "*"
     booted = next((one for one in newest_first if fnmatchcase(_identity(one), pattern)), newest_first[0])
-    if not without & set(booted.versions):
-        return
-    wanted = next((one for kernel in able for one in newest_first if kernel.version in one.versions), None)
+    wanted = _in_its_place(booted, newest_first, without, able)
     if wanted is None:
-        raise StepFailed(_cannot(booted.version, able[0].version))
+        return
     inspected.files.edit(path, f"default {_identity(wanted)}\n{_LOADER_DEFAULT.sub('', text)}", work)
     work.done.append(f"{wanted.version} is the default kernel, which has the drivers")
+
+
+def _in_its_place(
+    booted: BootEntry, menu: Sequence[BootEntry], without: set[str], able: Sequence[Kernel]
+) -> BootEntry | None:
+    """The entry to boot where this one's kernel has no drivers. `StepFailed` where the menu has none."""
+    if not without & set(booted.versions):
+        return None
+    wanted = next((one for kernel in able for one in menu if kernel.version in one.versions), None)
+    if wanted is None:
+        raise StepFailed(_cannot(booted.version, able[0].version))
+    return wanted
 
 
 def _identity(entry: BootEntry) -> str:

@@ -1,6 +1,5 @@
 """Guests whose initramfs their own tool rebuilds, or with other hardware than virtio: `make test-guests`."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,14 +12,13 @@ from deploy.dev.guest.recipe import DEMO
 from hyperctl.workflows.guest import Outcome, Step
 from hyperctl.workflows.hardware import DiskBus, Hardware, NicModel
 from hyperctl.workflows.request import InitramfsWay
+from tests.found_out import AGAIN
 from tests.integration.guests.arrival import arrive, attempt
 
 pytestmark = [
     pytest.mark.timeout(2400),
     pytest.mark.usefixtures("libvirt_uri"),
-    pytest.mark.skipif(
-        os.environ.get("HYPERCTL_TEST_GUESTS") != "all", reason="boots of minutes: make test-guests"
-    ),
+    pytest.mark.skipif(not AGAIN, reason="boots of minutes: make test-guests"),
 ]
 WITHOUT_VIRTIO = Hardware(disk_bus=DiskBus.SATA, nic_model=NicModel.E1000E)
 VIRTIO_SCSI = Hardware(disk_bus=DiskBus.SCSI)

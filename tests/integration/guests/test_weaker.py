@@ -1,6 +1,5 @@
 """A guest without systemd: proved by its agent, and where that cannot be reached by its disks and screen."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from hyperctl.workflows.contract import ConvertResult
 from hyperctl.workflows.guest import BootProof, Claim
 from hyperctl.workflows.hardware import VIRTIO, DiskBus, Hardware, NicModel
 from hyperctl.workflows.request import ProveMode
+from tests.found_out import AGAIN
 from tests.integration.guests.arrival import Arrival, arrive, attempt
 
 WITHOUT_VIRTIO = Hardware(disk_bus=DiskBus.SATA, nic_model=NicModel.E1000E)
@@ -32,9 +32,7 @@ def proof_on(arrival: Arrival, result: ConvertResult, uri: str, hardware: Hardwa
 
 
 @pytest.mark.timeout(2400)
-@pytest.mark.skipif(
-    os.environ.get("HYPERCTL_TEST_GUESTS") != "all", reason="boots of minutes: make test-guests"
-)
+@pytest.mark.skipif(not AGAIN, reason="boots of minutes: make test-guests")
 def test_a_guest_without_systemd_is_proved_by_what_it_shows(guest_output_dir: Path, libvirt_uri: str) -> None:
     arrival = arrive(SYSVINIT, guest_output_dir)
     converted = arrival.convert(attempt())
