@@ -184,7 +184,7 @@ def test_a_qcow2_that_names_another_file(tmp_path: Path) -> None:
     for name, options in {
         "backing": ("-b", str(base), "-F", "raw"),
         "data": ("-o", f"data_file={tmp_path / 'data'},data_file_raw=on"),
-        "encrypted": ("-o", "encrypt.format=luks,encrypt.key-secret=s"),
+        "encrypted": ("-o", "encrypt.format=aes,encrypt.key-secret=s"),
     }.items():
         image = tmp_path / f"{name}.qcow2"
         secret = ("--object", "secret,id=s,data=not-a-secret") if name == "encrypted" else ()
@@ -202,6 +202,7 @@ def test_a_qcow2_that_names_another_file(tmp_path: Path) -> None:
         (4, b"\0\0\0\x09", ErrorCode.VM_UNSUPPORTED, "version 9"),
         (20, b"\0\0\0\x40", ErrorCode.SOURCE_INVALID, "clusters"),
         (24, b"\xff" * 8, ErrorCode.SOURCE_INVALID, "virtual size"),
+        (32, b"\0\0\0\x02", ErrorCode.VM_UNSUPPORTED, "encrypted"),  # LUKS
         (36, b"\0\0\0\0", ErrorCode.SOURCE_INVALID, "L1 table"),
         (40, b"\0\0\0\x0f\0\0\0\0", ErrorCode.SOURCE_INVALID, "L1 table"),
         (48, b"\0\0\0\x0f\0\0\0\0", ErrorCode.SOURCE_INVALID, "refcount"),
