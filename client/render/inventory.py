@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hyperctl.client.remembered import Remembered
-from hyperctl.client.render.planned import remembered_migration
-from hyperctl.client.render.rehearsed import age
+from hyperctl.client.render.planned import remembered_migration, remembered_rehearsal
 from hyperctl.client.render.text import plural, safe, size
 from hyperctl.workflows.inventory import InventoryMachine, Readiness
 from hyperctl.workflows.machine import PowerState
@@ -46,15 +45,6 @@ def ready_text(machine: InventoryMachine) -> str:
     return "yes"
 
 
-def _rehearsed(row: Remembered) -> str:
-    last = row.rehearsal
-    if last is None:
-        return ""
-    if last.verdict is None or last.ended_at is None:
-        return str(last.status)
-    return f"{last.verdict.words}, {age(last.ended_at)}"
-
-
 COLUMNS = (
     Column("VM", lambda row: row.machine.name),
     Column("FOLDER", lambda row: "/".join(filter(None, (row.machine.datacenter, row.machine.folder))), 12),
@@ -71,7 +61,7 @@ COLUMNS = (
     Column("NETWORKS", lambda row: ", ".join(dict.fromkeys(row.machine.networks)), 10),
     Column("TOOLS", lambda row: row.machine.tools.words, 14),
     Column(READY, lambda row: ready_text(row.machine)),
-    Column("REHEARSED", _rehearsed, 1),
+    Column("REHEARSED", lambda row: remembered_rehearsal(row.rehearsal), 1),
     Column("MIGRATION", lambda row: remembered_migration(row.migration), 3),
 )
 
@@ -129,7 +119,7 @@ def count_text(rows: Sequence[Remembered]) -> str:
     counts = Counter(row.machine.ready for row in rows)
     words = {
         Readiness.YES: "can be migrated",
-        Readiness.IF_ASKED: "run and need --shutdown or --snapshot",
+        Readiness.IF_ASKED: "with --shutdown or --snapshot",
         Readiness.NO: "cannot",
     }
     told = ", ".join(f"{counts[ready]} {said}" for ready, said in words.items() if counts[ready])

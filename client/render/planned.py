@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from hyperctl.client.render.ending import Ending, NextStep, Problem
-from hyperctl.client.render.rehearsed import age, verdict_text
+from hyperctl.client.render.rehearsed import age
 from hyperctl.client.render.text import plural, size
 from hyperctl.client.visibility import JobSummary
 from hyperctl.workflows.machine import Machine, MachineDisk, PowerState
@@ -32,7 +32,8 @@ def plan_ending(
             rows.append(("Copied by", f"{found.source.transport}: {found.source.transport_reason}"))
     rows += _target_rows(found, request)
     if request.vcenter is not None:
-        rows.append(("Last rehearsal", remembered_rehearsal(rehearsal) or "none"))
+        why = f": {rehearsal.reason}" if rehearsal and rehearsal.reason else ""
+        rows.append(("Last rehearsal", f"{remembered_rehearsal(rehearsal) or 'none'}{why}"))
     if migration is not None:
         rows.append(("Last migration", _migration_text(migration)))
     steps = []
@@ -53,12 +54,12 @@ def plan_ending(
 
 
 def remembered_rehearsal(last: JobSummary | None) -> str:
-    """`boots, 3 days ago`; `rehearsing` while it goes on; empty without any."""
+    """`boots, 3 days ago`; the state alone while it goes on; empty without any."""
     if last is None:
         return ""
     if last.verdict is None or last.ended_at is None:
         return str(last.status)
-    return f"{verdict_text(last.verdict, last.reason)}, {age(last.ended_at)}"
+    return f"{last.verdict.words}, {age(last.ended_at)}"
 
 
 def remembered_migration(last: JobSummary | None) -> str:

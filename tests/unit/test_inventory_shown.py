@@ -67,7 +67,7 @@ def test_a_pipe_gets_every_column() -> None:
     for cell in ("db-01", "DC1", "12.0 GiB", "VM Network  ", "boots, 3 days ago", "completed, 3 days ago"):
         assert cell in first
     assert "with --shutdown or --snapshot" in second
-    counted = "4 virtual machines: 1 can be migrated, 1 run and need --shutdown or --snapshot, 2 cannot"
+    counted = "4 virtual machines: 1 can be migrated, 1 with --shutdown or --snapshot, 2 cannot"
     assert count_text(ROWS) == counted
 
 

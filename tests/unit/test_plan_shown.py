@@ -107,7 +107,7 @@ def test_what_was_done_before_is_told_with_its_age() -> None:
     migration = job(JobKind.MIGRATION, "x", status=JobStatus.FAILED)
     ending = plan_ending(_found(), REQUEST, rehearsal, migration, [])
     text = _text(ending)
-    assert "Last rehearsal: does not boot: no root device, 3 days ago" in text
+    assert "Last rehearsal: does not boot, 3 days ago: no root device" in text
     assert "failed, 3 days ago (migration-x); convert goes on from what it has left" in text
     assert "rehearse --vm" not in text
     going = migration.model_copy(update={"status": JobStatus.EXPORTING, "ended_at": None})
