@@ -40,7 +40,24 @@ _FLAGS = {
     "host": "--host",
     "running.shutdown_timeout_seconds": "--shutdown-timeout",
     "tags": "--tags",
+    "name": "--name",
+    "folder": "--folder",
 }
+
+VCenterOption = Annotated[
+    str | None, typer.Option("--vcenter", help="HOST, HOST:PORT or https://HOST/sdk.", show_default=False)
+]
+UsernameOption = Annotated[
+    str | None,
+    typer.Option(help="Whose credentials the worker uses; it has the password.", show_default=False),
+]
+DatacenterOption = Annotated[str | None, typer.Option(help="Only what is in there.", show_default=False)]
+CertificateOption = Annotated[
+    str | None, typer.Option(help="The SHA-256 of the one certificate to trust.", show_default=False)
+]
+HostOption = Annotated[
+    str | None, typer.Option(help="The worker host that looks; any when missing.", show_default=False)
+]
 
 _OF_VCENTERS = ("vcenter", "username", "datacenter", "certificate_sha256")
 _OF_FILES = ("source_format", "firmware", "memory_mib", "vcpus")
@@ -56,19 +73,12 @@ class AskedAlike:
     vm: Annotated[str | None, typer.Option("--vm", help="The VM's name in vSphere.", show_default=False)] = (
         None
     )
-    vcenter: Annotated[
-        str | None, typer.Option("--vcenter", help="HOST, HOST:PORT or https://HOST/sdk.", show_default=False)
-    ] = None
-    username: Annotated[
-        str | None,
-        typer.Option(help="Whose credentials the worker uses; it has the password.", show_default=False),
-    ] = None
+    vcenter: VCenterOption = None
+    username: UsernameOption = None
     datacenter: Annotated[
         str | None, typer.Option(help="Where two hold a VM of that name.", show_default=False)
     ] = None
-    certificate_sha256: Annotated[
-        str | None, typer.Option(help="The SHA-256 of the one certificate to trust.", show_default=False)
-    ] = None
+    certificate_sha256: CertificateOption = None
     output_dir: Annotated[
         str | None, typer.Option(help="Where images go on the target host.", show_default=False)
     ] = None
@@ -235,7 +245,7 @@ def rehearsal_defaults(
     asked: AskedAlike, configuration: Configuration, problems: list[str]
 ) -> dict[str, Any]:
     """A rehearsal's request as the options have it, but for the VM's name."""
-    return {"vcenter": _server(asked, configuration, problems), **_alike(asked, configuration)}
+    return {"vcenter": vcenter_of(asked, configuration, problems), **_alike(asked, configuration)}
 
 
 def explain(error: ValidationError) -> list[str]:
@@ -309,12 +319,13 @@ def _vcenter(asked: Asked, configuration: Configuration, problems: list[str]) ->
         problems.append(
             "--vm is missing: the name of the VM in vSphere; or --file: an OVA, OVF or disk image"
         )
-    server = _server(asked, configuration, problems)
+    server = vcenter_of(asked, configuration, problems)
     problems += [f"{flag} goes with --file only" for flag in _given(asked, _OF_FILES)]
     return {"vm_name": asked.vm or "missing", "vcenter": server}
 
 
-def _server(asked: AskedAlike, configuration: Configuration, problems: list[str]) -> dict[str, Any]:
+def vcenter_of(asked: AskedAlike, configuration: Configuration, problems: list[str]) -> dict[str, Any]:
+    """A request's `vcenter`, from the options and the user's defaults for that server."""
     vsphere = configuration.vsphere
     server = asked.vcenter or vsphere.server
     if not server:
