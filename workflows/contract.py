@@ -174,9 +174,13 @@ class ConvertResult(_Frozen):
     hardware: Hardware = Hardware()
 
     @property
-    def has_rebuilt(self) -> bool:
-        """Whether the guest's own tool has made an initramfs."""
-        return any(one.step is Step.REBUILD and one.outcome is Outcome.DONE for one in self.steps)
+    def may_rebuild(self) -> bool:
+        """Whether an initramfs by the guest's own tool is left to try, where the way was left open.
+
+        Not where it has made one, nor where drivers were left out as asked.
+        """
+        tried = (Outcome.DONE, Outcome.SKIPPED)
+        return not any(one.step is Step.REBUILD and one.outcome in tried for one in self.steps)
 
 
 class ProveInput(_Frozen):

@@ -109,7 +109,7 @@ class _Trial:
             converted = self._converted(self.request.initramfs)
             proved = self._proved(converted)
             warnings: tuple[str, ...] = ()
-            may_rebuild = self.request.initramfs is InitramfsWay.AUTO and not converted.has_rebuilt
+            may_rebuild = self.request.initramfs is InitramfsWay.AUTO and converted.may_rebuild
             if proved.proof.root_missing and may_rebuild:
                 warnings = (rebuilt_warning(proved.proof),)
                 converted = self._converted(InitramfsWay.REBUILD)
