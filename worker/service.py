@@ -73,7 +73,8 @@ def build_workers(
     client: Client, host: HostSettings, settings: WorkerSettings, roles: Sequence[Role]
 ) -> tuple[list[Worker], ThreadPoolExecutor]:
     """One Temporal worker a queue: the workflows', each role's shared one, each role's own of this host."""
-    served = (*roles, *([Role.SOURCE] if Role.EXPORT in roles else []), Role.CONTROL)
+    puts_back = Role.EXPORT in roles or Role.REHEARSE in roles
+    served = (*roles, *([Role.SOURCE] if puts_back else []), Role.CONTROL)
     by_role = activities(host)
     queues = [(role, task_queue(role, host.host)) for role in served if by_role[role]]
     queues += [(role, task_queue(role)) for role in roles if by_role[role]]

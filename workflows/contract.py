@@ -30,6 +30,7 @@ from hyperctl.workflows.request import (
     MigrationRequest,
     Priority,
     RunningSource,
+    TransportChoice,
     VCenter,
     VerifyMode,
 )
@@ -250,6 +251,10 @@ class RehearseInput(_Frozen):
     request: RehearsalRequest
     machine: Machine
     output_dir: str
+    transport: TransportChoice = TransportChoice.DATASTORE
+    """One that reads anywhere in a disk."""
+    snapshot: str = ""
+    """The reference of the snapshot to read; empty: the machine as it is, which is off."""
 
 
 class DiscardInput(_Frozen):
@@ -356,6 +361,7 @@ COMMIT_CONVERSION = Activity("commit_conversion", Role.CONVERT, CommitInput, Com
 IMPORT_DOMAIN = Activity("import_domain", Role.IMPORT, ImportInput, ImportResult)
 CLEAN_UP = Activity("clean_up", Role.CONVERT, CleanUpInput, Nothing)
 PLAN_REHEARSAL = Activity("plan_rehearsal", Role.REHEARSE, PlanRehearsalInput, RehearsalPlan)
+TAKE_SNAPSHOT = Activity("take_snapshot", Role.REHEARSE, PrepareSourceInput, PreparedSource)
 REHEARSE = Activity("rehearse", Role.REHEARSE, RehearseInput, Rehearsed)
 DISCARD_CONVERSION = Activity("discard_conversion", Role.CONVERT, DiscardInput, Nothing)
 DISCARD_COPY = Activity("discard_copy", Role.CONTROL, DiscardInput, DiscardResult)
@@ -391,6 +397,7 @@ ALL_ACTIVITIES = (
     IMPORT_DOMAIN,
     CLEAN_UP,
     PLAN_REHEARSAL,
+    TAKE_SNAPSHOT,
     REHEARSE,
     DISCARD_CONVERSION,
     DISCARD_COPY,
