@@ -82,7 +82,7 @@ def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
             clean_up.record_failure,
         ],
         Role.IMPORT: [plan_target.plan_target, target.import_domain, target.remove_domain],
-        Role.REHEARSE: [rehearsals.plan_rehearsal, rehearsals.rehearse],
+        Role.REHEARSE: [rehearsals.plan_rehearsal, prepare_source.take_snapshot, rehearsals.rehearse],
         Role.CONTROL: [
             logs.read_log,
             bandwidth.set_bandwidth,

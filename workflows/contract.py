@@ -31,6 +31,7 @@ from hyperctl.workflows.request import (
     MigrationRequest,
     Priority,
     RunningSource,
+    TransportChoice,
     VCenter,
     VerifyMode,
 )
@@ -179,9 +180,13 @@ class ConvertResult(_Frozen):
     hardware: Hardware = Hardware()
 
     @property
-    def has_rebuilt(self) -> bool:
-        """Whether the guest's own tool has made an initramfs."""
-        return any(one.step is Step.REBUILD and one.outcome is Outcome.DONE for one in self.steps)
+    def may_rebuild(self) -> bool:
+        """Whether an initramfs by the guest's own tool is left to try, where the way was left open.
+
+        Not where it has made one, nor where drivers were left out as asked.
+        """
+        tried = (Outcome.DONE, Outcome.SKIPPED)
+        return not any(one.step is Step.REBUILD and one.outcome in tried for one in self.steps)
 
 
 class ProveInput(_Frozen):
@@ -251,6 +256,10 @@ class RehearseInput(_Frozen):
     request: RehearsalRequest
     machine: Machine
     output_dir: str
+    transport: TransportChoice = TransportChoice.DATASTORE
+    """One that reads anywhere in a disk."""
+    snapshot: str = ""
+    """The reference of the snapshot to read; empty: the machine as it is, which is off."""
 
 
 class DiscardInput(_Frozen):
@@ -360,6 +369,7 @@ COMMIT_CONVERSION = Activity("commit_conversion", Role.CONVERT, CommitInput, Com
 IMPORT_DOMAIN = Activity("import_domain", Role.IMPORT, ImportInput, ImportResult)
 CLEAN_UP = Activity("clean_up", Role.CONVERT, CleanUpInput, Nothing)
 PLAN_REHEARSAL = Activity("plan_rehearsal", Role.REHEARSE, PlanRehearsalInput, RehearsalPlan)
+TAKE_SNAPSHOT = Activity("take_snapshot", Role.REHEARSE, PrepareSourceInput, PreparedSource)
 REHEARSE = Activity("rehearse", Role.REHEARSE, RehearseInput, Rehearsed)
 DISCARD_CONVERSION = Activity("discard_conversion", Role.CONVERT, DiscardInput, Nothing)
 DISCARD_COPY = Activity("discard_copy", Role.CONTROL, DiscardInput, DiscardResult)
@@ -397,6 +407,7 @@ ALL_ACTIVITIES = (
     IMPORT_DOMAIN,
     CLEAN_UP,
     PLAN_REHEARSAL,
+    TAKE_SNAPSHOT,
     REHEARSE,
     DISCARD_CONVERSION,
     DISCARD_COPY,

@@ -182,7 +182,7 @@ class MigrationWorkflow(DurableJob):
         """Once more with a rebuilt initramfs, where the boot of an appended one finds no root device."""
         asked = self._request.initramfs
         converted = await self._convert(plan, landed, asked)
-        may_rebuild = asked is InitramfsWay.AUTO and not converted.has_rebuilt
+        may_rebuild = asked is InitramfsWay.AUTO and converted.may_rebuild
         proof = await self._prove(
             plan, converted, may_rebuild=may_rebuild and workflow.patched(REBUILDS_UNBOOTABLE)
         )
