@@ -308,3 +308,19 @@ def test_a_batch_with_wrong_lines_starts_nothing(tmp_path: Path) -> None:
     assert "line 3: good is on line 1 already" in done.output
     file.write_text("good\n")
     assert _hyperctl("rehearse", "--batch", str(file), "--vcenter", "vc").exit_code == 3
+
+
+def test_a_plan_takes_what_a_migration_takes() -> None:
+    def options(name: str) -> set[str]:
+        command = get_command(app).get_command(None, name)  # type: ignore[attr-defined]
+        return {option for parameter in command.params for option in parameter.opts}
+
+    assert options("convert") - options("plan") == {"--again", "--detach"}
+    assert options("plan") <= options("convert")
+
+
+def test_an_inventory_names_all_problems_together() -> None:
+    done = _hyperctl("inventory", "--name", " ", "--names", "--json", "--certificate-sha256", "AB")
+    assert done.exit_code == 2
+    for flag in ("--vcenter", "--name", "--names and --json", "--certificate-sha256"):
+        assert f"- {flag}" in done.output, flag
