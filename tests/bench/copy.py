@@ -227,7 +227,7 @@ def _datastore(field: Field, vm: str, what: str) -> Row:
 
 
 def _paced(field: Field) -> Row:
-    """From a source that gives no more than one in a data centre does: the processors wait, not the network."""
+    """From a source no faster than one in a data centre: the processors wait for it, not it for them."""
     field.simulator.fault("slow", vm=SMALL, bytes_per_second=PACE_BYTES // CONNECTIONS)
     try:
         return _datastore(field, SMALL, f"1 GiB at {PACE_BYTES // MIB} MiB/s")
