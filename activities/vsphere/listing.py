@@ -93,12 +93,16 @@ def read_machines(session: Session, listed: Sequence[Listed]) -> Iterator[Read]:
     names = names_of(session, list(beside.values()), lenient=True)
     for one in listed:
         if one.moref in found:
-            yield _read(session, one, found[one.moref], names)
+            item = found[one.moref]
+            if item.refusal is not None:
+                refused = meaning(item.refusal, session.endpoint, session.username)
+                yield Read(one, None, refusal=refused.failure)
+            else:
+                yield as_read(one, item, names)
 
 
-def _read(session: Session, one: Listed, item: Properties, names: Mapping[str, str]) -> Read:
-    if item.refusal is not None:
-        return Read(one, None, refusal=meaning(item.refusal, session.endpoint, session.username).failure)
+def as_read(one: Listed, item: Properties, names: Mapping[str, str]) -> Read:
+    """The machine from what its paths answered, and the names of hosts and networks. Pure."""
     if HARDWARE not in item.values:
         code, message, hint = without_configuration(one.name, item.get("runtime.connectionState"))
         return Read(one, None, refusal=Failure(code=code, message=message, hint=hint))
