@@ -48,4 +48,5 @@ def assert_nothing_is_left(simulator: VCenterSimulator, host: HostSettings) -> N
         connection.close()
     assert not any(str(output) in domain for domain in domains)
     assert simulator.call("GET", "/sessions")["count"] == 0
-    assert not any(vm["snapshots"] for vm in simulator.call("GET", "/vms"))
+    snapshots = [snapshot for vm in simulator.call("GET", "/vms") for snapshot in vm["snapshots"] or ()]
+    assert not any(snapshot["name"].startswith("hyperctl-") for snapshot in snapshots)
