@@ -1,8 +1,6 @@
 """The disks of a rehearsal, where they are: what qemu reads of them, and what is gone afterwards."""
 
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +28,10 @@ FROM_SNAPSHOT = RunningSource(action=WhenRunning.SNAPSHOT)
 
 
 @pytest.fixture
-def host(settings: HostSettings, libvirt_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostSettings]:
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        folder.chmod(0o711)  # qemu has a user of its own
-        for name in ("tmp", "out"):
-            (folder / name).mkdir()
-        monkeypatch.setattr(tempfile, "tempdir", str(folder / "tmp"))
-        yield settings.model_copy(update={"libvirt_uri": libvirt_uri, "output_dir": str(folder / "out")})
+def host(settings: HostSettings, libvirt_uri: str, own_tmp: Path) -> HostSettings:
+    output = own_tmp / "out"
+    output.mkdir()
+    return settings.model_copy(update={"libvirt_uri": libvirt_uri, "output_dir": str(output)})
 
 
 def rehearse_input(machine: Machine, request: RehearsalRequest, **more: Any) -> RehearseInput:
