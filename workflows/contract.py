@@ -17,6 +17,7 @@ from hyperctl.workflows.disk import ConvertedDisk, LandedDisk, OutputDisk, Verif
 from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.guest import BootProof, GuestSystem, Outcome, Step, StepOutcome
 from hyperctl.workflows.hardware import Hardware
+from hyperctl.workflows.inventory import InventoryPage, InventoryRequest
 from hyperctl.workflows.leftover import Leftover
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.plan import SourcePlan, TargetPlan
@@ -63,6 +64,10 @@ class PlanTargetInput(_Frozen):
     request: MigrationRequest
     machine: Machine | None
     """None when the source could not be read; the target is then checked as far as it can be."""
+
+
+class ReadInventoryInput(_Frozen):
+    request: InventoryRequest
 
 
 class PrepareSourceInput(_Frozen):
@@ -349,7 +354,10 @@ class Activity(Generic[InputT, ResultT]):
 
 
 PLAN_SOURCE = Activity("plan_source", Role.EXPORT, PlanSourceInput, SourcePlan)
+PREVIEW_SOURCE = Activity("preview_source", Role.SOURCE, PlanSourceInput, SourcePlan)
+"""`plan_source` for who only asks, and must not wait behind copies."""
 PLAN_TARGET = Activity("plan_target", Role.IMPORT, PlanTargetInput, TargetPlan)
+READ_INVENTORY = Activity("read_inventory", Role.SOURCE, ReadInventoryInput, InventoryPage)
 PREPARE_SOURCE = Activity("prepare_source", Role.EXPORT, PrepareSourceInput, PreparedSource)
 REMOVE_SNAPSHOT = Activity("remove_snapshot", Role.SOURCE, RemoveSnapshotInput, PutBackResult)
 POWER_ON_SOURCE = Activity("power_on_source", Role.SOURCE, PowerOnSourceInput, PutBackResult)
@@ -385,7 +393,9 @@ SET_BANDWIDTH = Activity(
 
 ALL_ACTIVITIES = (
     PLAN_SOURCE,
+    PREVIEW_SOURCE,
     PLAN_TARGET,
+    READ_INVENTORY,
     PREPARE_SOURCE,
     REMOVE_SNAPSHOT,
     POWER_ON_SOURCE,

@@ -18,7 +18,7 @@ from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.assembly import BlockAssembler
 from hyperctl.activities.export.landing import Landing
 from hyperctl.activities.export.ranges import Connection, DiskReader, Extent, copy_ranges
-from hyperctl.activities.export.raw_file import RawFileReader, read_failed
+from hyperctl.activities.export.raw_file import RawFileReader
 from hyperctl.activities.export.throttle import Stopped
 from hyperctl.activities.export.transport import Received, Terms
 from hyperctl.activities.export.vmdk import StreamVmdk, VmdkError
@@ -27,7 +27,7 @@ from hyperctl.activities.nbd.server import NbdServer, NbdServerError
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.source.file_machine import FileDigest, FileDisk, FileMachine, read_file_machine
 from hyperctl.activities.source.images import ImageFile, ImageFormat
-from hyperctl.activities.source.opened import Opened, open_same
+from hyperctl.activities.source.opened import Opened, open_same, read_failed
 from hyperctl.activities.source.structure import check_structure
 from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
@@ -293,7 +293,7 @@ class _FileStream:
         try:
             self._chunk = os.pread(self._descriptor, min(CHUNK_BYTES, self._end - self._at), self._at)
         except OSError as error:
-            raise read_failed(self._image, self._at, error) from error
+            raise read_failed(self._image.path, self._at, error) from error
         self._from = 0
         self._at += len(self._chunk)
         if self._hash is not None:

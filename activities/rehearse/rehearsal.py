@@ -14,6 +14,7 @@ from hyperctl.activities.convert.windows.parts import WindowsParts
 from hyperctl.activities.held_folder import held_folder
 from hyperctl.activities.nbd.fetched import SLOWEST_BYTES_PER_SECOND, too_slow
 from hyperctl.activities.prove.activity import Proved, failure_text, prove
+from hyperctl.activities.prove.boot import Trial
 from hyperctl.activities.prove.trial import TrialFiles
 from hyperctl.activities.rehearse.estimate import estimate, take_sample
 from hyperctl.activities.rehearse.source import ShownSource, shown_disks
@@ -170,18 +171,17 @@ class _Trial:
 
     def _proved(self, converted: ConvertResult) -> Proved:
         self.running.report(phase=Phase.PROVE)
-        return prove(
+        trial = Trial(
             job_id=self.job_id,
             machine=self.source.machine,
             guest=converted.guest,
             disks=converted.disks,
-            mode=self.request.prove,
             files=TrialFiles(self.staging.proof()),
             libvirt_uri=self.settings.libvirt_uri,
-            running=self.running,
             disk_keys_file=self.settings.disk_keys_file,
             hardware=self.request.hardware,
         )
+        return prove(trial, self.request.prove, self.running)
 
     def _screen(self, proved: Proved) -> str:
         if len(proved.screenshot) > LARGEST_SCREEN_BYTES:

@@ -40,7 +40,24 @@ _FLAGS = {
     "host": "--host",
     "running.shutdown_timeout_seconds": "--shutdown-timeout",
     "tags": "--tags",
+    "name": "--name",
+    "folder": "--folder",
 }
+
+VCenterOption = Annotated[
+    str | None, typer.Option("--vcenter", help="HOST, HOST:PORT or https://HOST/sdk.", show_default=False)
+]
+UsernameOption = Annotated[
+    str | None,
+    typer.Option(help="Whose credentials the worker uses; it has the password.", show_default=False),
+]
+DatacenterOption = Annotated[str | None, typer.Option(help="Only what is in there.", show_default=False)]
+CertificateOption = Annotated[
+    str | None, typer.Option(help="The SHA-256 of the one certificate to trust.", show_default=False)
+]
+HostOption = Annotated[
+    str | None, typer.Option(help="The worker host that looks; any when missing.", show_default=False)
+]
 
 _OF_VCENTERS = ("vcenter", "username", "datacenter", "certificate_sha256")
 _OF_FILES = ("source_format", "firmware", "memory_mib", "vcpus")
@@ -59,19 +76,12 @@ class AskedAlike:
             "--vm", help="The VM's name in vSphere; with --file, what to call it.", show_default=False
         ),
     ] = None
-    vcenter: Annotated[
-        str | None, typer.Option("--vcenter", help="HOST, HOST:PORT or https://HOST/sdk.", show_default=False)
-    ] = None
-    username: Annotated[
-        str | None,
-        typer.Option(help="Whose credentials the worker uses; it has the password.", show_default=False),
-    ] = None
+    vcenter: VCenterOption = None
+    username: UsernameOption = None
     datacenter: Annotated[
         str | None, typer.Option(help="Where two hold a VM of that name.", show_default=False)
     ] = None
-    certificate_sha256: Annotated[
-        str | None, typer.Option(help="The SHA-256 of the one certificate to trust.", show_default=False)
-    ] = None
+    certificate_sha256: CertificateOption = None
     file: Annotated[
         str | None,
         typer.Option(
@@ -235,7 +245,7 @@ def rehearsal_defaults(
     """A rehearsal's request as the options have it, but for the VM's name."""
     problems += [f"{flag} does not go with --batch" for flag in _given(asked, _OF_FILES)]
     return {
-        "vcenter": _server(asked, configuration, problems),
+        "vcenter": vcenter_of(asked, configuration, problems),
         **_alike(asked, configuration),
         "running": _snapshot(asked, problems),
     }
@@ -326,12 +336,13 @@ def _vcenter(
     """Which VM of which vCenter."""
     if not asked.vm:
         problems.append(f"--vm is missing: the name of the VM in vSphere; or {others}")
-    server = _server(asked, configuration, problems)
+    server = vcenter_of(asked, configuration, problems)
     problems += [f"{flag} goes with --file only" for flag in _given(asked, _OF_FILES)]
     return {"vm_name": asked.vm or "missing", "vcenter": server}
 
 
-def _server(asked: AskedAlike, configuration: Configuration, problems: list[str]) -> dict[str, Any]:
+def vcenter_of(asked: AskedAlike, configuration: Configuration, problems: list[str]) -> dict[str, Any]:
+    """A request's `vcenter`, from the options and the user's defaults for that server."""
     vsphere = configuration.vsphere
     server = asked.vcenter or vsphere.server
     if not server:

@@ -221,7 +221,10 @@ done"""
 
 def _loader(guest: Guest) -> str:
     if guest.loader is Loader.SYSTEMD_BOOT:
-        remove = "" if guest.fallback else f"rm -rf {ROOT}/boot/efi/EFI/BOOT {ROOT}/boot/efi/EFI/Linux\n"
+        unused = f"{ROOT}/boot/efi/EFI/BOOT"
+        if "layout=uki" not in guest.files["/etc/kernel/install.conf"]:
+            unused += f" {ROOT}/boot/efi/EFI/Linux"
+        remove = "" if guest.fallback else f"rm -rf {unused}\n"
         return f"""\
 in_guest bootctl --no-variables --esp-path=/boot/efi --make-entry-directory=yes install
 for folder in {ROOT}/lib/modules/*; do
