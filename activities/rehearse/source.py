@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pyVmomi import vmodl
@@ -96,10 +97,13 @@ def shown_datastore_disks(
 
         def find() -> list[FlatDisk]:
             with files.reader(stop) as reader:
-                return [FlatDisk(files, locate(reader, source, disk), CONNECTIONS, stop) for disk in planned]
+                found = [
+                    persistently(partial(locate, reader, source, disk), running, stop) for disk in planned
+                ]
+            return [FlatDisk(files, flat, CONNECTIONS, stop) for flat in found]
 
         bases, disks = [], []
-        flats = patiently(running, lambda: persistently(find, running, stop))
+        flats = patiently(running, find)
         for index, (disk, flat) in enumerate(zip(planned, flats, strict=True), start=1):
             fetched = FetchedDisk(disk.file_name, flat, disk.capacity_bytes, folder, stop, running)
             resources.enter_context(fetched)
