@@ -162,6 +162,18 @@ def test_an_ova_that_was_cut_off_is_refused_by_the_plan(
     assert {problem.code for problem in planned.problems} == {ErrorCode.SOURCE_INVALID}
 
 
+def test_a_vmdk_in_an_archive_that_begins_with_junk_is_no_raw_disk(
+    tmp_path: Path, settings: HostSettings, running: Attempt
+) -> None:
+    damaged = bytes(512) + vmware_stream(content())[512:]
+    files = {"guest.ovf": envelope({"a.vmdk": len(damaged)}, 512), "a.vmdk": damaged}
+    source = tmp_path / "guest.ova"
+    source.write_bytes(tar(files))
+    (problem,) = plan(FileSource(path=str(source)), settings, running).problems
+    assert problem.code is ErrorCode.SOURCE_INVALID
+    assert "a.vmdk: it has neither a VMDK's header" in problem.message
+
+
 def test_what_names_foreign_files_is_refused_by_the_plan_with_all_of_it(
     tmp_path: Path, settings: HostSettings, running: Attempt
 ) -> None:
