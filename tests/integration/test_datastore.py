@@ -393,6 +393,16 @@ def test_a_worker_that_is_killed_costs_little(
 # --- the preflight -----------------------------------------------------------------------------------------
 
 
+def test_a_storage_of_ours_that_fails_is_not_blamed_on_the_vcenter(
+    settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
+) -> None:
+    staging.create()
+    staging.ledger(1).mkdir()
+    with pytest.raises(HyperctlError, match=f"{staging.ledger(1)}: Is a directory") as caught:
+        export_disks(argument, settings, running)
+    assert caught.value.code is ErrorCode.STORAGE_FAILED
+
+
 def test_the_plan_says_which_transport_and_why(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt
 ) -> None:
