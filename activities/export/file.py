@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.assembly import BlockAssembler
 from hyperctl.activities.export.landing import Landing
-from hyperctl.activities.export.ranges import DiskReader, copy_ranges
-from hyperctl.activities.export.raw_file import RawFileReader, read_failed
+from hyperctl.activities.export.ranges import Connection, DiskReader, Extent, copy_ranges
+from hyperctl.activities.export.raw_file import RawFileReader
 from hyperctl.activities.export.throttle import Stopped
 from hyperctl.activities.export.transport import Received, Terms
 from hyperctl.activities.export.vmdk import StreamVmdk, VmdkError
@@ -26,7 +27,7 @@ from hyperctl.activities.nbd.server import NbdServer, NbdServerError
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.source.file_machine import FileDigest, FileDisk, FileMachine, read_file_machine
 from hyperctl.activities.source.images import ImageFile, ImageFormat
-from hyperctl.activities.source.opened import Opened, open_same
+from hyperctl.activities.source.opened import Opened, open_same, read_failed
 from hyperctl.activities.source.structure import check_structure
 from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
@@ -132,6 +133,17 @@ class _OpenFiles:
                     "The file was cut off or damaged: fetch it again.",
                 ) from error
 
+    @contextmanager
+    def reader(self, disk: MachineDisk, stop: threading.Event) -> Iterator[DiskReader]:
+        """A stream, too, is read here and there, by qemu. Digests are not compared."""
+        image = self._disks[disk.key].image
+        if image is None:
+            yield ZeroDisk(disk.capacity_bytes)
+            return
+        running = _CopyAttempt(self._terms.attempt, stop)
+        with self._reader(image, running, stop) as reader:
+            yield reader
+
     def confirm(self, disk: MachineDisk, received: Received) -> str | None:
         """The manifest's digests, which were compared while the disk was copied."""
         found = self._disks[disk.key]
@@ -215,6 +227,26 @@ class _OpenFiles:
             yield reader
 
 
+class ZeroDisk:
+    """A `DiskReader` over a disk that was never written to."""
+
+    connections = 1
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity_bytes = capacity_bytes
+
+    def extents(self) -> Iterator[Extent]:
+        yield Extent(0, self._capacity_bytes, is_zero=True)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        yield self
+
+    @contextmanager
+    def open(self, offset_bytes: int, length_bytes: int) -> Iterator[BytesIO]:
+        yield BytesIO(bytes(length_bytes))
+
+
 class _CopyAttempt(Attempt):
     """The attempt for what runs on a copying thread, which no cancel of an activity reaches."""
 
@@ -261,7 +293,7 @@ class _FileStream:
         try:
             self._chunk = os.pread(self._descriptor, min(CHUNK_BYTES, self._end - self._at), self._at)
         except OSError as error:
-            raise read_failed(self._image, self._at, error) from error
+            raise read_failed(self._image.path, self._at, error) from error
         self._from = 0
         self._at += len(self._chunk)
         if self._hash is not None:

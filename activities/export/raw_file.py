@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from hyperctl.activities.export.ranges import Connection, Extent
 from hyperctl.activities.export.throttle import Stopped
 from hyperctl.activities.source.images import ImageFile
-from hyperctl.activities.source.opened import Opened
-from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.activities.source.opened import Opened, read_failed
 
 READ_BYTES = 1 << 20
 """What is read at a time, so that a throttle and a stop are obeyed soon."""
@@ -55,7 +54,7 @@ class RawFileReader:
         try:
             return os.preadv(self._descriptor, [buffer], self._image.offset_bytes + offset_bytes)
         except OSError as error:
-            raise read_failed(self._image, self._image.offset_bytes + offset_bytes, error) from error
+            raise read_failed(self._image.path, self._image.offset_bytes + offset_bytes, error) from error
 
     def _seek(self, at: int, whence: int, end: int) -> int:
         try:
@@ -67,7 +66,7 @@ class RawFileReader:
                 return at
             if error.errno in (errno.EINVAL, errno.ENOTSUP):
                 return end
-            raise read_failed(self._image, at, error) from error
+            raise read_failed(self._image.path, at, error) from error
 
 
 class _RawBody:
@@ -81,12 +80,3 @@ class _RawBody:
         taken = self._reader.read_into(buffer[:size], self._at) if size else 0
         self._at += taken
         return taken
-
-
-def read_failed(image: ImageFile, offset_bytes: int, error: OSError) -> HyperctlError:
-    """What to say where the storage that the source lies on does not give its bytes."""
-    return HyperctlError(
-        ErrorCode.STORAGE_FAILED,
-        f"{image.path} cannot be read at {offset_bytes}: {error.strerror}",
-        "The storage that the source lies on fails: look at it, or fetch the file again.",
-    )

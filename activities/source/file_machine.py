@@ -46,24 +46,16 @@ class FileDigest:
         """Read the bytes and compare; for those who do not hash them while they copy.
 
         `took` is told how many bytes each piece had, and may raise. Raises `HyperctlError`
-        (`source_invalid`).
+        (`source_invalid`, `storage_failed`).
         """
         found = hashlib.new(self.digest.algorithm.value)
         at, end = self.offset_bytes, self.offset_bytes + self.size_bytes
         with open_regular(self.path) as opened:
-            while at < end and (data := self._read(opened, at, min(_HASH_BYTES, end - at))):
+            while at < end and (data := opened.read_at(at, min(_HASH_BYTES, end - at))):
                 found.update(data)
                 at += len(data)
                 took(len(data))
         self.compare(found.hexdigest())
-
-    def _read(self, opened: Opened, offset: int, size: int) -> bytes:
-        try:
-            return opened.read_at(offset, size)
-        except OSError as error:
-            raise HyperctlError(
-                ErrorCode.STORAGE_FAILED, f"{self.path} cannot be read at {offset}: {error.strerror}"
-            ) from error
 
     def compare(self, hexadecimal: str) -> None:
         """Raise `HyperctlError` (`source_invalid`) where the bytes have another digest than this."""
@@ -195,7 +187,7 @@ class _Sequential:
         self._at = 0
 
     def read(self, size: int) -> bytes:
-        data = os.pread(self._opened.descriptor, size, self._at)
+        data = self._opened.read_at(self._at, size)
         self._at += len(data)
         return data
 

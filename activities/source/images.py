@@ -178,7 +178,7 @@ def _format_of(window: _Window) -> ImageFormat:
         return ImageFormat.VDI
     if start.startswith(vhd.VHD_MAGIC):
         return ImageFormat.VHD
-    if window.read_at(window.size - vhd.FOOTER_BYTES, 8) == vhd.VHD_MAGIC and window.size > vhd.FOOTER_BYTES:
+    if window.size > vhd.FOOTER_BYTES and window.read_at(window.size - vhd.FOOTER_BYTES, 8) == vhd.VHD_MAGIC:
         return ImageFormat.VHD
     return ImageFormat.RAW
 

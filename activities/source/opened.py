@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
@@ -36,8 +36,11 @@ class FileIdentity:
     size_bytes: int
     modified_ns: int
     changed_ns: int
-    allocated_bytes: int
-    """What it takes of its file system, less than its size where it is sparse."""
+    allocated_bytes: int = field(compare=False)
+    """What it takes of its file system, less than its size where it is sparse.
+
+    A file system changes it by itself, minutes after the last write.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,13 @@ class Opened:
         return self.identity.size_bytes
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """So many bytes from there, fewer only at the file's end."""
+        """So many bytes from there, fewer only at the file's end. Raises `HyperctlError`."""
         parts = []
         while size > 0:
-            data = os.pread(self.descriptor, size, offset)
+            try:
+                data = os.pread(self.descriptor, size, offset)
+            except OSError as error:
+                raise read_failed(self.identity.path, offset, error) from error
             if not data:
                 break
             parts.append(data)
@@ -98,6 +104,15 @@ def open_same(identity: FileIdentity) -> Iterator[Opened]:
                 "Leave the source alone until the migration has ended, then try again.",
             )
         yield opened
+
+
+def read_failed(path: Path, offset_bytes: int, error: OSError) -> HyperctlError:
+    """What to say where the storage that the source lies on does not give its bytes."""
+    return HyperctlError(
+        ErrorCode.STORAGE_FAILED,
+        f"{path} cannot be read at {offset_bytes}: {error.strerror}",
+        "The storage that the source lies on fails: look at it, or fetch the file again.",
+    )
 
 
 def check_unchanged(identity: FileIdentity) -> None:

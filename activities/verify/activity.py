@@ -119,6 +119,8 @@ def _verify(
     except (LedgerError, StructureError) as error:
         return Complaint(disk, str(error))
     except FileNotFoundError as error:
+        if error.filename not in (disk.path, disk.ledger):
+            raise  # a programme of this host
         return Complaint(disk, f"{error.filename} is gone")
     except OSError as error:
         raise HyperctlError(

@@ -1,26 +1,18 @@
 """Whether a qcow2 file is sound as a whole: its virtual size, no foreign files, no errors in its tables."""
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.nbd_image import CHECK_TIMEOUT_SECONDS, as_storage_error
+from hyperctl.activities.image_file import image_info, wait_until_free
 from hyperctl.activities.process import ProcessError, run
 from hyperctl.workflows.disk import LandedDisk
-
-INFO_TIMEOUT_SECONDS = 60.0
-CHECK_TIMEOUT_SECONDS = 3600.0
 
 
 class StructureError(Exception):
     """The file is not an image of this disk, whatever its blocks hold."""
-
-
-class _Info(BaseModel):
-    """The part of `qemu-img info --output=json` that matters here."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    virtual_bytes: int = Field(alias="virtual-size")
-    backing: str = Field(default="", alias="backing-filename")
 
 
 class _Check(BaseModel):
@@ -34,32 +26,30 @@ class _Check(BaseModel):
 
 
 def check_qcow2(disk: LandedDisk, running: Attempt) -> str:
-    """What was looked at, in words. Raises `StructureError`.
+    """What was looked at, in words. Raises `StructureError`, and `OSError` where it cannot be told.
 
     Leaked clusters take space and hold nothing; they are only worth a line.
     """
+    path = Path(disk.path)
     try:
-        info = _Info.model_validate_json(
-            run(
-                ["qemu-img", "info", "--output=json", "-f", "qcow2", disk.path],
-                running,
-                timeout_seconds=INFO_TIMEOUT_SECONDS,
-            ).stdout
-        )
-        if info.backing:
-            raise StructureError(f"the image names a backing file, {info.backing!r}")
-        if info.virtual_bytes != disk.capacity_bytes:
-            raise StructureError(
-                f"the image is of a disk of {info.virtual_bytes} bytes, the source has {disk.capacity_bytes}"
-            )
-        checked = run(
-            ["qemu-img", "check", "--output=json", "-f", "qcow2", disk.path],
-            running,
-            timeout_seconds=CHECK_TIMEOUT_SECONDS,
-            check=False,
-        )
+        with as_storage_error(path):
+            wait_until_free(path, disk.format, running)
+            info = image_info(path, disk.format, running)
+            if not info.stands_alone:
+                raise StructureError(
+                    f"the image names a backing file, {info.named_backing!r}, or a data file"
+                )
+            if info.virtual_bytes != disk.capacity_bytes:
+                raise StructureError(
+                    f"the image is of a disk of {info.virtual_bytes} bytes, "
+                    f"the source has {disk.capacity_bytes}"
+                )
+            argv = ["qemu-img", "check", "--output=json", "-f", disk.format, disk.path]
+            checked = run(argv, running, timeout_seconds=CHECK_TIMEOUT_SECONDS, check=False)
+            if checked.returncode < 0:
+                raise ProcessError(checked, f"ended by signal {-checked.returncode}")
         found = _Check.model_validate_json(checked.stdout)
-    except (ProcessError, ValidationError) as error:
+    except ValueError as error:
         raise StructureError(f"the image cannot be read by qemu-img: {error}") from error
     if found.corruptions or found.check_errors:
         raise StructureError(

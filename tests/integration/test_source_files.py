@@ -10,6 +10,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,11 @@ def test_what_is_no_file_to_read(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s"))
         refused(tmp_path / "s", ErrorCode.SOURCE_UNSAFE, "socket")
+
+
+def test_a_storage_that_fails_is_named(tmp_path: Path) -> None:
+    """The kernel refuses to tell the speed of a loopback interface, as a broken disk refuses its bytes."""
+    refused(Path("/sys/class/net/lo/speed"), ErrorCode.STORAGE_FAILED, "cannot be read at 0")
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
@@ -329,6 +335,9 @@ def test_what_is_no_disk_image(tmp_path: Path) -> None:
     odd = tmp_path / "odd.raw"
     odd.write_bytes(bytes(1000))
     refused(odd, ErrorCode.SOURCE_INVALID, "no whole sectors")
+    tiny = tmp_path / "tiny.raw"
+    tiny.write_bytes(b"x")
+    refused(tiny, ErrorCode.SOURCE_INVALID, "no whole sectors")
     refused(
         tmp_path / "a.raw",
         ErrorCode.SOURCE_INVALID,
@@ -354,6 +363,17 @@ def test_a_change_is_found(tmp_path: Path) -> None:
         file.write(b"x")
     with pytest.raises(HyperctlError, match="was changed"):
         image.check_unchanged()
+
+
+def test_what_a_file_system_allocates_late_is_no_change(tmp_path: Path) -> None:
+    """ext4 finds a place for the map of its extents at write-back; XFS takes back a reserve."""
+    path = make(tmp_path, "disk.raw", content(), ("raw",))
+    with path.open("rb") as file:
+        image = probe_image(path)
+        os.fsync(file.fileno())
+    image.check_unchanged()
+    image = replace(image, files=(replace(image.files[0], allocated_bytes=0),))
+    image.check_unchanged()
 
 
 OPTIONS_IN_ARCHIVES: dict[str, tuple[str, ...]] = {

@@ -1,13 +1,18 @@
 """A qcow2 file as a whole, as qemu-img sees it."""
 
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.ledger import LedgerHeader, create_ledger, read_ledger
+from hyperctl.activities.verify.activity import verify_disks
 from hyperctl.activities.verify.structure import StructureError, check_qcow2
+from hyperctl.workflows.contract import VerifyInput
 from hyperctl.workflows.disk import LandedDisk
+from hyperctl.workflows.request import VerifyMode
 
 from .conftest import MIB
 
@@ -66,3 +71,36 @@ def test_what_is_no_image_is_refused(tmp_path: Path, running: Attempt) -> None:
     Path(disk.path).write_bytes(b"nothing" * 1000)
     with pytest.raises(StructureError, match="cannot be read"):
         check_qcow2(disk, running)
+
+
+def test_an_image_in_use_is_waited_for_and_not_called_damaged(tmp_path: Path, running: Attempt) -> None:
+    """Whoever is called damaged is thrown away and fetched anew, however long that takes."""
+    disk = qcow2(tmp_path / "disk.qcow2")
+    with subprocess.Popen(
+        ["qemu-io", "-f", "qcow2", disk.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as user:
+        assert user.stdin is not None
+        assert user.stdout is not None
+        user.stdin.write(b"read 0 512\n")
+        user.stdin.flush()
+        user.stdout.readline()  # it has the image open
+        threading.Timer(0.5, user.stdin.close).start()
+        assert "qemu-img check" in check_qcow2(disk, running)
+        assert user.poll() is not None or user.stdin.closed
+
+
+def test_a_missing_programme_is_no_damage(
+    tmp_path: Path, running: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = qcow2(tmp_path / "disk.qcow2")
+    ledger = tmp_path / "ledger"
+    landed = create_ledger(ledger, LedgerHeader(disk.capacity_bytes, "x"))
+    landed.record_zeroes(range(landed.blocks.header.blocks))
+    root = landed.finish(0, "").root_digest
+    landed.close()
+    disk = disk.model_copy(update={"ledger": str(ledger), "root_digest": root})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    order = VerifyInput(job_id="job", output_dir=str(tmp_path), disks=(disk,), mode=VerifyMode.FULL)
+    with pytest.raises(FileNotFoundError, match="qemu-img"):
+        verify_disks(order, running)
+    assert read_ledger(ledger).finish is not None, "nothing of the copy was thrown away"

@@ -83,9 +83,9 @@ class Host:
                     raise CancelledError("stopped")
                 time.sleep(0.05)
             time.sleep(0.2)
-            if argument.request.vm_name.startswith("bad"):
+            if argument.request.name.startswith("bad"):
                 return Rehearsed(verdict=Verdict.DOES_NOT_BOOT, reason=BROKEN)
-            if argument.request.vm_name.startswith("on"):
+            if argument.request.name.startswith("on"):
                 raise HyperctlError(ErrorCode.VM_POWERED_ON, "it has been powered on", "shut it down")
             return self.found
         finally:
