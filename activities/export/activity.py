@@ -35,6 +35,13 @@ def export_disks(argument: ExportInput, settings: HostSettings, running: Attempt
     must be copied again, or what it did in the meantime would be lost without a word.
     """
     staging = Staging(argument.output_dir, argument.job_id)
+    with storage_errors(staging.folder, 0):
+        return _export_disks(argument, staging, settings, running)
+
+
+def _export_disks(
+    argument: ExportInput, staging: Staging, settings: HostSettings, running: Attempt
+) -> ExportResult:
     before = staging.finished(EXPORT_DISKS.name, ExportResult)
     if commit_begun(staging) is not None:
         if before is None:
@@ -62,6 +69,5 @@ def export_disks(argument: ExportInput, settings: HostSettings, running: Attempt
     if before is not None and before.disks == disks:
         return before
     result = ExportResult(disks=disks, duration_seconds=time.monotonic() - started)
-    with storage_errors(staging.folder / "record", 0):
-        staging.finish(EXPORT_DISKS.name, result)
+    staging.finish(EXPORT_DISKS.name, result)
     return result

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from temporalio import activity
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.export.space import shown
+from hyperctl.activities.export.space import shown, storage_errors
 from hyperctl.activities.export.throttle import Throttle
 from hyperctl.activities.staging import Staging, write_atomically
 from hyperctl.workflows.contract import SET_BANDWIDTH, ExportInput, Nothing, SetBandwidthInput
@@ -78,11 +78,12 @@ class BandwidthOrders:
         self.obey()
 
     def obey(self) -> None:
-        """Look for a new order; costs one `stat` where there is none."""
-        try:
-            status = os.stat(self._path)
-        except FileNotFoundError:
-            return
+        """Look for a new order; costs one `stat` where there is none. Raises `HyperctlError`."""
+        with storage_errors(self._path, 0):
+            try:
+                status = os.stat(self._path)
+            except FileNotFoundError:
+                return
         seen = (status.st_ino, status.st_mtime_ns)
         if seen == self._seen:
             return

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from pyVmomi import vmodl
 
@@ -90,13 +91,12 @@ def probe_datastore(
     def look() -> None:
         with DatastoreFiles(session) as files, files.reader(stop) as reader:
             for disk in source.machine.disks:
-                if is_off:
-                    locate(reader, source, disk)
-                else:
-                    extent_of(reader, source, disk)  # the flat file is locked
+                # Of a machine that runs the flat file is locked.
+                found = partial(locate if is_off else extent_of, reader, source, disk)
+                persistently(found, running, stop, PROBE_TRIES)
 
     try:
-        patiently(running, lambda: persistently(look, running, stop, PROBE_TRIES))
+        patiently(running, look)
     finally:
         stop.set()
 
@@ -166,10 +166,13 @@ class _DatastoreMachine(VSphereMachine):
 
             def find() -> dict[int, FlatFile]:
                 with files.reader(ended) as reader:
-                    return {disk.key: locate(reader, self.source, disk) for disk in self.machine.disks}
+                    return {
+                        disk.key: persistently(partial(locate, reader, self.source, disk), attempt, ended)
+                        for disk in self.machine.disks
+                    }
 
             try:
-                found = patiently(attempt, lambda: persistently(find, attempt, ended))
+                found = patiently(attempt, find)
                 yield _DatastoreSource(self.source, self.terms, files, found, self._connections)
             finally:
                 ended.set()

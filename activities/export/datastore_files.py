@@ -10,11 +10,13 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from pyVmomi import vmodl
 
@@ -31,6 +33,7 @@ LONGEST_RETRY_AFTER_SECONDS = 30
 _REDIRECTS = (301, 302, 303, 307, 308)
 _BUSY = (429, 503)
 _DRAINED_BYTES = 64 << 10
+_URL_CHARACTERS = "%:/?#[]@!$&'()*+,;=~"
 _GUARD_SECONDS = 0.2
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _PRIVILEGES = (
@@ -153,6 +156,8 @@ class FileReader:
                 raise self._refused(answer)
             with self.translated(answer.endpoint, name):
                 data = answer.response.read(most_bytes + 1)
+                if len(data) <= most_bytes and answer.response.length:
+                    raise http.client.IncompleteRead(data, answer.response.length)
             if len(data) > most_bytes:
                 raise HyperctlError(ErrorCode.IMAGE_INVALID, f"{name} has more than {most_bytes} bytes")
             return data
@@ -199,7 +204,8 @@ class FileReader:
             if self._stop.is_set():
                 raise Stopped from error
             reason = "no data for too long" if isinstance(error, TimeoutError) else str(error) or repr(error)
-            raise _interrupted(f"reading {name} from {endpoint} broke off: {reason}") from error
+            # What a server says in place of a status line is its own choice, and its length too.
+            raise _interrupted(f"reading {name} from {endpoint} broke off: {reason[:200]}") from error
 
     def interrupt_if_stopped(self) -> None:
         """From another thread: end whatever the reader waits for."""
@@ -239,29 +245,42 @@ class FileReader:
                     raise HyperctlError(
                         ErrorCode.VCENTER_FAULT, f"{own} redirects {name} more than {MOST_REDIRECTS} times"
                     )
-                url = urljoin(f"https://{endpoint}{target}", response.getheader("Location", ""))
-                _drain(response)
-                endpoint, target = self._redirected(endpoint, url, name)
+                self._drain(endpoint, response)
+                location = response.getheader("Location", "")
+                endpoint, target = self._redirected(endpoint, target, location, name)
             elif response.status == http.client.UNAUTHORIZED and endpoint == own and renewals < MOST_RENEWALS:
                 renewals += 1
-                _drain(response)
+                self._drain(endpoint, response)
                 self._renew(cookie)
             else:
                 return _Answer(name, endpoint, response)
 
-    def _redirected(self, before: Endpoint, url: str, name: str) -> tuple[Endpoint, str]:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname:
+    def _redirected(self, before: Endpoint, target: str, location: str, name: str) -> tuple[Endpoint, str]:
+        # Spaces and the like, which no URL has and some servers send.
+        url = quote(location, safe=_URL_CHARACTERS)
+        try:
+            parts = urlsplit(urljoin(f"https://{before}{target}", url))
+            host, port = parts.hostname, parts.port or 443
+        except ValueError:
+            host, port = None, 0
+        if host is None or parts.scheme != "https":
             raise HyperctlError(
                 ErrorCode.VCENTER_FAULT,
                 f"{before} redirects {name} to {url[:200]!r}, which is not HTTPS",
                 "Copy with --transport nfc.",
             )
         own = self._session.endpoint
-        endpoint = Endpoint(parts.hostname, parts.port or 443)
+        endpoint = Endpoint(host, port)
         if (endpoint.host, endpoint.port) == (own.host.lower(), own.port):
             endpoint = own
         return endpoint, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+    def _drain(self, endpoint: Endpoint, response: http.client.HTTPResponse) -> None:
+        """Read a short answer whose text nobody wants, so that its connection can be used again."""
+        response.read(_DRAINED_BYTES)
+        if not response.isclosed():
+            response.close()
+            self._connections[endpoint].close()
 
     def _send(
         self, endpoint: Endpoint, target: str, headers: dict[str, str], cookie: str
@@ -310,7 +329,10 @@ class FileReader:
                 morsel = SimpleCookie(header).get(SESSION_COOKIE)
             except CookieError:
                 continue
-            if morsel is not None and morsel.value and morsel["max-age"] != "0":
+            if morsel is None or not morsel.value or morsel["max-age"] == "0":
+                continue
+            expires = parsedate_tz(morsel["expires"])
+            if expires is None or mktime_tz(expires) > time.time():
                 self._session.replace_cookie(sent, f"{SESSION_COOKIE}={morsel.coded_value}")
 
     def _renew(self, cookie: str) -> None:
@@ -382,12 +404,6 @@ class FileReader:
             return
         if self._stop.wait(min(int(retry_after), LONGEST_RETRY_AFTER_SECONDS)):
             raise Stopped
-
-
-def _drain(response: http.client.HTTPResponse) -> None:
-    """Read a short answer whose text nobody wants, so that its connection can be used again."""
-    response.read(_DRAINED_BYTES)
-    response.close()
 
 
 def _interrupted(message: str) -> HyperctlError:

@@ -58,30 +58,39 @@ def export_machine(argument: ExportInput, settings: HostSettings, running: Attem
     if transport is None:
         raise HyperctlError(ErrorCode.INVALID_REQUEST, f"there is no transport {argument.transport!r}")
     staging = Staging(argument.output_dir, argument.job_id)
-    with storage_errors(staging.folder, 0):
-        staging.create()
+    staging.create()
     terms = Terms(running, Throttle())
     orders = BandwidthOrders(argument, staging, terms.throttle, running, run_id())
     with only_copier(staging, running), transport(argument, settings, terms) as source:
-        copies = [
-            DiskCopy(index, disk, staging, source.identity(disk), argument.format, running)
-            for index, disk in enumerate(source.machine.disks, start=1)
-        ]
-        missing = [copy for copy in copies if copy.finish is None]
-        for copy in copies:
-            if copy.finish is not None:
-                running.log.info("disk%d is whole already and is kept", copy.index)
-        if missing:
-            for copy in missing:
-                copy.forget_other_formats()
-            _check_space(staging, missing, settings, running)
-            # What was made of the disks before is of other disks from now on.
-            staging.forget(*FOLLOWING_STEPS)
-            for copy in copies:
-                staging.overlay(copy.index).unlink(missing_ok=True)
+        # Else the transport would take an error of the storage for one of its connection.
+        with storage_errors(staging.folder, 0):
+            copies = [
+                DiskCopy(index, disk, staging, source.identity(disk), argument.format, running)
+                for index, disk in enumerate(source.machine.disks, start=1)
+            ]
+            is_whole = _begin(copies, staging, settings, running)
+        if not is_whole:
             with source.open() as opened:
                 Copying(opened, copies, orders, settings, staging, running).run()
     return tuple(copy.landed() for copy in copies)
+
+
+def _begin(copies: Sequence[DiskCopy], staging: Staging, settings: HostSettings, running: Attempt) -> bool:
+    """Make everything ready for what is missing; True where nothing is."""
+    missing = [copy for copy in copies if copy.finish is None]
+    for copy in copies:
+        if copy.finish is not None:
+            running.log.info("disk%d is whole already and is kept", copy.index)
+    if not missing:
+        return True
+    for copy in missing:
+        copy.forget_other_formats()
+    _check_space(staging, missing, settings, running)
+    # What was made of the disks before is of other disks from now on.
+    staging.forget(*FOLLOWING_STEPS)
+    for copy in copies:
+        staging.overlay(copy.index).unlink(missing_ok=True)
+    return False
 
 
 @contextmanager

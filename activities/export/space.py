@@ -26,26 +26,36 @@ def check_space(folder: Path, needed_bytes: int, reserve_bytes: int = RESERVE_BY
 
 
 def no_space(folder: Path, missing_bytes: int) -> HyperctlError:
+    status = os.statvfs(folder)
+    if status.f_files and not status.f_favail:
+        missing = "its file system has no inode left for another file"
+    else:
+        missing = f"{shown(missing_bytes)} are missing"
     return HyperctlError(
         ErrorCode.NO_SPACE,
-        f"no space left in {folder}: {shown(missing_bytes)} are missing",
-        "Free so much there, or choose another output folder (--output-dir).",
+        f"no space left in {folder}: {missing}",
+        "Make room there, or choose another output folder (--output-dir).",
     )
 
 
 @contextmanager
 def storage_errors(path: Path, needed_bytes: int) -> Iterator[None]:
-    """Give `OSError`s of writing a file of up to so many bytes their codes: `no_space`, `storage_failed`."""
+    """Give `OSError`s of writing a file of up to so many bytes their codes: `no_space`, `storage_failed`.
+
+    That a programme is missing is none of the storage.
+    """
     try:
         yield
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and os.sep not in str(error.filename or path):
+            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             present = path.stat().st_blocks * 512 if path.exists() else 0
             missing = needed_bytes - present + RESERVE_BYTES - free_bytes(path.parent)
             raise no_space(path.parent, max(missing, 1)) from error
         raise HyperctlError(
             ErrorCode.STORAGE_FAILED,
-            f"cannot write {path}: {error.strerror or error}",
+            f"cannot use {error.filename or path}: {error.strerror or error}",
             "Check the target host's disk and file system (dmesg).",
         ) from error
 

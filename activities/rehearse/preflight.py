@@ -123,7 +123,7 @@ def _problems(source: SourceMachine, asked: RunningSource, library: str) -> Iter
 
 
 def _only_while_off(message: str, library: str) -> Failure:
-    why = f", and for a snapshot there is no library: {library}" if library else ""
+    why = f", and a snapshot of it cannot be read: {library}" if library else ""
     return Failure(
         code=ErrorCode.VM_POWERED_ON,
         message=f"{message}: over HTTPS the disks of a machine can be read only while it is off{why}",

@@ -184,13 +184,12 @@ def _format_of(window: _Window) -> ImageFormat:
 
 
 def _raw(window: _Window, problems: Problems, is_stated: bool) -> ImageFile | None:
-    name = window.opened.identity.path.name
     if not is_stated:
         start = window.read_at(0, SECTOR_BYTES)
         for magic, what in _NO_IMAGES.items():
             if start.startswith(magic):
                 problems.unsupported(f"it is {what} and no disk image", "Unpack or convert it first.")
-        if name.lower().endswith(".vmdk") and window.offset == 0:
+        if problems.file.lower().endswith(".vmdk"):
             problems.invalid(
                 "it has neither a VMDK's header nor a descriptor; it may be the data of one (-flat, -f001)",
                 "Name the descriptor, the small .vmdk beside it; or say --source-format raw "

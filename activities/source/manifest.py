@@ -56,7 +56,7 @@ def read_manifest(data: bytes, file_name: str) -> Manifest:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        problems.invalid("it is no text")
+        problems.invalid("it is no text in UTF-8", "Make the manifest anew, or remove it.")
         text = ""
     if len(data) > MOST_BYTES:
         problems.invalid(f"it has {len(data)} bytes, more than the {MOST_BYTES} that a manifest may have")

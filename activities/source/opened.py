@@ -87,7 +87,7 @@ def open_regular(path: Path) -> Iterator[Opened]:
                 ErrorCode.SOURCE_UNSAFE, f"{path} is {kind}", "A source is made of regular files only."
             )
         if status.st_size == 0:
-            raise HyperctlError(ErrorCode.SOURCE_INVALID, f"{path} is empty")
+            raise HyperctlError(ErrorCode.SOURCE_INVALID, f"{path} is empty", "Fetch it again, or remove it.")
         yield Opened(descriptor, _identity(path, status))
     finally:
         os.close(descriptor)

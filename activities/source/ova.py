@@ -17,10 +17,15 @@ from hyperctl.activities.source.names import objection
 from hyperctl.activities.source.ovf import Ovf, read_ovf
 from hyperctl.activities.source.ovf_disks import OvfFile
 from hyperctl.activities.source.problems import Problems, shown
-from hyperctl.activities.source.tar import TarError, TarForbidden, TarMember, TarReader
+from hyperctl.activities.source.tar import TarError, TarForbidden, TarMember, TarReader, TarTruncated
 from hyperctl.workflows.errors import PreflightError
 
 _SKIP_BYTES = 1 << 20
+_MAKE_ANEW = (
+    "Unpack it (tar -xf) into an empty folder and give that folder; or make it anew of the plain files, "
+    "the descriptor first (tar -cf NEW.ova NAME.ovf NAME.mf ...)."
+)
+_FETCH = "It was cut off or damaged: fetch it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,8 @@ class OvaStream:
         first = next(self._members, None)
         if first is None or not first.name.lower().endswith(".ovf"):
             self._refuse(
-                f"its first member is {shown(first.name) if first else 'missing'} and no .ovf descriptor"
+                f"its first member is {shown(first.name) if first else 'missing'} and no .ovf descriptor",
+                _MAKE_ANEW,
             )
         self.descriptor_name: str = first.name
         descriptor = self._whole(first, MOST_DESCRIPTOR_BYTES)
@@ -127,10 +133,12 @@ class OvaStream:
                 # `tar -cf x.ova ./x.ovf ...` writes such names.
                 name = member.name.removeprefix("./")
                 if wrong := objection(name):
-                    self._problems.unsafe(f"a member is named {wrong}")
+                    self._problems.unsafe(
+                        f"a member is named {wrong}", "A package's files lie beside each other."
+                    )
                     self._problems.raise_any()
                 if name in names:
-                    self._refuse(f"it has two members named {shown(name)}")
+                    self._refuse(f"it has two members named {shown(name)}", _MAKE_ANEW)
                 names.add(name)
                 yield TarMember(name, member.offset_bytes, member.size_bytes)
         except TarError as error:
@@ -175,13 +183,16 @@ class OvaStream:
         if file.size_bytes is not None and member.size_bytes != file.size_bytes:
             self._problems.invalid(
                 f"its member {shown(member.name)} has {member.size_bytes} bytes, "
-                f"where the descriptor says {file.size_bytes}"
+                f"where the descriptor says {file.size_bytes}",
+                _FETCH,
             )
 
     def _check_whole(self) -> None:
         for file in self.ovf.files:
             if file.name not in self.seen:
-                self._problems.invalid(f"the file {shown(file.name)} of its descriptor is not in it")
+                self._problems.invalid(
+                    f"the file {shown(file.name)} of its descriptor is not in it", "Export it again, whole."
+                )
         self._problems.raise_any()
         for name in self._digests:
             self._check_digest(name)
@@ -195,9 +206,11 @@ class OvaStream:
 
     def _refuse_tar(self, error: TarError) -> NoReturn:
         if isinstance(error, TarForbidden):
-            self._problems.unsafe(str(error))
+            self._problems.unsafe(str(error), _MAKE_ANEW)
+        elif isinstance(error, TarTruncated):
+            self._problems.invalid(str(error), _FETCH)
         else:
-            self._problems.invalid(str(error))
+            self._problems.invalid(str(error), f"{_FETCH} If it was made so: {_MAKE_ANEW}")
         raise PreflightError(self._problems.failures) from error
 
 

@@ -95,7 +95,6 @@ class _Reader:
         for element in envelope.below():
             _name_by_type(element)
         files = read_files(envelope, self._problems)
-        disks = read_disks(envelope, files, self._problems)
         system = self._system()
         if system is None:
             return None
@@ -106,6 +105,8 @@ class _Reader:
         if len(sections) > 1:
             self._remarks.append("it describes the hardware more than once; the first description is used")
         hardware = read_items(sections[0], self._configuration(), self._problems)
+        held = {drive.disk_id for drive in hardware.drives}
+        disks = read_disks(envelope, files, held, self._problems)
         return self._assemble(system, sections[0], hardware, files, disks)
 
     def _system(self) -> Element | None:

@@ -4,6 +4,7 @@ Follows DMTF DSP0243 1.1, 7.1 (references) and 9.1 (disk section).
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from hyperctl.activities.source.markup import Element
@@ -84,8 +85,10 @@ def read_files(envelope: Element, problems: Problems) -> dict[str, OvfFile]:
     return found
 
 
-def read_disks(envelope: Element, files: dict[str, OvfFile], problems: Problems) -> dict[str, DiskEntry]:
-    """What the disk sections list, by id."""
+def read_disks(
+    envelope: Element, files: dict[str, OvfFile], held: Collection[str], problems: Problems
+) -> dict[str, DiskEntry]:
+    """What the disk sections list, by id. Judged is what a drive of the machine holds."""
     found: dict[str, DiskEntry] = {}
     for element in (disk for part in envelope.all("DiskSection") for disk in part.all("Disk")):
         attributes = element.attributes
@@ -94,17 +97,19 @@ def read_disks(envelope: Element, files: dict[str, OvfFile], problems: Problems)
         if not disk_id or disk_id in found:
             problems.invalid(f"{where}has no id, or one that another disk has too")
             continue
+        # VirtualBox lists the media of CD drives among the disks, and they have no capacity.
+        mine = problems if disk_id in held else Problems(problems.file)
         if attributes.get("parentRef"):
-            problems.unsupported(
+            mine.unsupported(
                 f"{where}holds only what differs from the disk {shown(attributes['parentRef'])}",
                 "Export the machine again without snapshots.",
             )
         if reference and reference not in files:
-            problems.invalid(f"{where}lies in the file {shown(reference)}, which is not listed")
+            mine.invalid(f"{where}lies in the file {shown(reference)}, which is not listed")
         found[disk_id] = DiskEntry(
             disk_id,
             files.get(reference),
-            _capacity(attributes, where, problems),
+            _capacity(attributes, where, mine),
             _populated(attributes),
         )
     return found

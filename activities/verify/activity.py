@@ -13,6 +13,7 @@ from hyperctl.activities.commit import commit_begun
 from hyperctl.activities.export.disks import only_copier
 from hyperctl.activities.export.ledger import Ledger, LedgerError, read_ledger, record_lost
 from hyperctl.activities.export.rate import RateMeter, eta_seconds, overall
+from hyperctl.activities.export.space import storage_errors
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.activities.verify.compare import data_blocks, differing
@@ -62,6 +63,11 @@ def verify_disks(argument: VerifyInput, running: Attempt) -> VerifyResult:
     size is wrong loses its ledger, and is fetched as a whole.
     """
     staging = Staging(argument.output_dir, argument.job_id)
+    with storage_errors(staging.folder, 0):
+        return _verify_disks(argument, staging, running)
+
+
+def _verify_disks(argument: VerifyInput, staging: Staging, running: Attempt) -> VerifyResult:
     before = staging.finished(VERIFY_DISKS.name, VerifyResult)
     if commit_begun(staging) is not None:
         # The images hold the conversion by now: they differ from their ledgers, as they should.

@@ -243,7 +243,7 @@ def rehearsal_defaults(
     asked: AskedAlike, configuration: Configuration, problems: list[str]
 ) -> dict[str, Any]:
     """A rehearsal's request as the options have it, but for the VM's name."""
-    problems += [f"{flag} does not go with --batch" for flag in _given(asked, ("file", *_OF_FILES))]
+    problems += [f"{flag} does not go with --batch" for flag in _given(asked, _OF_FILES)]
     return {
         "vcenter": vcenter_of(asked, configuration, problems),
         **_alike(asked, configuration),

@@ -72,7 +72,8 @@ def rehearse(
     """
     configuration = load_configuration()
     problems: list[str] = []
-    named = [flag for flag, it in (("--vm", asked.vm), ("--batch", batch), ("--attach", attach)) if it]
+    one = ("--file", asked.file) if asked.file else ("--vm", asked.vm)
+    named = [flag for flag, it in (one, ("--batch", batch), ("--attach", attach)) if it]
     if len(named) > 1:
         problems.append(f"{' and '.join(named)} exclude each other")
     if parallel is not None and batch is None:

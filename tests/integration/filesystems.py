@@ -12,18 +12,18 @@ SIZE_MIB = 128
 
 
 @contextmanager
-def mounted(kind: str, folder: Path, size_mib: int = SIZE_MIB) -> Iterator[Path]:
+def mounted(kind: str, folder: Path, size_mib: int = SIZE_MIB, options: str = "rw") -> Iterator[Path]:
     """A small file system of its own."""
     place = folder / "small"
     place.mkdir()
     if kind == "tmpfs":
-        argv = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(place)]
+        argv = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m,{options}", "tmpfs", str(place)]
     else:
         image = folder / "small.img"
         image.touch()
         os.truncate(image, size_mib * MIB)
         subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
-        argv = ["mount", "-o", "loop", str(image), str(place)]
+        argv = ["mount", "-o", f"loop,{options}", str(image), str(place)]
     subprocess.run(argv, check=True)
     try:
         yield place

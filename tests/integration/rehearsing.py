@@ -14,6 +14,7 @@ from hyperctl.activities.vsphere.session import open_session
 from hyperctl.workflows.contract import RehearseInput
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.rehearsal import RehearsalRequest, Rehearsed
+from hyperctl.workflows.request import Fixers
 from tests.processes import is_worked_on
 from tests.simulator import VCenterSimulator
 
@@ -24,11 +25,15 @@ def machine_of(simulator: VCenterSimulator, name: str, host: HostSettings, runni
 
 
 def rehearsed(
-    simulator: VCenterSimulator, host: HostSettings, machine: Machine, running: Attempt
+    simulator: VCenterSimulator,
+    host: HostSettings,
+    machine: Machine,
+    running: Attempt,
+    fix: Fixers | None = None,
 ) -> Rehearsed:
     argument = RehearseInput(
         job_id=f"rehearsal-{secrets.token_hex(4)}",
-        request=RehearsalRequest(vm_name=machine.name, vcenter=simulator.vcenter()),
+        request=RehearsalRequest(vm_name=machine.name, vcenter=simulator.vcenter(), fix=fix or Fixers()),
         machine=machine,
         output_dir=host.output_dir,
     )
@@ -48,4 +53,5 @@ def assert_nothing_is_left(simulator: VCenterSimulator, host: HostSettings) -> N
         connection.close()
     assert not any(str(output) in domain for domain in domains)
     assert simulator.call("GET", "/sessions")["count"] == 0
-    assert not any(vm["snapshots"] for vm in simulator.call("GET", "/vms"))
+    snapshots = [snapshot for vm in simulator.call("GET", "/vms") for snapshot in vm["snapshots"] or ()]
+    assert not any(snapshot["name"].startswith("hyperctl-") for snapshot in snapshots)

@@ -393,6 +393,16 @@ def test_a_worker_that_is_killed_costs_little(
 # --- the preflight -----------------------------------------------------------------------------------------
 
 
+def test_a_storage_of_ours_that_fails_is_not_blamed_on_the_vcenter(
+    settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
+) -> None:
+    staging.create()
+    staging.ledger(1).mkdir()
+    with pytest.raises(HyperctlError, match=f"{staging.ledger(1)}: Is a directory") as caught:
+        export_disks(argument, settings, running)
+    assert caught.value.code is ErrorCode.STORAGE_FAILED
+
+
 def test_the_plan_says_which_transport_and_why(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt
 ) -> None:
@@ -515,6 +525,44 @@ def test_an_answer_that_is_not_exactly_what_was_asked_for_is_refused(
     assert caught.value.code is ErrorCode.TRANSFER_CORRUPT
 
 
+def test_what_was_cut_off_or_said_beside_the_point_is_survived(
+    sim: VCenterSimulator,
+    settings: HostSettings,
+    running: Attempt,
+    through: ExportInput,
+    front: Front,
+) -> None:
+    """Each by itself: a descriptor cut off, wordy redirects, one with a space, a cookie that has expired."""
+    cut: list[Asked] = []
+
+    def change(asked: Asked, answer: Answer) -> Answer:
+        expired = "vmware_soap_session=gone; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
+        headers = answer.headers | {"Set-Cookie": expired}
+        if "-flat" in asked.target or cut:
+            return Answer(answer.status, headers, answer.body)
+        cut.append(asked)
+        length = {"Content-Length": str(len(answer.body)), "Connection": "close"}
+        return Answer(answer.status, headers | length, answer.body[:30])
+
+    def moved(asked: Asked) -> Answer | None:
+        if "-flat" not in asked.target or "moved" in asked.target:
+            return None
+        return Answer(302, {"Location": f"{asked.target}&moved=a b"}, b"moved " * 20_000)
+
+    front.change, front.rule = change, moved
+    assert_right(sim, export_disks(through, settings, running))
+    assert cut
+    assert len(sim.call("GET", "/sessions")["sessions"]) == 0, "no session was left for another"
+
+
+def test_a_server_that_is_busy_now_and_then_is_waited_for(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt, through: ExportInput, front: Front
+) -> None:
+    """No two disks' files can be found in a row; each of them can."""
+    front.rule = lambda asked: Answer(429) if len(front.requests) % 3 == 0 else None
+    assert_right(sim, export_disks(through, settings, running))
+
+
 def test_a_file_of_another_size_is_refused(
     settings: HostSettings, running: Attempt, through: ExportInput, front: Front
 ) -> None:
@@ -594,6 +642,8 @@ def passed_by_ticket(sim: VCenterSimulator, front: Front, asked: Asked) -> Answe
     [
         ("http://127.0.0.1/x", "not HTTPS"),
         ("file:///etc/passwd", "not HTTPS"),
+        ("https://[::1/x", "not HTTPS"),
+        ("https://127.0.0.1:99999/x", "not HTTPS"),
         ("", "more than 5 times"),
     ],
 )

@@ -29,6 +29,7 @@ from tests.unit.archives import envelope, manifest, tar
 from tests.unit.vmdk_streams import vmware_stream
 
 from .conftest import MIB, sha256, write_disk
+from .filesystems import mounted
 from .test_source_files import FORMATS, SIZE, content, make
 
 Copy = Callable[[FileSource], ExportResult]
@@ -160,6 +161,42 @@ def test_an_ova_that_was_cut_off_is_refused_by_the_plan(
     planned = plan(FileSource(path=str(source)), settings, running)
     assert planned.problems
     assert {problem.code for problem in planned.problems} == {ErrorCode.SOURCE_INVALID}
+
+
+def test_a_vmdk_in_an_archive_that_begins_with_junk_is_no_raw_disk(
+    tmp_path: Path, settings: HostSettings, running: Attempt
+) -> None:
+    damaged = bytes(512) + vmware_stream(content())[512:]
+    files = {"guest.ovf": envelope({"a.vmdk": len(damaged)}, 512), "a.vmdk": damaged}
+    source = tmp_path / "guest.ova"
+    source.write_bytes(tar(files))
+    (problem,) = plan(FileSource(path=str(source)), settings, running).problems
+    assert problem.code is ErrorCode.SOURCE_INVALID
+    assert "a.vmdk: it has neither a VMDK's header" in problem.message
+
+
+def test_an_output_that_cannot_be_used_is_named(
+    tmp_path: Path, settings: HostSettings, running: Attempt, staging: Staging
+) -> None:
+    source = make(tmp_path, "disk.raw", content(), ("raw",))
+    argument = export_input(FileSource(path=str(source)), settings, running)
+    Path(settings.output_dir).write_text("no folder")
+    order = VerifyInput(job_id="job-file", output_dir=settings.output_dir, disks=(), mode=VerifyMode.FULL)
+    for step in (lambda: export_disks(argument, settings, running), lambda: verify_disks(order, running)):
+        with pytest.raises(HyperctlError, match=f"{staging.folder}.*: Not a directory") as caught:
+            step()
+        assert caught.value.code is ErrorCode.STORAGE_FAILED
+
+
+def test_a_file_system_without_inodes_says_so(
+    tmp_path: Path, settings: HostSettings, running: Attempt
+) -> None:
+    source = make(tmp_path, "disk.raw", content(), ("raw",))
+    with mounted("tmpfs", tmp_path, options="nr_inodes=4") as place:
+        there = settings.model_copy(update={"output_dir": str(place / "output"), "space_reserve_bytes": 0})
+        with pytest.raises(HyperctlError, match="no inode left") as caught:
+            export_disks(export_input(FileSource(path=str(source)), there, running), there, running)
+        assert caught.value.code is ErrorCode.NO_SPACE
 
 
 def test_what_names_foreign_files_is_refused_by_the_plan_with_all_of_it(

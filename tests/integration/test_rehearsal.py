@@ -1,7 +1,6 @@
 """A rehearsal of the development guest, over a simulated vCenter's datastore."""
 
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,17 +35,17 @@ def whole_guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenterSim
 
 
 @pytest.fixture
-def host(guest_output_dir: Path, libvirt_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostSettings]:
+def host(
+    guest_output_dir: Path, own_tmp: Path, libvirt_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> HostSettings:
     monkeypatch.setenv("VSPHERE_USERNAME", USERNAME)
     monkeypatch.setenv("VSPHERE_PASSWORD", PASSWORD)
-    with tempfile.TemporaryDirectory() as temporary:
-        monkeypatch.setattr(tempfile, "tempdir", temporary)
-        yield HostSettings(
-            host="kvm-test",
-            output_dir=str(guest_output_dir / "rehearsals"),
-            libvirt_uri=libvirt_uri,
-            vsphere_timeout_seconds=10.0,
-        )
+    return HostSettings(
+        host="kvm-test",
+        output_dir=str(guest_output_dir / "rehearsals"),
+        libvirt_uri=libvirt_uri,
+        vsphere_timeout_seconds=10.0,
+    )
 
 
 def test_a_machine_is_said_to_boot_before_it_is_copied_though_its_session_ends(

@@ -48,6 +48,7 @@ def refused(data: bytes, read: Callable[[bytes], object] = streamed) -> Prefligh
     with pytest.raises(PreflightError) as caught:
         read(data)
     assert all(failure.message.startswith("guest.ova") for failure in caught.value.failures)
+    assert caught.value.failures[0].hint, "there is a way out"
     return caught.value
 
 

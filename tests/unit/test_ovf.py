@@ -145,6 +145,14 @@ def test_sections_may_be_named_by_their_type() -> None:
     assert read_ovf(text.encode(), "b").machine.model_copy(update={"uuid": known.uuid}) == known
 
 
+def test_a_disk_that_no_drive_holds_is_not_judged() -> None:
+    """VirtualBox lists the media of CD drives, too, and they have no capacity."""
+    medium = '<Disk ovf:diskId="medium" ovf:fileRef="file1" ovf:capacity=""/></DiskSection>'
+    ovf = read_ovf(descriptor("vmware").replace("</DiskSection>", medium).encode(), "guest.ovf")
+    assert len(ovf.disks) == 2
+    assert any("'medium' is in no drive" in remark for remark in ovf.remarks)
+
+
 def test_an_empty_disk_may_be_in_several_drives() -> None:
     text = descriptor("ovf2")
     start = text.index("        <ovf:StorageItem><sasd:AddressOnParent>0")
