@@ -28,8 +28,16 @@ from hyperctl.client.migration import Migration
 from hyperctl.client.observe import attribute, is_open, job_status
 from hyperctl.client.question import ask
 from hyperctl.client.rehearsal import BATCH_PREFIX, BATCH_TYPE, Rehearsal, RehearsalBatch
-from hyperctl.client.visibility import JobSummary, find_vm, last_rehearsal, list_jobs, remembered_jobs
+from hyperctl.client.visibility import (
+    JobSummary,
+    find_vm,
+    last_rehearsal,
+    last_rehearsal_by_id,
+    list_jobs,
+    remembered_jobs,
+)
 from hyperctl.workflows import attributes
+from hyperctl.workflows.identity import derive_file_rehearsal_id
 from hyperctl.workflows.inventory import InventoryPage, InventoryRequest
 from hyperctl.workflows.plan import Preflight
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
@@ -139,6 +147,14 @@ class MigrationClient:
     async def last_rehearsal(self, vm_name: str, vcenter: str) -> JobSummary | None:
         """What came of a VM's last rehearsal, and when; None where that is not known at once."""
         return await last_rehearsal(self.connection, vm_name, vcenter)
+
+    async def last_rehearsal_of(self, request: MigrationRequest) -> JobSummary | None:
+        """The same of what a migration is asked for, which may be a file."""
+        if request.vcenter is not None:
+            return await self.last_rehearsal(request.name, request.vcenter.server)
+        assert request.file is not None, "a request has a file or a vCenter"
+        job_id = derive_file_rehearsal_id(request.host, request.file.path, request.vm_name)
+        return await last_rehearsal_by_id(self.connection, job_id)
 
     async def plan(
         self, request: MigrationRequest, *, on_wait: Callable[[str], None] = lambda _: None

@@ -137,11 +137,21 @@ async def find_vm(connection: Connection, vm_name: str, vcenter: str | None) -> 
 async def last_rehearsal(connection: Connection, vm_name: str, vcenter: str) -> JobSummary | None:
     """The last rehearsal of a VM that has ended with a verdict or without; None also where none is known
     within two seconds."""
-    query = (
-        f'WorkflowType = {_quoted(JobKind.REHEARSAL.workflow_type)} AND ExecutionStatus != "Running" '
-        f"AND {attributes.VM_NAME.name} = {_quoted(vm_name)} AND {attributes.VCENTER.name} = "
-        f"{_quoted(_as_recorded(vcenter))}"
+    return await _last_rehearsal(
+        connection,
+        f"{attributes.VM_NAME.name} = {_quoted(vm_name)} AND {attributes.VCENTER.name} = "
+        f"{_quoted(_as_recorded(vcenter))}",
     )
+
+
+async def last_rehearsal_by_id(connection: Connection, job_id: str) -> JobSummary | None:
+    """The same by the rehearsal's id, by which that of a file is known."""
+    return await _last_rehearsal(connection, f"WorkflowId = {_quoted(job_id)}")
+
+
+async def _last_rehearsal(connection: Connection, which: str) -> JobSummary | None:
+    kind = _quoted(JobKind.REHEARSAL.workflow_type)
+    query = f'WorkflowType = {kind} AND ExecutionStatus != "Running" AND {which}'
     with suppress(RPCError):
         async for execution in connection.client.list_workflows(
             query, limit=MOST_REMEMBERED, page_size=MOST_REMEMBERED, rpc_timeout=REMEMBERING_TIMEOUT

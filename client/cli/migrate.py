@@ -123,9 +123,7 @@ async def _rehearse_again(client: MigrationClient, rehearsal: Rehearsal) -> Rehe
 
 async def _remembered(client: MigrationClient, request: MigrationRequest) -> str:
     """The VM's last rehearsal in a line; empty where none is known."""
-    if request.vcenter is None:
-        return ""
-    last = await client.last_rehearsal(request.name, request.vcenter.server)
+    last = await client.last_rehearsal_of(request)
     if last is None or last.verdict is None or last.ended_at is None:
         return ""
     return f"Last rehearsal, {age(last.ended_at)}: {verdict_text(last.verdict, last.reason)}"

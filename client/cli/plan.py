@@ -27,8 +27,7 @@ def plan(asked: Asked, *, as_json: Json = False) -> None:
         with choose_screen(configuration.ui, silent=as_json) as screen:
             screen.show(Working(f"Looking at {request.name} in {request.origin} and at the target host"))
             found = await client.plan(request, on_wait=waiting(screen, silent=as_json))
-            vcenter = request.vcenter
-            rehearsal = await client.last_rehearsal(found.vm_name, vcenter.server) if vcenter else None
+            rehearsal = await client.last_rehearsal_of(request)
             migration = await client.last_migration(request)
             typed = [word for word in sys.argv[2:] if word != "--json"]
             screen.end(plan_ending(found, request, rehearsal, migration, typed))

@@ -9,7 +9,7 @@ from hyperctl.client.render.text import plural, size
 from hyperctl.client.visibility import JobSummary
 from hyperctl.workflows.machine import Machine, MachineDisk, PowerState
 from hyperctl.workflows.plan import Preflight, TargetPlan
-from hyperctl.workflows.request import MigrationRequest, VCenter
+from hyperctl.workflows.request import MigrationRequest
 from hyperctl.workflows.status import JobStatus
 
 POWER_WORDS = {PowerState.ON: "powered on", PowerState.OFF: "powered off", PowerState.SUSPENDED: "suspended"}
@@ -31,15 +31,14 @@ def plan_ending(
         if not found.source.problems or found.source.transport_reason:
             rows.append(("Copied by", f"{found.source.transport}: {found.source.transport_reason}"))
     rows += _target_rows(found, request)
-    if request.vcenter is not None:
-        why = f": {rehearsal.reason}" if rehearsal and rehearsal.reason else ""
-        rows.append(("Last rehearsal", f"{remembered_rehearsal(rehearsal) or 'none'}{why}"))
+    why = f": {rehearsal.reason}" if rehearsal and rehearsal.reason else ""
+    rows.append(("Last rehearsal", f"{remembered_rehearsal(rehearsal) or 'none'}{why}"))
     if migration is not None:
         rows.append(("Last migration", _migration_text(migration)))
     steps = []
     is_off = machine is not None and machine.power_state is PowerState.OFF
-    if request.vcenter is not None and rehearsal is None and is_off:
-        command = shlex.join(["hyperctl", "rehearse", *_source_options(found.vm_name, request.vcenter)])
+    if rehearsal is None and is_off:
+        command = shlex.join(["hyperctl", "rehearse", *_source_options(request)])
         steps.append(NextStep("Know whether it will boot, before anything is copied", (command,)))
     if found.possible:
         steps.append(NextStep("Migrate it", (shlex.join(["hyperctl", "convert", *typed]),)))
@@ -122,12 +121,16 @@ def _target_rows(found: Preflight, request: MigrationRequest) -> Iterator[tuple[
     yield "libvirt domain", target.domain_name or "none (--to-libvirt defines one)"
 
 
-def _source_options(vm_name: str, vcenter: VCenter) -> list[str]:
+def _source_options(request: MigrationRequest) -> list[str]:
+    vcenter, file = request.vcenter, request.file
     options = {
-        "--vm": vm_name,
-        "--vcenter": vcenter.server,
-        "--username": vcenter.username,
-        "--datacenter": vcenter.datacenter,
-        "--certificate-sha256": vcenter.certificate_sha256,
+        "--vm": request.vm_name,
+        "--vcenter": vcenter and vcenter.server,
+        "--username": vcenter and vcenter.username,
+        "--datacenter": vcenter and vcenter.datacenter,
+        "--certificate-sha256": vcenter and vcenter.certificate_sha256,
+        "--file": file and file.path,
+        "--source-format": file and file.source_format,
+        "--host": file and request.host,
     }
     return [word for flag, value in options.items() if value for word in (flag, value)]

@@ -9,7 +9,7 @@ from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.machine import PowerState
 from hyperctl.workflows.plan import Preflight, SourcePlan, TargetPlan
 from hyperctl.workflows.rehearsal import Verdict
-from hyperctl.workflows.request import MigrationRequest, VCenter
+from hyperctl.workflows.request import FileSource, MigrationRequest, VCenter
 from hyperctl.workflows.status import JobKind, JobStatus
 from tests.unit.inventories import job
 from tests.unit.machines import GIB, disk, machine, nic
@@ -76,6 +76,14 @@ def test_both_sides_and_what_comes_next() -> None:
         *("--vm", "web-server-01", "--vcenter", "vc.example.com", "--datacenter", "DC 1"),
     ]
     assert convert == ["hyperctl", "convert", *typed]
+
+
+def test_a_file_is_rehearsed_as_a_file() -> None:
+    request = MigrationRequest(file=FileSource(path="/srv/in/a guest.ova"), host="kvm-01")
+    ending = plan_ending(_found(), request, None, None, ["--file", "a guest.ova"])
+    rehearse, _ = (shlex.split(" ".join(step.command)) for step in ending.next_steps)
+    assert rehearse == ["hyperctl", "rehearse", "--file", "/srv/in/a guest.ova", "--host", "kvm-01"]
+    assert "Source VM: web-server-01 (/srv/in/a guest.ova)" in _text(ending)
 
 
 def test_what_stands_against_it_comes_with_the_way_out_and_without_a_next_step() -> None:
