@@ -228,6 +228,10 @@ async def test_a_file_is_rehearsed_as_a_job_of_its_own(server: Client) -> None:
         last = [status async for status in batch.watch(0.1)][-1]
     assert (result.vm_name, result.origin, result.vcenter) == ("db", "/srv/in/db.ova", "")
     assert [(item.vm_name, item.verdict) for item in last.items] == [("db", Verdict.BOOTS)]
+    async with asyncio.timeout(20):
+        while (known := await client.last_rehearsal_of(request.migration())) is None:
+            await asyncio.sleep(0.2)
+    assert (known.job_id, known.verdict) == (request.job_id, Verdict.BOOTS)
 
 
 async def test_one_that_is_cancelled_stops_its_work_and_has_no_verdict(server: Client) -> None:
