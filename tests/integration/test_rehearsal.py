@@ -190,6 +190,7 @@ def failed_by(
         running.stop()
         simulator.call("DELETE", "/faults")
         simulator.call("POST", f"/vms/{GUEST}/power", {"state": "poweredOff"})
+        rehearsing.join(60)
     assert not rehearsing.is_alive()
     (error,) = failed
     assert_nothing_is_left(simulator, host)
