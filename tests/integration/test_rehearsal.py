@@ -175,12 +175,16 @@ def failed_by(
         except HyperctlError as error:
             failed.append(error)
 
-    before = simulator.call("GET", "/traffic")["folder"]
+    def sent_bytes() -> int:
+        sent: int = simulator.call("GET", "/traffic").get("folder", 0)
+        return sent
+
+    before = sent_bytes()
     rehearsing = threading.Thread(target=work)
     rehearsing.start()
     deadline = time.monotonic() + 600
     try:
-        while not has_begun(running, simulator.call("GET", "/traffic")["folder"] - before):
+        while not has_begun(running, sent_bytes() - before):
             assert rehearsing.is_alive(), failed
             assert time.monotonic() < deadline
             time.sleep(0.05)
