@@ -1,6 +1,7 @@
 """What runs on this host, for tests of what must have ended."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -13,8 +14,12 @@ def is_running(pid: int) -> bool:
 
 def is_worked_on(folder: Path) -> bool:
     """Whether any process has something of a folder in its command line."""
+    return any(working_on(folder))
+
+
+def working_on(folder: Path) -> Iterator[int]:
+    """The processes that have."""
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if str(folder).encode() in file.read_bytes():
-                return True
-    return False
+                yield int(file.parent.name)

@@ -67,8 +67,8 @@ def rehearse(
 ) -> None:
     """Convert and boot a VM over its disks where they are, and tell whether it will boot. Nothing is copied.
 
-    The VM must be off, or be read from a --snapshot. Ctrl-C detaches; the rehearsal goes on. Exit code 0:
-    every VM boots.
+    The VM must be off, or be read from a --snapshot. Ctrl-C detaches; the rehearsal goes on.
+    Exit code 0: every VM boots.
     """
     configuration = load_configuration()
     problems: list[str] = []

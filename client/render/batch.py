@@ -7,11 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 from hyperctl.client.render.events import Event, Line, Mark, Working
-from hyperctl.client.render.rehearsed import MARKS, failures_first, reason_text, verdict_text
+from hyperctl.client.render.rehearsed import MARKS, brief_reason, failures_first, verdict_text
 from hyperctl.client.render.text import duration, plural, safe, size
 from hyperctl.workflows.rehearsal import RehearsalBatchStatus, RehearsalResult, Verdict
 
-HEADER = ("VM", "VERDICT", "WHY", "READ", "TOOK", "COPY, EST.", "JOB")
+HEADER = ("VM", "VERDICT", "READ", "TOOK", "COPY, EST.", "JOB", "WHY")
 _STYLES = {Verdict.BOOTS: "green", Verdict.DOES_NOT_BOOT: "bold red", Verdict.NOT_REHEARSED: "yellow"}
 
 
@@ -45,11 +45,11 @@ def rows(results: Sequence[RehearsalResult]) -> Iterator[tuple[RehearsalResult, 
             (
                 result.vm_name,
                 result.verdict.words,
-                reason_text(result) or "-",
                 size(result.read_bytes) if result.read_bytes else "-",
                 duration(result.duration_seconds) if result.duration_seconds else "-",
                 duration(estimate.copy_seconds) if estimate else "-",
                 result.job_id,
+                brief_reason(result) or "-",
             ),
         )
 
@@ -57,15 +57,20 @@ def rows(results: Sequence[RehearsalResult]) -> Iterator[tuple[RehearsalResult, 
 def batch_table(results: Sequence[RehearsalResult]) -> Table:
     """For a terminal, which may be narrow: reasons wrap, and `hyperctl list` has the ids."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for title in HEADER[:-1]:
+    for title in _without_id(HEADER):
         wraps = title == "WHY"
         table.add_column(title, no_wrap=not wraps, overflow="fold", ratio=1 if wraps else None)
     for result, cells in rows(results):
         style = _STYLES[result.verdict]
-        texts = [Text(safe(cell)) for cell in cells[:-1]]
+        texts = [Text(safe(cell)) for cell in _without_id(cells)]
         texts[1].stylize(style)
         table.add_row(*texts)
     return table
+
+
+def _without_id(cells: tuple[str, ...]) -> tuple[str, ...]:
+    id_column = HEADER.index("JOB")
+    return cells[:id_column] + cells[id_column + 1 :]
 
 
 def plain_rows(results: Sequence[RehearsalResult]) -> Iterator[str]:

@@ -49,6 +49,14 @@ def reason_text(result: RehearsalResult) -> str:
     return "; ".join(failure.message for failure in result.reasons)
 
 
+def brief_reason(result: RehearsalResult) -> str:
+    """For a row that begins with the machine's name."""
+    name = result.vm_name
+    beginnings = (f"{name} did not pass its boot proof: ", f"{name}: ", f"{name} is ")
+    text = reason_text(result)
+    return next((text.removeprefix(one) for one in beginnings if text.startswith(one)), text)
+
+
 def rehearsal_ending(result: RehearsalResult) -> Ending:
     """What came of one rehearsal."""
     boots = result.verdict is Verdict.BOOTS

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from html import escape
 
 from hyperctl.client.render.rehearsed import (
+    brief_reason,
     count_text,
     fact_rows,
     failures_first,
-    reason_text,
     warnings_of,
 )
 from hyperctl.client.render.story import STEP_NAMES, proof_lines
@@ -30,7 +30,7 @@ h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 0; 
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; }
 th, td { border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
-th { white-space: nowrap; font-weight: 600; } .number { white-space: nowrap; }
+th { white-space: nowrap; font-weight: 600; } .name { min-width: 9rem; } .number { white-space: nowrap; }
 section { border: 1px solid var(--line); border-radius: 6px; padding: 1rem; margin: 1rem 0; }
 .boots { color: var(--good); } .does_not_boot { color: var(--bad); } .not_rehearsed { color: var(--unknown); }
 .verdict { font-weight: 700; white-space: nowrap; } .quiet { opacity: .75; }
@@ -78,8 +78,8 @@ def _overview(results: Iterable[RehearsalResult]) -> Iterator[str]:
         took = duration(result.duration_seconds) if result.duration_seconds else "-"
         copy = duration(result.estimate.copy_seconds) if result.estimate else "-"
         yield (
-            f'<tr><td><a href="#vm{number}">{_text(result.vm_name)}</a></td><td>{_verdict(result)}</td>'
-            f"<td>{_text(reason_text(result))}</td>"
+            f'<tr><td class="name"><a href="#vm{number}">{_text(result.vm_name)}</a></td>'
+            f"<td>{_verdict(result)}</td><td>{_text(brief_reason(result))}</td>"
             f'<td class="number">{read}</td><td class="number">{took}</td><td class="number">{copy}</td></tr>'
         )
     yield "</tbody></table>"

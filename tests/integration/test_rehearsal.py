@@ -158,7 +158,7 @@ class Reading:
     def __call__(self, running: Attempt, sent_bytes: int) -> bool:
         if self._sent_before is None and is_converted(running, sent_bytes):
             self._sent_before = sent_bytes
-        return self._sent_before is not None and sent_bytes - self._sent_before > 8 << 20
+        return self._sent_before is not None and sent_bytes - self._sent_before > 2 << 20
 
 
 def failed_by(
@@ -175,20 +175,26 @@ def failed_by(
         except HyperctlError as error:
             failed.append(error)
 
-    before = simulator.call("GET", "/traffic")["folder"]
+    def sent_bytes() -> int:
+        sent: int = simulator.call("GET", "/traffic").get("folder", 0)
+        return sent
+
+    before = sent_bytes()
     rehearsing = threading.Thread(target=work)
     rehearsing.start()
-    deadline = time.monotonic() + 120
-    while not has_begun(running, simulator.call("GET", "/traffic")["folder"] - before):
-        assert rehearsing.is_alive(), failed
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    deadline = time.monotonic() + 600
     try:
+        while not has_begun(running, sent_bytes() - before):
+            assert rehearsing.is_alive(), failed
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         event()
         rehearsing.join(180)
     finally:
+        running.stop()
         simulator.call("DELETE", "/faults")
         simulator.call("POST", f"/vms/{GUEST}/power", {"state": "poweredOff"})
+        rehearsing.join(60)
     assert not rehearsing.is_alive()
     (error,) = failed
     assert_nothing_is_left(simulator, host)

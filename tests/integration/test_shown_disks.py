@@ -1,5 +1,7 @@
 """The disks of a rehearsal, where they are: what qemu reads of them, and what is gone afterwards."""
 
+import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.nbd.server import FOLDER_PREFIX
 from hyperctl.activities.plan_file import plan_file
 from hyperctl.activities.prepare_source import remove_job_snapshot, take_snapshot
 from hyperctl.activities.rehearse import source as source_module
@@ -20,7 +23,7 @@ from hyperctl.workflows.rehearsal import RehearsalRequest
 from hyperctl.workflows.request import FileSource, RunningSource, TransportChoice, WhenRunning
 from tests.integration.rehearsing import assert_nothing_is_left
 from tests.integration.test_vddk import transport_of
-from tests.processes import is_worked_on
+from tests.processes import is_worked_on, working_on
 from tests.simulator import VCenterSimulator
 
 VM = "web-server-01"
@@ -69,8 +72,12 @@ def test_a_file_is_read_where_it_lies(
     assert_nothing_is_left(sim, host)
 
 
-def test_a_machine_that_runs_is_read_from_its_snapshot(
-    sim: VCenterSimulator, host: HostSettings, running: Attempt, monkeypatch: pytest.MonkeyPatch
+def test_a_machine_that_runs_is_read_from_its_snapshot_though_its_servers_are_killed(
+    sim: VCenterSimulator,
+    host: HostSettings,
+    running: Attempt,
+    own_tmp: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Another plugin of nbdkit in the place of VMware's library."""
     request = RehearsalRequest(vm_name=VM, vcenter=sim.vcenter(), running=FROM_SNAPSHOT)
@@ -96,6 +103,10 @@ def test_a_machine_that_runs_is_read_from_its_snapshot(
         argument = rehearse_input(machine, request, transport=TransportChoice.VDDK, snapshot=snapshot.moref)
         remove = RemoveSnapshotInput(job_id=request.job_id, vcenter=sim.vcenter(), machine=machine)
         with shown_disks(argument, Path(host.output_dir), host, running) as shown:
+            servers = [*working_on(own_tmp / FOLDER_PREFIX)]
+            assert len(servers) >= len(machine.disks)
+            for server in servers:
+                os.kill(server, signal.SIGKILL)
             assert_shown(shown, *map(Path, made["disks"]))
             remove_job_snapshot(remove, host, running)
             with pytest.raises(HyperctlError) as lost:

@@ -118,6 +118,9 @@ def test_a_batchs_table_has_failures_first_on_any_screen() -> None:
     results = [booting("z"), booting("a"), not_rehearsed("m"), not_booting("evil\x1b[2Jname")]
     lines = list(plain_rows(results))
     assert [line.split()[0] for line in lines] == ["VM", "evil\\x1b[2Jname", "m", "a", "z"]
+    assert lines[1].endswith("  db-02 did not pass its boot proof: no root device")
+    (_, known) = plain_rows([not_booting("db-02")])
+    assert known.endswith("  no root device"), "the name is there already"
     out = io.StringIO()
     Console(file=out, width=100, markup=False, color_system=None).print(batch_table(results))
     drawn = out.getvalue()
