@@ -38,7 +38,7 @@ lint:
 test: setup ## everything: lint, types and all tests, on real parts
 	@$(MAKE) --no-print-directory lint
 	@$(PYTHON) -m deploy.dev.guest.build --cache fast
-	@$(PYTHON) -m pytest -n $(PROCESSES) $(SUITES)
+	@$(PYTHON) -m pytest -n $(PROCESSES) --durations 40 --durations-min 10 $(SUITES)
 
 test-guests: setup ## convert and prove a guest of every shape; hours without KVM
 	@$(PYTHON) -m deploy.dev.guest.build --cache all

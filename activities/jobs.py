@@ -1,6 +1,6 @@
 """What Temporal knows of other jobs, asked for from a host: some things must not be done beside them."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowQueryFailedError
@@ -45,15 +45,15 @@ class JobActivities:
         """
         client = activity.client()
         try:
-            mine = await client.get_workflow_handle(argument.job_id).describe()
             others = await _others(client, argument)
+            mine = await _begun(client, argument.job_id) if others else None
         except RPCError as error:
             raise _again(error) from error
         for other in others:
             status = await _status(client, other.id)
             if status is None or status.plan is None or not _is_same(status.plan.machine, argument.machine):
                 continue
-            if status.phase is Phase.PLAN and (mine.start_time, mine.id) < (other.start_time, other.id):
+            if status.phase is Phase.PLAN and mine and (mine, argument.job_id) < (other.start_time, other.id):
                 continue  # it will see us
             raise HyperctlError(
                 ErrorCode.VM_MIGRATING,
@@ -67,6 +67,16 @@ class JobActivities:
 def _again(error: RPCError) -> ApplicationError:
     """Temporal could not say it now; the activity is tried again."""
     return ApplicationError(f"Temporal does not answer: {error.message}", type="temporal_unreachable")
+
+
+async def _begun(client: Client, job_id: str) -> datetime | None:
+    """When the job was started; None where nobody has, and it is only asked what would be."""
+    try:
+        return (await client.get_workflow_handle(job_id).describe()).start_time
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
 
 
 async def _others(client: Client, argument: FindRivalInput) -> list[WorkflowExecution]:

@@ -12,7 +12,7 @@ from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.activities.vsphere.inventory import find_machine
 from hyperctl.activities.vsphere.session import open_session
-from hyperctl.workflows.contract import PLAN_SOURCE, PlanSourceInput
+from hyperctl.workflows.contract import PLAN_SOURCE, PREVIEW_SOURCE, PlanSourceInput
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.machine import Machine, PowerState
 from hyperctl.workflows.plan import SourcePlan
@@ -27,6 +27,11 @@ _OTHER_LINUX = re.compile(r"other\w*linux\w*", re.IGNORECASE)
 class PlanSourceActivities:
     def __init__(self, settings: HostSettings) -> None:
         self._settings = settings
+
+    @activity.defn(name=PREVIEW_SOURCE.name, no_thread_cancel_exception=True)
+    def preview_source(self, argument: PlanSourceInput) -> SourcePlan:
+        """The same on a queue that no copy holds up."""
+        return self.plan_source(argument)
 
     @activity.defn(name=PLAN_SOURCE.name, no_thread_cancel_exception=True)
     def plan_source(self, argument: PlanSourceInput) -> SourcePlan:
@@ -91,6 +96,12 @@ def problems_of(
             ErrorCode.VM_UNSUPPORTED,
             f"{name} is encrypted",
             "Decrypt it in vSphere first (VM policies, storage policy without encryption).",
+        )
+    if source.fault_tolerant:
+        problem(
+            ErrorCode.VM_UNSUPPORTED,
+            f"{name} is protected by Fault Tolerance",
+            "Turn Fault Tolerance off for it in vSphere first.",
         )
     if source.needs_consolidation:
         problem(

@@ -38,7 +38,7 @@ from hyperctl.activities.target.libvirt_host import (
     job_of,
     qemu_user,
 )
-from hyperctl.activities.target.network import libvirt_networks, sources_of
+from hyperctl.activities.target.network import libvirt_networks, networks_of, sources_of
 from hyperctl.workflows.contract import PLAN_TARGET, PlanTargetInput
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.machine import Machine
@@ -88,13 +88,13 @@ class TargetPreflight:
 
     def plan(self) -> TargetPlan:
         """Never raises for what it finds; problems come back together."""
-        free_bytes = needed_bytes = staged_bytes = 0
+        free_bytes = needed_bytes = most_bytes = staged_bytes = 0
         acceleration = self._check_programmes()
         if self._check_folder():
             self._check_output()
             continued = self._check_earlier_copies()
             staged_bytes = used_bytes(continued)
-            free_bytes, needed_bytes = self._check_space(continued)
+            free_bytes, needed_bytes, most_bytes = self._check_space(continued)
         if self._machine is not None:
             self._check_machine(self._machine)
         self._check_packages()
@@ -105,7 +105,10 @@ class TargetPreflight:
             acceleration=acceleration,
             free_bytes=free_bytes,
             needed_bytes=needed_bytes,
+            most_bytes=most_bytes,
             staged_bytes=staged_bytes,
+            domain_name=domain_name(self._machine_name) if self._request.to_libvirt else "",
+            networks=networks_of(self._machine, self._request.network_map) if self._machine else {},
             problems=tuple(self._problems),
             warnings=tuple(self._warnings),
         )
@@ -208,12 +211,12 @@ class TargetPreflight:
                 )
         return continued
 
-    def _check_space(self, continued: Staging) -> tuple[int, int]:
-        """Free and needed bytes; what this job has landed before is not needed again."""
+    def _check_space(self, continued: Staging) -> tuple[int, int, int]:
+        """Free, needed and at worst needed bytes; what this job has landed before is not needed again."""
         existing = _nearest(self._output_dir)
         free = shutil.disk_usage(existing).free
         if self._machine is None:
-            return free, 0
+            return free, 0, 0
         overhead = FIXED_OVERHEAD_BYTES + OVERHEAD_PER_DISK_BYTES * len(self._machine.disks)
         landed = sum(_used_bytes(path) for path in self._staged_images(continued))
         needed = max(0, self._machine.allocated_bytes - landed) + overhead
@@ -230,7 +233,7 @@ class TargetPreflight:
                 f"{self._output_dir} has {_gib(free)} free: enough for what the disks hold now, but not for "
                 f"disks that fill up ({_gib(worst)})"
             )
-        return free, needed
+        return free, needed, worst
 
     def _staged_images(self, staging: Staging) -> Iterator[Path]:
         for index in range(1, len(self._machine.disks) + 1 if self._machine else 1):

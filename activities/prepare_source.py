@@ -38,6 +38,7 @@ from hyperctl.workflows.contract import (
     POWER_ON_SOURCE,
     PREPARE_SOURCE,
     REMOVE_SNAPSHOT,
+    TAKE_SNAPSHOT,
     PowerOnSourceInput,
     PrepareSourceInput,
     PutBackResult,
@@ -51,7 +52,7 @@ from hyperctl.workflows.status import Phase
 
 
 class PrepareSourceActivities:
-    """`prepare_source`, and what takes it back: `remove_snapshot`, `power_on_source`."""
+    """`prepare_source`, `take_snapshot`, and what takes them back: `remove_snapshot`, `power_on_source`."""
 
     def __init__(self, settings: HostSettings) -> None:
         self._settings = settings
@@ -60,6 +61,11 @@ class PrepareSourceActivities:
     def prepare_source(self, argument: PrepareSourceInput) -> PreparedSource:
         with attempt(Phase.EXPORT, argument.job_id, self._settings.log_dir) as running:
             return prepare_source(argument, self._settings, running)
+
+    @activity.defn(name=TAKE_SNAPSHOT.name, no_thread_cancel_exception=True)
+    def take_snapshot(self, argument: PrepareSourceInput) -> PreparedSource:
+        with attempt(Phase.REHEARSE, argument.job_id, self._settings.log_dir) as running:
+            return take_snapshot(argument, self._settings, running)
 
     @activity.defn(name=REMOVE_SNAPSHOT.name, no_thread_cancel_exception=True)
     def remove_snapshot(self, argument: RemoveSnapshotInput) -> PutBackResult:
@@ -80,16 +86,33 @@ def prepare_source(argument: PrepareSourceInput, settings: HostSettings, running
     """
     with open_session(argument.vcenter, settings, running) as session:
         source = read_machine(session, argument.machine.moref)
+        _refuse_suspended(source)
         preparation = _Preparation(argument, settings, running, session, source)
-        if source.machine.power_state is PowerState.SUSPENDED:
-            raise HyperctlError(
-                ErrorCode.VM_POWERED_ON,
-                f"{source.machine.name} is suspended",
-                "Resume it: what its memory holds is not on its disks.",
-            )
         if argument.running.action is WhenRunning.SNAPSHOT:
-            return preparation.take_snapshot()
+            return preparation.copied_snapshot()
         return preparation.shut_down()
+
+
+def take_snapshot(argument: PrepareSourceInput, settings: HostSettings, running: Attempt) -> PreparedSource:
+    """Have a machine that runs in a snapshot, of which nothing is recorded: a rehearsal leaves nothing here.
+
+    One that is off is read as it is. Raises `HyperctlError` as `prepare_source` does.
+    """
+    with open_session(argument.vcenter, settings, running) as session:
+        source = read_machine(session, argument.machine.moref)
+        _refuse_suspended(source)
+        if source.machine.power_state is PowerState.OFF:
+            return PreparedSource()
+        return _Preparation(argument, settings, running, session, source).snapshot()
+
+
+def _refuse_suspended(source: SourceMachine) -> None:
+    if source.machine.power_state is PowerState.SUSPENDED:
+        raise HyperctlError(
+            ErrorCode.VM_POWERED_ON,
+            f"{source.machine.name} is suspended",
+            "Resume it: what its memory holds is not on its disks.",
+        )
 
 
 class _Preparation:
@@ -113,7 +136,7 @@ class _Preparation:
         self._staging = Staging(argument.output_dir, argument.job_id)
         self._record = SwitchedOffRecord(settings, argument.job_id)
 
-    def take_snapshot(self) -> PreparedSource:
+    def copied_snapshot(self) -> PreparedSource:
         earlier = self._staging.finished(PREPARE_SOURCE.name, PreparedSource)
         final = commit_begun(self._staging) is not None
         snapshot = earlier.snapshot if earlier else None
@@ -132,8 +155,16 @@ class _Preparation:
         if self._is_off:
             self._running.log.info("%s is off and is copied as it is", self._name)
             return PreparedSource()
+        prepared = self.snapshot()
+        with storage_errors(self._staging.folder, 0):
+            self._staging.create()
+            self._staging.finish(PREPARE_SOURCE.name, prepared)
+        return prepared
+
+    def snapshot(self) -> PreparedSource:
+        """The job's snapshot, found or made."""
         wait_for_other_tasks(self._session, self._source, self._running)
-        prepared = self._find_snapshot() or PreparedSource(
+        return self._find_snapshot() or PreparedSource(
             snapshot=create_snapshot(
                 self._session,
                 self._source,
@@ -142,10 +173,6 @@ class _Preparation:
                 quiesce=self._asked.quiesce,
             )
         )
-        with storage_errors(self._staging.folder, 0):
-            self._staging.create()
-            self._staging.finish(PREPARE_SOURCE.name, prepared)
-        return prepared
 
     def _find_snapshot(self) -> PreparedSource | None:
         """The one that an earlier attempt has made; one that is not as it was asked for is removed."""

@@ -51,6 +51,14 @@ class SearchAttributesMissing(ClientError):
     """The namespace does not know what migrations are listed by."""
 
 
+class QuestionFailed(ClientError):
+    """A plan or an inventory could not be made; `failures` says why."""
+
+    def __init__(self, failures: tuple[Failure, ...]) -> None:
+        super().__init__("; ".join(failure.message for failure in failures), failures[0].hint)
+        self.failures = failures
+
+
 class MigrationFailed(ClientError):
     """The migration ended without success. `status` is its last word, `failures` says why."""
 

@@ -71,7 +71,6 @@ def status_without_worker(
 ) -> MigrationStatus:
     """All that can be known when nobody answers the query: less, but never a guess."""
     status = _recorded(execution, JobKind.MIGRATION, request, has_result=result is not None)
-    status.source_file = request.file.path if request.file else ""
     status.to_libvirt = request.to_libvirt
     if result is None:
         return status
@@ -125,6 +124,7 @@ def _recorded(
         job_id=execution.id,
         vm_name=request.name,
         vcenter=request.vcenter.server if request.vcenter else "",
+        source_file=request.file.path if request.file else "",
         status=state,
         phase=phase,
         priority=_enum(Priority, attribute(found, attributes.PRIORITY)) or request.priority,

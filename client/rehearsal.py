@@ -54,6 +54,7 @@ class Rehearsal(Job[RehearsalRequest, RehearsalResult]):
                 job_id=self.job_id,
                 vm_name=status.vm_name,
                 vcenter=status.vcenter,
+                source_file=status.source_file,
                 host=status.host,
                 warnings=status.plan.warnings if status.plan else (),
                 started_at=status.created_at,

@@ -5,11 +5,11 @@ migration = await client.start(MigrationRequest(vm_name="db-1", vcenter=VCenter(
 async for status in migration.watch():
     print(status.status, status.phase)
 
-`rehearse` and `rehearse_all` do the same for rehearsals.
+`rehearse` and `rehearse_all` do the same for rehearsals; `plan` and `inventory` only look.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -26,9 +26,12 @@ from hyperctl.client.errors import ClientError, JobConflict, JobNotFound
 from hyperctl.client.job import Origin
 from hyperctl.client.migration import Migration
 from hyperctl.client.observe import attribute, is_open, job_status
+from hyperctl.client.question import ask
 from hyperctl.client.rehearsal import BATCH_PREFIX, BATCH_TYPE, Rehearsal, RehearsalBatch
-from hyperctl.client.visibility import JobSummary, find_vm, last_rehearsal, list_jobs
+from hyperctl.client.visibility import JobSummary, find_vm, last_rehearsal, list_jobs, remembered_jobs
 from hyperctl.workflows import attributes
+from hyperctl.workflows.inventory import InventoryPage, InventoryRequest
+from hyperctl.workflows.plan import Preflight
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.rehearsal import (
     RehearsalBatchRequest,
@@ -136,6 +139,56 @@ class MigrationClient:
     async def last_rehearsal(self, vm_name: str, vcenter: str) -> JobSummary | None:
         """What came of a VM's last rehearsal, and when; None where that is not known at once."""
         return await last_rehearsal(self.connection, vm_name, vcenter)
+
+    async def plan(
+        self, request: MigrationRequest, *, on_wait: Callable[[str], None] = lambda _: None
+    ) -> Preflight:
+        """What the migration would begin with: both sides looked at by a worker, and nothing changed.
+
+        `on_wait` is told what it waits for. Raises `NoWorker`, or `QuestionFailed` where there is no answer;
+        what stands against the migration is in the answer.
+        """
+        return await ask(
+            self.connection,
+            "PlanWorkflow",
+            request,
+            Preflight,
+            workflow_id=f"plan-{request.job_id}-{uuid.uuid4().hex[:10]}",
+            summary=f"plan {request.name} from {request.origin}",
+            host=request.host,
+            on_wait=on_wait,
+        )
+
+    async def last_migration(self, request: MigrationRequest) -> JobSummary | None:
+        """The migration that a request of this kind would attach to, go on with or find done."""
+        try:
+            return await JobSummary.of(await Migration(self.connection, request.job_id).describe())
+        except JobNotFound:
+            return None
+
+    async def inventory(
+        self, request: InventoryRequest, *, on_wait: Callable[[str], None] = lambda _: None
+    ) -> AsyncIterator[InventoryPage]:
+        """What a vCenter holds, page by page, by name. Raises as `plan` does."""
+        while True:
+            page = await ask(
+                self.connection,
+                "InventoryWorkflow",
+                request,
+                InventoryPage,
+                workflow_id=f"inventory-{uuid.uuid4().hex[:10]}",
+                summary=f"inventory of {request.vcenter.server}",
+                host=request.host,
+                on_wait=on_wait,
+            )
+            yield page
+            if not page.next:
+                return
+            request = request.model_copy(update={"start": page.next})
+
+    async def remembered_jobs(self, vcenter: str) -> Sequence[JobSummary]:
+        """The last migration and rehearsal of every machine of a vCenter that has any, the newest first."""
+        return await remembered_jobs(self.connection, vcenter)
 
     async def job(self, job_id: str) -> Migration | Rehearsal:
         """The migration or rehearsal of that id. Raises `JobNotFound`."""

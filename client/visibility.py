@@ -24,6 +24,7 @@ from hyperctl.workflows.status import JobKind, JobStatus
 REMEMBERING_TIMEOUT = timedelta(seconds=2)
 """For what is only good to know."""
 MOST_REMEMBERED = 5
+LIST_PAGE = 1000
 
 
 class JobSummary(BaseModel):
@@ -149,6 +150,23 @@ async def last_rehearsal(connection: Connection, vm_name: str, vcenter: str) -> 
             if summary.verdict is not None:
                 return summary
     return None
+
+
+async def remembered_jobs(connection: Connection, vcenter: str) -> list[JobSummary]:
+    """Of every machine of a vCenter that has any: its last migration, and its last rehearsal that goes on or
+    has ended with a verdict or without. The newest first."""
+    types = ", ".join(_quoted(kind.workflow_type) for kind in JobKind)
+    query = f"WorkflowType IN ({types}) AND {attributes.VCENTER.name} = {_quoted(_as_recorded(vcenter))}"
+    found: dict[str, JobSummary] = {}
+    with connection.errors():
+        async for execution in connection.client.list_workflows(
+            query, page_size=LIST_PAGE, rpc_timeout=connection.timeout
+        ):
+            if execution.id not in found:
+                summary = await JobSummary.of(execution)
+                if summary.kind is JobKind.MIGRATION or summary.verdict or not summary.status.is_final:
+                    found[execution.id] = summary
+    return list(found.values())
 
 
 async def hosts_of(connection: Connection, job_id: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from hyperctl.activities.plan_source import PlanSourceActivities
 from hyperctl.activities.plan_target import PlanTargetActivities
 from hyperctl.activities.prepare_source import PrepareSourceActivities
 from hyperctl.activities.prove.activity import ProveActivities
+from hyperctl.activities.read_inventory import InventoryActivities
 from hyperctl.activities.rehearse.activity import RehearseActivities
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.target.activity import TargetActivities
@@ -23,7 +24,9 @@ from hyperctl.workflows.discard import DiscardWorkflow
 from hyperctl.workflows.import_domain import ImportWorkflow
 from hyperctl.workflows.logs import LogsWorkflow
 from hyperctl.workflows.migration import MigrationWorkflow
+from hyperctl.workflows.preflight import PlanWorkflow
 from hyperctl.workflows.queues import Role
+from hyperctl.workflows.read_inventory import InventoryWorkflow
 from hyperctl.workflows.rehearsal_batch import RehearsalBatchWorkflow
 from hyperctl.workflows.rehearse import RehearsalWorkflow
 
@@ -31,6 +34,8 @@ WORKFLOWS: tuple[type, ...] = (
     MigrationWorkflow,
     RehearsalWorkflow,
     RehearsalBatchWorkflow,
+    PlanWorkflow,
+    InventoryWorkflow,
     ImportWorkflow,
     LogsWorkflow,
     DiscardWorkflow,
@@ -40,6 +45,7 @@ WORKFLOWS: tuple[type, ...] = (
 def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
     """Every implementation by the role whose queues it is served on."""
     plan_source = PlanSourceActivities(settings)
+    inventory = InventoryActivities(settings)
     prepare_source = PrepareSourceActivities(settings)
     export = ExportActivities(settings)
     verify = VerifyActivities(settings)
@@ -60,7 +66,12 @@ def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
             prepare_source.prepare_source,
             export.export_disks,
         ],
-        Role.SOURCE: [prepare_source.remove_snapshot, prepare_source.power_on_source],
+        Role.SOURCE: [
+            plan_source.preview_source,
+            inventory.read_inventory,
+            prepare_source.remove_snapshot,
+            prepare_source.power_on_source,
+        ],
         Role.VERIFY: [verify.verify_disks],
         Role.CONVERT: [
             convert.convert_guest,
@@ -71,7 +82,7 @@ def activities(settings: HostSettings) -> dict[Role, list[Callable[..., Any]]]:
             clean_up.record_failure,
         ],
         Role.IMPORT: [plan_target.plan_target, target.import_domain, target.remove_domain],
-        Role.REHEARSE: [rehearsals.plan_rehearsal, rehearsals.rehearse],
+        Role.REHEARSE: [rehearsals.plan_rehearsal, prepare_source.take_snapshot, rehearsals.rehearse],
         Role.CONTROL: [
             logs.read_log,
             bandwidth.set_bandwidth,

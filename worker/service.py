@@ -73,10 +73,11 @@ def build_workers(
     client: Client, host: HostSettings, settings: WorkerSettings, roles: Sequence[Role]
 ) -> tuple[list[Worker], ThreadPoolExecutor]:
     """One Temporal worker a queue: the workflows', each role's shared one, each role's own of this host."""
-    served = (*roles, *([Role.SOURCE] if Role.EXPORT in roles else []), Role.CONTROL)
+    puts_back = Role.EXPORT in roles or Role.REHEARSE in roles
+    shared = (*roles, *([Role.SOURCE] if puts_back else []))
     by_role = activities(host)
-    queues = [(role, task_queue(role, host.host)) for role in served if by_role[role]]
-    queues += [(role, task_queue(role)) for role in roles if by_role[role]]
+    queues = [(role, task_queue(role, host.host)) for role in (*shared, Role.CONTROL) if by_role[role]]
+    queues += [(role, task_queue(role)) for role in shared if by_role[role]]
     threads = ThreadPoolExecutor(
         sum(settings.slots(role) for role, _ in queues), thread_name_prefix="activity"
     )

@@ -44,8 +44,8 @@ class ProgressBoard:
             updated_at=workflow.now(),
             phases=[PhaseRecord(phase=phase) for phase in PHASES[kind]],
         )
+        self.status.source_file = request.file.path if request.file else ""
         if isinstance(request, MigrationRequest):
-            self.status.source_file = request.file.path if request.file else ""
             self.status.to_libvirt = request.to_libvirt
             self.status.bandwidth_bytes_per_second = request.bandwidth_bytes_per_second
 

@@ -17,6 +17,7 @@ from hyperctl.workflows.disk import ConvertedDisk, LandedDisk, OutputDisk, Verif
 from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.guest import BootProof, GuestSystem, Outcome, Step, StepOutcome
 from hyperctl.workflows.hardware import Hardware
+from hyperctl.workflows.inventory import InventoryPage, InventoryRequest
 from hyperctl.workflows.leftover import Leftover
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.plan import SourcePlan, TargetPlan
@@ -30,6 +31,7 @@ from hyperctl.workflows.request import (
     MigrationRequest,
     Priority,
     RunningSource,
+    TransportChoice,
     VCenter,
     VerifyMode,
 )
@@ -62,6 +64,10 @@ class PlanTargetInput(_Frozen):
     request: MigrationRequest
     machine: Machine | None
     """None when the source could not be read; the target is then checked as far as it can be."""
+
+
+class ReadInventoryInput(_Frozen):
+    request: InventoryRequest
 
 
 class PrepareSourceInput(_Frozen):
@@ -174,9 +180,13 @@ class ConvertResult(_Frozen):
     hardware: Hardware = Hardware()
 
     @property
-    def has_rebuilt(self) -> bool:
-        """Whether the guest's own tool has made an initramfs."""
-        return any(one.step is Step.REBUILD and one.outcome is Outcome.DONE for one in self.steps)
+    def may_rebuild(self) -> bool:
+        """Whether an initramfs by the guest's own tool is left to try, where the way was left open.
+
+        Not where it has made one, nor where drivers were left out as asked.
+        """
+        tried = (Outcome.DONE, Outcome.SKIPPED)
+        return not any(one.step is Step.REBUILD and one.outcome in tried for one in self.steps)
 
 
 class ProveInput(_Frozen):
@@ -246,6 +256,10 @@ class RehearseInput(_Frozen):
     request: RehearsalRequest
     machine: Machine
     output_dir: str
+    transport: TransportChoice = TransportChoice.DATASTORE
+    """One that reads anywhere in a disk."""
+    snapshot: str = ""
+    """The reference of the snapshot to read; empty: the machine as it is, which is off."""
 
 
 class DiscardInput(_Frozen):
@@ -340,7 +354,10 @@ class Activity(Generic[InputT, ResultT]):
 
 
 PLAN_SOURCE = Activity("plan_source", Role.EXPORT, PlanSourceInput, SourcePlan)
+PREVIEW_SOURCE = Activity("preview_source", Role.SOURCE, PlanSourceInput, SourcePlan)
+"""`plan_source` for who only asks, and must not wait behind copies."""
 PLAN_TARGET = Activity("plan_target", Role.IMPORT, PlanTargetInput, TargetPlan)
+READ_INVENTORY = Activity("read_inventory", Role.SOURCE, ReadInventoryInput, InventoryPage)
 PREPARE_SOURCE = Activity("prepare_source", Role.EXPORT, PrepareSourceInput, PreparedSource)
 REMOVE_SNAPSHOT = Activity("remove_snapshot", Role.SOURCE, RemoveSnapshotInput, PutBackResult)
 POWER_ON_SOURCE = Activity("power_on_source", Role.SOURCE, PowerOnSourceInput, PutBackResult)
@@ -352,6 +369,7 @@ COMMIT_CONVERSION = Activity("commit_conversion", Role.CONVERT, CommitInput, Com
 IMPORT_DOMAIN = Activity("import_domain", Role.IMPORT, ImportInput, ImportResult)
 CLEAN_UP = Activity("clean_up", Role.CONVERT, CleanUpInput, Nothing)
 PLAN_REHEARSAL = Activity("plan_rehearsal", Role.REHEARSE, PlanRehearsalInput, RehearsalPlan)
+TAKE_SNAPSHOT = Activity("take_snapshot", Role.REHEARSE, PrepareSourceInput, PreparedSource)
 REHEARSE = Activity("rehearse", Role.REHEARSE, RehearseInput, Rehearsed)
 DISCARD_CONVERSION = Activity("discard_conversion", Role.CONVERT, DiscardInput, Nothing)
 DISCARD_COPY = Activity("discard_copy", Role.CONTROL, DiscardInput, DiscardResult)
@@ -375,7 +393,9 @@ SET_BANDWIDTH = Activity(
 
 ALL_ACTIVITIES = (
     PLAN_SOURCE,
+    PREVIEW_SOURCE,
     PLAN_TARGET,
+    READ_INVENTORY,
     PREPARE_SOURCE,
     REMOVE_SNAPSHOT,
     POWER_ON_SOURCE,
@@ -387,6 +407,7 @@ ALL_ACTIVITIES = (
     IMPORT_DOMAIN,
     CLEAN_UP,
     PLAN_REHEARSAL,
+    TAKE_SNAPSHOT,
     REHEARSE,
     DISCARD_CONVERSION,
     DISCARD_COPY,

@@ -2,7 +2,6 @@
 
 import pydantic
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
 
 from hyperctl.workflows.contract import (
     DISCARD_COPY,
@@ -43,7 +42,5 @@ class DiscardWorkflow:
                 summary=f"{'look at' if request.look_only else 'delete'} what {request.job_id} has left",
             )
         except StepFailed as failed:
-            raise ApplicationError(
-                str(failed), *failed.failures, type=failed.failures[0].code, non_retryable=True
-            ) from failed
+            raise failed.as_error() from failed
         return HostLeftovers(host=request.host, removed=found.removed, left=found.left)

@@ -35,7 +35,9 @@ class Estimate(BaseModel):
 
     sample: Sample
     transfer_bytes: int
-    """What a copy from the datastore reads: the capacity, since HTTP tells of no holes."""
+    """What a copy reads: the capacity from a datastore, since HTTP knows no holes, else what may land."""
+    way: str = "from the datastore"
+    """How it was read for the sample, in words."""
     copy_seconds: float
     """`transfer_bytes` at the sample's rate."""
     land_bytes_low: int

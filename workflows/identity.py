@@ -22,6 +22,11 @@ def derive_rehearsal_id(server: str, datacenter: str | None, vm_name: str) -> st
     return REHEARSAL_PREFIX + derive_job_id(server, datacenter, vm_name).removeprefix(JOB_PREFIX)
 
 
+def derive_file_rehearsal_id(host: str | None, path: str, vm_name: str | None) -> str:
+    """The same of a file."""
+    return REHEARSAL_PREFIX + derive_file_job_id(host, path, vm_name).removeprefix(JOB_PREFIX)
+
+
 def derive_file_job_id(host: str | None, path: str, vm_name: str | None) -> str:
     """The id of the migration of a machine that is a file on a target host.
 

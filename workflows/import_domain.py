@@ -2,7 +2,6 @@
 
 import pydantic
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
 
 from hyperctl.workflows.contract import IMPORT_DOMAIN, ImportInput, ImportResult
 from hyperctl.workflows.control import ImportRequest
@@ -35,6 +34,4 @@ class ImportWorkflow:
                 summary=f"define the libvirt domain {request.domain_name or request.machine.name}",
             )
         except StepFailed as failed:
-            raise ApplicationError(
-                str(failed), *failed.failures, type=failed.failures[0].code, non_retryable=True
-            ) from failed
+            raise failed.as_error() from failed

@@ -53,9 +53,7 @@ class DurableJob:
         except StepFailed as failed:
             self._board.status.failures = failed.failures
             await self._end(JobStatus.FAILED)
-            raise ApplicationError(
-                str(failed), *failed.failures, type=failed.failures[0].code, non_retryable=True
-            ) from failed
+            raise failed.as_error() from failed
         await self._end(JobStatus.COMPLETED)
         return result
 

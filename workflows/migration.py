@@ -13,6 +13,7 @@ from hyperctl.workflows.disk import LandedDisk, OutputDisk
 from hyperctl.workflows.guest import BootProof, rebuilt_warning
 from hyperctl.workflows.job import DurableJob
 from hyperctl.workflows.plan import MigrationPlan
+from hyperctl.workflows.preflight import look_at_both, refuse_rivals
 from hyperctl.workflows.preparation import SourcePreparation
 from hyperctl.workflows.request import InitramfsWay, MigrationRequest, Priority, ProveMode, VerifyMode
 from hyperctl.workflows.source import PreparedSource
@@ -69,18 +70,7 @@ class MigrationWorkflow(DurableJob):
         """Read-only preflight of both sides; every problem at once."""
         self._enter(Phase.PLAN, JobStatus.PENDING)
         request = self._request
-        source = await self._steps.activity(
-            contract.PLAN_SOURCE,
-            contract.PlanSourceInput(job_id=self._job_id, request=request),
-            host=request.host,
-            summary=f"look at {request.name} in {request.origin}",
-        )
-        target = await self._steps.activity(
-            contract.PLAN_TARGET,
-            contract.PlanTargetInput(job_id=self._job_id, request=request, machine=source.machine),
-            host=source.host,
-            summary=f"look at the target host {source.host}",
-        )
+        source, target = await look_at_both(self._steps, self._job_id, request, contract.PLAN_SOURCE)
         self._aftermath.may_hold(source.host)
         problems = source.problems + target.problems
         if problems or source.machine is None:
@@ -101,12 +91,7 @@ class MigrationWorkflow(DurableJob):
         if request.file is not None:
             self._board.status.vm_name = plan.machine.name
         if workflow.patched(REFUSES_RIVALS):
-            await self._steps.activity(
-                contract.FIND_RIVAL,
-                contract.FindRivalInput(job_id=self._job_id, server=request.origin, machine=plan.machine),
-                host=plan.host,
-                summary="see that no other job migrates this machine",
-            )
+            await refuse_rivals(self._steps, self._job_id, request, plan.machine, plan.host)
         return plan
 
     def _admit(self, plan: MigrationPlan) -> None:
@@ -197,7 +182,7 @@ class MigrationWorkflow(DurableJob):
         """Once more with a rebuilt initramfs, where the boot of an appended one finds no root device."""
         asked = self._request.initramfs
         converted = await self._convert(plan, landed, asked)
-        may_rebuild = asked is InitramfsWay.AUTO and not converted.has_rebuilt
+        may_rebuild = asked is InitramfsWay.AUTO and converted.may_rebuild
         proof = await self._prove(
             plan, converted, may_rebuild=may_rebuild and workflow.patched(REBUILDS_UNBOOTABLE)
         )

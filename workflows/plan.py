@@ -1,6 +1,6 @@
 """What will be done: the outcome of the read-only preflight."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.machine import Machine
@@ -31,8 +31,15 @@ class TargetPlan(BaseModel):
     acceleration: str = ""
     free_bytes: int = 0
     needed_bytes: int = 0
+    """For what the disks hold now."""
+    most_bytes: int = 0
+    """For disks that fill up while they are copied."""
     staged_bytes: int = 0
     """What an earlier try of this job has left here to go on from."""
+    domain_name: str = ""
+    """Empty where none is to be defined."""
+    networks: dict[str, str] = Field(default_factory=dict)
+    """vSphere's network to libvirt's, or `bridge:NAME`, for every NIC."""
     problems: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -52,3 +59,27 @@ class MigrationPlan(BaseModel):
     staged_bytes: int = 0
     """What an earlier try of this job has left on the host to go on from."""
     warnings: tuple[str, ...] = ()
+
+
+class Preflight(BaseModel):
+    """What `PlanWorkflow` returns: both sides as they are now, and everything that stands against it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    """Of the migration that was looked into, which need not have been started."""
+    vm_name: str
+    source: SourcePlan
+    target: TargetPlan
+    problems: tuple[Failure, ...] = ()
+    """Of both sides together, and of other jobs."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def possible(self) -> bool:
+        """Whether the migration could begin now."""
+        return not self.problems and self.source.machine is not None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self.source.warnings + self.target.warnings

@@ -1,4 +1,4 @@
-"""What a migration does to a source that runs, and how that is taken back."""
+"""What a migration or a rehearsal does to a source that runs, and how that is taken back."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from temporalio import workflow
 from hyperctl.workflows import contract
 from hyperctl.workflows.board import ProgressBoard
 from hyperctl.workflows.plan import MigrationPlan
-from hyperctl.workflows.request import MigrationRequest, WhenRunning
+from hyperctl.workflows.request import DiskFormat, MigrationRequest, SourceRequest, WhenRunning
 from hyperctl.workflows.source import PreparedSource
 from hyperctl.workflows.steps import StepFailed, StepRunner
 from hyperctl.workflows.undo import Undo, UndoStack
@@ -23,20 +23,22 @@ class SourcePreparation:
 
     def __init__(
         self,
-        request: MigrationRequest,
+        request: SourceRequest,
         job_id: str,
         steps: StepRunner,
         undos: UndoStack,
         board: ProgressBoard,
+        stub: contract.Activity[contract.PrepareSourceInput, PreparedSource] = contract.PREPARE_SOURCE,
     ) -> None:
         self._request = request
         self._job_id = job_id
         self._steps = steps
         self._undos = undos
         self._status = board.status
+        self._stub = stub
 
-    async def prepare(self, plan: MigrationPlan, *, never_beside: str) -> PreparedSource:
-        """Have the source as it is to be copied; one that is ready from an earlier try is found again.
+    async def prepare(self, plan: MigrationPlan, *, never_beside: str = "") -> PreparedSource:
+        """Have the source as it is to be read; one that is ready from an earlier try is found again.
 
         It is not powered on again while the undo `never_beside` could not be done. Raises `StepFailed`.
         """
@@ -48,14 +50,14 @@ class SourcePreparation:
         else:
             self._undos.push(Undo(POWER, lambda: self._power_on(plan), after=frozenset((never_beside,))))
         prepared = await self._steps.activity(
-            contract.PREPARE_SOURCE,
+            self._stub,
             contract.PrepareSourceInput(
                 job_id=self._job_id,
                 vcenter=self._request.vcenter,
                 machine=plan.machine,
                 output_dir=plan.output_dir,
                 running=self._request.running,
-                format=self._request.format,
+                format=self._format,
             ),
             host=plan.host,
             summary=f"prepare the source {plan.machine.name}: {action}",
@@ -63,6 +65,10 @@ class SourcePreparation:
         self._status.source = prepared
         self._warn(prepared.warnings)
         return prepared
+
+    @property
+    def _format(self) -> DiskFormat:
+        return self._request.format if isinstance(self._request, MigrationRequest) else DiskFormat.RAW
 
     async def release(self, plan: MigrationPlan, *, last: bool = False) -> None:
         """Remove the snapshot once its copy is verified: a snapshot grows and slows its machine.

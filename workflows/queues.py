@@ -21,7 +21,8 @@ class Role(StrEnum):
     REHEARSE = "rehearse"
     """Rehearsals, from their preflight on: they take no slot that a migration waits for."""
     SOURCE = "source"
-    """Putting the source back: an export worker has it too, apart, for it must not wait behind copies."""
+    """Putting the source back, or only looking at it: who exports or rehearses has it too, apart, so that it
+    waits for neither."""
     CONTROL = "control"
     """Short work that must never wait behind a copy: reading logs. Every worker has it."""
 

@@ -9,15 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.estimate import Estimate
 from hyperctl.workflows.guest import BootProof, GuestSystem, StepOutcome
-from hyperctl.workflows.identity import derive_rehearsal_id
+from hyperctl.workflows.identity import derive_file_rehearsal_id, derive_rehearsal_id
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.request import (
-    JobRequest,
     MigrationRequest,
-    Name,
     ProveMode,
+    RunningSource,
+    SourceRequest,
     TransportChoice,
-    VCenter,
+    WhenRunning,
 )
 
 MOST_REHEARSALS = 1000
@@ -41,11 +41,8 @@ class Verdict(StrEnum):
         return self.value.replace("_", " ")
 
 
-class RehearsalRequest(JobRequest):
-    """One VM to rehearse: `vm_name` and `vcenter.server` are needed."""
-
-    vm_name: Name
-    vcenter: VCenter
+class RehearsalRequest(SourceRequest):
+    """One VM to rehearse: `vm_name` and `vcenter.server` are needed, or `file.path` alone."""
 
     @field_validator("prove")
     @classmethod
@@ -54,24 +51,23 @@ class RehearsalRequest(JobRequest):
             raise ValueError("a rehearsal is a trial boot: full, diff or boot")
         return prove
 
-    @property
-    def name(self) -> str:
-        return self.vm_name
-
-    @property
-    def origin(self) -> str:
-        return self.vcenter.server
+    @field_validator("running")
+    @classmethod
+    def _goes_on(cls, running: RunningSource) -> RunningSource:
+        if running.action is WhenRunning.SHUTDOWN:
+            raise ValueError("a rehearsal never switches its source off: refuse or snapshot")
+        return running
 
     @property
     def job_id(self) -> str:
-        return derive_rehearsal_id(self.vcenter.server, self.vcenter.datacenter, self.vm_name)
+        if self.file is not None:
+            return derive_file_rehearsal_id(self.host, self.file.path, self.vm_name)
+        assert self.vcenter is not None, "a request has a file or a vCenter"
+        return derive_rehearsal_id(self.vcenter.server, self.vcenter.datacenter, self.name)
 
     def migration(self) -> MigrationRequest:
         """The migration that is rehearsed, as far as that can be known."""
-        alike = {name: getattr(self, name) for name in JobRequest.model_fields}
-        return MigrationRequest(
-            vm_name=self.vm_name, vcenter=self.vcenter, transport=TransportChoice.DATASTORE, **alike
-        )
+        return MigrationRequest(**{name: getattr(self, name) for name in SourceRequest.model_fields})
 
 
 class RehearsalPlan(BaseModel):
@@ -83,6 +79,9 @@ class RehearsalPlan(BaseModel):
     """The worker host that looked, on which the rehearsal runs."""
     machine: Machine | None = None
     """Missing when it could not be read."""
+    transport: TransportChoice = TransportChoice.DATASTORE
+    transport_reason: str = ""
+    """Why that one, in a sentence."""
     output_dir: str = ""
     acceleration: str = ""
     needed_bytes: int = 0
@@ -122,11 +121,18 @@ class RehearsalResult(Rehearsed):
     job_id: str
     vm_name: str
     vcenter: str
+    """Empty where it is a file."""
+    source_file: str = ""
     host: str = ""
     failures: tuple[Failure, ...] = ()
     """All reasons, where there are several."""
     started_at: datetime
     completed_at: datetime
+
+    @property
+    def origin(self) -> str:
+        """Where the machine is, for people: a server or a path."""
+        return self.source_file or self.vcenter
 
     @property
     def reasons(self) -> tuple[Failure, ...]:
@@ -147,7 +153,7 @@ class RehearsalBatchRequest(BaseModel):
         known: set[str] = set()
         for request in self.rehearsals:
             if request.job_id in known:
-                raise ValueError(f"{request.vm_name} is there twice")
+                raise ValueError(f"{request.name} is there twice")
             known.add(request.job_id)
         return self
 
@@ -160,6 +166,7 @@ class BatchItem(BaseModel):
     """Of its rehearsal, once that has been started."""
     vm_name: str
     vcenter: str
+    """Or the path of a file."""
     verdict: Verdict | None = None
     """None as long as it waits or is under way."""
     reason: Failure | None = None

@@ -35,8 +35,7 @@ class RehearsalBatchWorkflow:
         self._request = request
         self._batch_id = workflow.info().workflow_id
         self._items = [
-            BatchItem(job_id=one.job_id, vm_name=one.vm_name, vcenter=one.vcenter.server)
-            for one in request.rehearsals
+            BatchItem(job_id=one.job_id, vm_name=one.name, vcenter=one.origin) for one in request.rehearsals
         ]
         self._status = RehearsalBatchStatus(
             batch_id=self._batch_id, parallel=request.parallel, created_at=workflow.info().start_time
@@ -111,7 +110,7 @@ def _attributes(request: RehearsalRequest, batch_id: str) -> TypedSearchAttribut
         attributes.STATUS: str(JobStatus.PENDING),
         attributes.PRIORITY: str(request.priority),
         attributes.VM_NAME: request.name,
-        attributes.VCENTER: request.origin,
+        attributes.VCENTER: request.vcenter.server if request.vcenter else attributes.NO_VCENTER,
         attributes.REQUESTED_BY: request.requested_by,
         attributes.BATCH_ID: batch_id,
     }

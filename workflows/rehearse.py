@@ -8,6 +8,7 @@ from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.job import DurableJob
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.plan import MigrationPlan
+from hyperctl.workflows.preparation import SourcePreparation
 from hyperctl.workflows.rehearsal import (
     REASON_MEMO,
     VERDICT_MEMO,
@@ -17,9 +18,9 @@ from hyperctl.workflows.rehearsal import (
     Rehearsed,
     Verdict,
 )
-from hyperctl.workflows.request import TransportChoice
 from hyperctl.workflows.status import JobStatus, Phase
 from hyperctl.workflows.steps import StepFailed
+from hyperctl.workflows.undo import UndoStack
 
 
 @workflow.defn(name="RehearsalWorkflow", failure_exception_types=[pydantic.ValidationError])
@@ -30,6 +31,10 @@ class RehearsalWorkflow(DurableJob):
     def __init__(self, request: RehearsalRequest) -> None:
         super().__init__(request)
         self._request = request
+        self._undos = UndoStack()
+        self._source = SourcePreparation(
+            request, self._job_id, self._steps, self._undos, self._board, contract.TAKE_SNAPSHOT
+        )
 
     @workflow.run
     async def run(self, request: RehearsalRequest) -> RehearsalResult:
@@ -52,6 +57,7 @@ class RehearsalWorkflow(DurableJob):
             job_id=self._job_id,
             vm_name=status.vm_name,
             vcenter=status.vcenter,
+            source_file=status.source_file,
             host=status.host,
             failures=plan.problems,
             started_at=status.created_at,
@@ -79,26 +85,36 @@ class RehearsalWorkflow(DurableJob):
         machine = plan.machine
         assert machine is not None, "a plan without problems has a machine"
         self._enter(Phase.REHEARSE, JobStatus.REHEARSING)
-        rehearsed = await self._steps.retrying(
-            lambda: self._steps.activity(
+        shown = _shown(plan, machine)
+
+        async def attempt() -> Rehearsed:
+            prepared = await self._source.prepare(shown)
+            return await self._steps.activity(
                 contract.REHEARSE,
                 contract.RehearseInput(
                     job_id=self._job_id,
                     request=self._request,
                     machine=machine,
                     output_dir=plan.output_dir,
+                    transport=plan.transport,
+                    snapshot=prepared.snapshot.moref if prepared.snapshot else "",
                 ),
                 host=plan.host,
                 summary="convert and boot it over its disks where they are, and throw it away",
                 interruptible=True,
             )
-        )
+
+        rehearsed = await self._steps.retrying(attempt)
+        await self._source.release(shown, last=True)
         estimate = rehearsed.estimate
         if estimate is not None:
             room = {"needed_bytes": plan.needed_bytes, "free_bytes": plan.free_bytes}
             estimate = estimate.model_copy(update=room)
-        warnings = plan.warnings + rehearsed.warnings
+        warnings = (*plan.warnings, *rehearsed.warnings, *self._board.status.warnings)
         return rehearsed.model_copy(update={"estimate": estimate, "warnings": warnings})
+
+    async def _take_back(self) -> None:
+        self._board.status.not_undone = await self._undos.run()
 
     def _tell(self, rehearsed: Rehearsed) -> None:
         """In the status, and where Temporal's lists show it."""
@@ -121,8 +137,8 @@ def _shown(plan: RehearsalPlan, machine: Machine) -> MigrationPlan:
     return MigrationPlan(
         host=plan.host,
         machine=machine,
-        transport=TransportChoice.DATASTORE,
-        transport_reason="what a rehearsal needs is read from the datastore over HTTPS",
+        transport=plan.transport,
+        transport_reason=plan.transport_reason,
         output_dir=plan.output_dir,
         acceleration=plan.acceleration,
         domain_name=machine.name,

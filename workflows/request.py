@@ -238,29 +238,14 @@ class JobRequest(BaseModel):
     requested_by: str = ""
 
 
-class MigrationRequest(JobRequest):
-    """One VM to migrate: `vm_name` and `vcenter.server` are needed, or `file.path` alone."""
+class SourceRequest(JobRequest):
+    """What says which machine it is: `vm_name` and `vcenter.server`, or `file.path` alone."""
 
     vm_name: Name | None = None
     """In its vCenter. Of a file: what the machine is to be called, its own name when missing."""
     vcenter: VCenter | None = None
     file: Annotated[FileSource | None, Field(validate_default=True)] = None
-    format: DiskFormat = DiskFormat.RAW
-    transport: TransportChoice = TransportChoice.AUTO
-    connections: Annotated[int, Field(ge=1, le=16)] = 4
-    """A disk, where the transport can use several."""
-    bandwidth_bytes_per_second: (
-        Annotated[int, Field(ge=LOWEST_BYTES_PER_SECOND, le=HIGHEST_BYTES_PER_SECOND)] | None
-    ) = None
-    """A cap on what the whole copy takes from the network; the signal `set_bandwidth` changes it."""
     running: RunningSource = RunningSource()
-    to_libvirt: bool = False
-    """Define the converted guest as a libvirt domain."""
-    start: bool = False
-    """Start the domain once it is defined; needs `to_libvirt`."""
-    verify: VerifyMode = VerifyMode.FULL
-    network_map: dict[str, str] = Field(default_factory=dict)
-    """vSphere network name to libvirt network, or to a bridge as `bridge:br0`. Others go to `default`."""
 
     @field_validator("vcenter")
     @classmethod
@@ -276,16 +261,6 @@ class MigrationRequest(JobRequest):
             both = "not both" if file is not None else "none is there"
             raise ValueError(f"exactly one of vcenter and file is needed, {both}")
         return file
-
-    @field_validator("transport")
-    @classmethod
-    def _fits_the_source(cls, transport: TransportChoice, info: ValidationInfo) -> TransportChoice:
-        file = info.data.get("file")
-        if file is not None and transport not in (TransportChoice.AUTO, TransportChoice.FILE):
-            raise ValueError(f"{transport} reads from a vCenter; a file is copied by the transport file")
-        if transport is TransportChoice.FILE and "file" in info.data and file is None:
-            raise ValueError("the transport file needs a file")
-        return transport
 
     @field_validator("running")
     @classmethod
@@ -305,6 +280,36 @@ class MigrationRequest(JobRequest):
         if self.file is not None:
             return self.file.path
         return self.vcenter.server if self.vcenter else ""
+
+
+class MigrationRequest(SourceRequest):
+    """One VM to migrate: `vm_name` and `vcenter.server` are needed, or `file.path` alone."""
+
+    format: DiskFormat = DiskFormat.RAW
+    transport: TransportChoice = TransportChoice.AUTO
+    connections: Annotated[int, Field(ge=1, le=16)] = 4
+    """A disk, where the transport can use several."""
+    bandwidth_bytes_per_second: (
+        Annotated[int, Field(ge=LOWEST_BYTES_PER_SECOND, le=HIGHEST_BYTES_PER_SECOND)] | None
+    ) = None
+    """A cap on what the whole copy takes from the network; the signal `set_bandwidth` changes it."""
+    to_libvirt: bool = False
+    """Define the converted guest as a libvirt domain."""
+    start: bool = False
+    """Start the domain once it is defined; needs `to_libvirt`."""
+    verify: VerifyMode = VerifyMode.FULL
+    network_map: dict[str, str] = Field(default_factory=dict)
+    """vSphere network name to libvirt network, or to a bridge as `bridge:br0`. Others go to `default`."""
+
+    @field_validator("transport")
+    @classmethod
+    def _fits_the_source(cls, transport: TransportChoice, info: ValidationInfo) -> TransportChoice:
+        file = info.data.get("file")
+        if file is not None and transport not in (TransportChoice.AUTO, TransportChoice.FILE):
+            raise ValueError(f"{transport} reads from a vCenter; a file is copied by the transport file")
+        if transport is TransportChoice.FILE and "file" in info.data and file is None:
+            raise ValueError("the transport file needs a file")
+        return transport
 
     @property
     def job_id(self) -> str:

@@ -33,6 +33,10 @@ class StepFailed(Exception):
         super().__init__("; ".join(failure.message for failure in failures))
         self.failures = failures
 
+    def as_error(self) -> ApplicationError:
+        """What a workflow fails with; clients read the failures from it."""
+        return ApplicationError(str(self), *self.failures, type=self.failures[0].code, non_retryable=True)
+
 
 def failures_of(error: ActivityError) -> tuple[Failure, ...]:
     """The failures that an activity's implementation put into its error."""

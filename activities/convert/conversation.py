@@ -4,7 +4,8 @@ import sys
 
 from pydantic import ValidationError
 
-from hyperctl.activities.acceleration import libguestfs_environment, probe_acceleration
+from hyperctl.activities.acceleration import probe_acceleration
+from hyperctl.activities.appliance import appliance_environment
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.order import Event, Order
 from hyperctl.activities.convert.windows.found import WindowsFound
@@ -35,16 +36,16 @@ class Conversation:
 
         Raises what it refuses the guest for, with its code, and `GuestUnreadableError`.
         """
-        environment = libguestfs_environment(probe_acceleration(self._running))
         try:
-            run(
-                [sys.executable, "-m", module],
-                self._running,
-                timeout_seconds=TIMEOUT_SECONDS,
-                stdin=order.model_dump_json().encode(),
-                environment=environment,
-                on_line=self._hear,
-            )
+            with appliance_environment(probe_acceleration(self._running)) as environment:
+                run(
+                    [sys.executable, "-m", module],
+                    self._running,
+                    timeout_seconds=TIMEOUT_SECONDS,
+                    stdin=order.model_dump_json().encode(),
+                    environment=environment,
+                    on_line=self._hear,
+                )
         except ProcessError as error:
             if self._refused is None:
                 raise GuestUnreadableError(

@@ -21,7 +21,7 @@ class GuestFiles:
 
     def text(self, path: str) -> str | None:
         """A configuration file's content, or None where there is no such file or it is far too long."""
-        if not self.guest.is_file(path, followsymlinks=True) or self.size(path) > LARGEST_TEXT_BYTES:
+        if not self.is_file(path) or self.size(path) > LARGEST_TEXT_BYTES:
             return None
         content: bytes = self.guest.read_file(path)
         return content.decode("utf-8", "surrogateescape")
@@ -46,6 +46,9 @@ class GuestFiles:
 
     def is_folder(self, path: str) -> bool:
         return bool(self.guest.is_dir(path, followsymlinks=True))
+
+    def is_file(self, path: str) -> bool:
+        return bool(self.guest.is_file(path, followsymlinks=True))
 
     def exists(self, path: str) -> bool:
         return bool(self.guest.exists(path))

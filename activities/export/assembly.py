@@ -25,7 +25,7 @@ class Piece(Protocol):
     @property
     def length_bytes(self) -> int: ...
 
-    def content(self) -> bytes:
+    def content(self) -> bytes | bytearray:
         """All of it; what it takes to get at it is done on a thread that lands blocks."""
 
 

@@ -198,9 +198,13 @@ class _DatastoreSource:
         return str(self._found[disk.key].state)
 
     def copy(self, disk: MachineDisk, landing: Landing, stop: threading.Event) -> Received:
-        reader = FlatDisk(self._files, self._found[disk.key], self._connections, stop)
-        fetched = copy_ranges(reader, landing, self._terms.throttle, self._terms.attempt, stop)
+        with self.reader(disk, stop) as reader:
+            fetched = copy_ranges(reader, landing, self._terms.throttle, self._terms.attempt, stop)
         return Received(fetched, "")
+
+    @contextmanager
+    def reader(self, disk: MachineDisk, stop: threading.Event) -> Iterator["FlatDisk"]:
+        yield FlatDisk(self._files, self._found[disk.key], self._connections, stop)
 
     def confirm(self, disk: MachineDisk, received: Received) -> str | None:
         """Nothing is stated to compare with; the file must still be in the state it was copied in."""
@@ -251,8 +255,8 @@ class _DatastoreSource:
         if power.state is not PowerState.OFF or power.last_start != self._source.last_start:
             raise HyperctlError(
                 ErrorCode.VM_POWERED_ON,
-                f"{self._source.machine.name} has been powered on while it was copied",
-                "Shut it down in the guest, then try again; it is copied anew.",
+                f"{self._source.machine.name} has been powered on while its disks were read",
+                "Shut it down in the guest, then try again; they are read anew.",
             )
 
 

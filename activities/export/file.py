@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.assembly import BlockAssembler
 from hyperctl.activities.export.landing import Landing
-from hyperctl.activities.export.ranges import DiskReader, copy_ranges
+from hyperctl.activities.export.ranges import Connection, DiskReader, Extent, copy_ranges
 from hyperctl.activities.export.raw_file import RawFileReader
 from hyperctl.activities.export.throttle import Stopped
 from hyperctl.activities.export.transport import Received, Terms
@@ -132,6 +133,17 @@ class _OpenFiles:
                     "The file was cut off or damaged: fetch it again.",
                 ) from error
 
+    @contextmanager
+    def reader(self, disk: MachineDisk, stop: threading.Event) -> Iterator[DiskReader]:
+        """A stream, too, is read here and there, by qemu. Digests are not compared."""
+        image = self._disks[disk.key].image
+        if image is None:
+            yield ZeroDisk(disk.capacity_bytes)
+            return
+        running = _CopyAttempt(self._terms.attempt, stop)
+        with self._reader(image, running, stop) as reader:
+            yield reader
+
     def confirm(self, disk: MachineDisk, received: Received) -> str | None:
         """The manifest's digests, which were compared while the disk was copied."""
         found = self._disks[disk.key]
@@ -213,6 +225,26 @@ class _OpenFiles:
                     f"and was one of {image.virtual_size_bytes} when it was looked at",
                 )
             yield reader
+
+
+class ZeroDisk:
+    """A `DiskReader` over a disk that was never written to."""
+
+    connections = 1
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity_bytes = capacity_bytes
+
+    def extents(self) -> Iterator[Extent]:
+        yield Extent(0, self._capacity_bytes, is_zero=True)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        yield self
+
+    @contextmanager
+    def open(self, offset_bytes: int, length_bytes: int) -> Iterator[BytesIO]:
+        yield BytesIO(bytes(length_bytes))
 
 
 class _CopyAttempt(Attempt):

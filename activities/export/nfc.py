@@ -11,6 +11,7 @@ import queue
 import socket
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -128,10 +129,11 @@ class Download(threading.Thread):
 
     def __init__(self, session: Session, device: DeviceUrl, name: str) -> None:
         super().__init__(name=f"nfc-{name}", daemon=True)
-        self.chunks: queue.Queue[bytes | None] = queue.Queue(QUEUE_CHUNKS)
+        self.chunks: queue.Queue[memoryview | None] = queue.Queue(QUEUE_CHUNKS)
         self.error: HyperctlError | None = None
         self.received_bytes = 0
         self._disk = name
+        self._used: deque[memoryview] = deque()
         self._sha1 = hashlib.sha1()
         self._closed = threading.Event()
         self._socket: socket.socket | None = None
@@ -166,6 +168,11 @@ class Download(threading.Thread):
             self.error = self._interrupted(reason)
         self._put(None)
 
+    def take_back(self, chunk: memoryview) -> None:
+        """Fill this chunk anew: memory that is there already is faster than new."""
+        if len(chunk) == CHUNK_BYTES:
+            self._used.append(chunk)
+
     def close(self) -> None:
         """Stop at once, wherever it is."""
         self._closed.set()
@@ -193,18 +200,19 @@ class Download(threading.Thread):
                 raise self._interrupted(f"{self._endpoint} answers {answer.status} {answer.reason}")
             announced = answer.length
             while not self._closed.is_set():
-                data = answer.read(CHUNK_BYTES)
-                if not data:
+                chunk = self._used.popleft() if self._used else memoryview(bytearray(CHUNK_BYTES))
+                size = answer.readinto(chunk)
+                if not size:
                     break
-                self._sha1.update(data)
-                self.received_bytes += len(data)
-                self._put(data)
+                self._sha1.update(chunk[:size])
+                self.received_bytes += size
+                self._put(chunk[:size])
             if announced is not None and self.received_bytes < announced:
                 raise self._interrupted(f"{self.received_bytes} of {announced} bytes came")
         finally:
             connection.close()
 
-    def _put(self, data: bytes | None) -> None:
+    def _put(self, data: memoryview | None) -> None:
         while not self._closed.is_set():
             try:
                 self.chunks.put(data, timeout=POLL_SECONDS)
@@ -227,7 +235,7 @@ class _Stream:
         self._download = download
         self._took = took
         self._stop = stop
-        self._chunk = b""
+        self._chunk = memoryview(b"")
         self._at = 0
         self._ended = False
 
@@ -236,17 +244,18 @@ class _Stream:
         piece = self._chunk[self._at : self._at + size]
         self._at += len(piece)
         if len(piece) == size:
-            return piece
-        pieces = [piece]
+            return bytes(piece)
+        pieces = [bytes(piece)]
         left = size - len(piece)
         while left and self._next():
             piece = self._chunk[:left]
             self._at = len(piece)
             left -= len(piece)
-            pieces.append(piece)
+            pieces.append(bytes(piece))
         return b"".join(pieces)
 
     def _next(self) -> bool:
+        self._download.take_back(self._chunk)
         while not self._ended:
             if self._stop.is_set():
                 raise Stopped
@@ -259,7 +268,7 @@ class _Stream:
                 self._chunk, self._at = chunk, 0
                 return True
             self._ended = True
-            self._chunk, self._at = b"", 0
+            self._chunk, self._at = memoryview(b""), 0
             if self._download.error is not None:
                 raise self._download.error
         return False

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.landing import Landing
+from hyperctl.activities.export.ranges import DiskReader
 from hyperctl.activities.export.throttle import Throttle
 from hyperctl.activities.settings import HostSettings
 from hyperctl.workflows.contract import ExportInput
@@ -62,6 +63,13 @@ class OpenSource(Protocol):
         """After a copy failed: raise where the source as a whole is the reason."""
 
 
+class ReadableSource(OpenSource, Protocol):
+    """One whose disks can be read here and there, too."""
+
+    def reader(self, disk: MachineDisk, stop: threading.Event) -> AbstractContextManager[DiskReader]:
+        """A disk for the length of a `with`; `stop` ends every read. Raises `HyperctlError`."""
+
+
 class Source(Protocol):
     """A machine as a transport sees it, before anything is fetched."""
 
@@ -76,5 +84,13 @@ class Source(Protocol):
         """Open it for copying. The block's end says whether the copy was good."""
 
 
+class Readable(Source, Protocol):
+    """The same of one whose disks can be read anywhere."""
+
+    def open(self) -> AbstractContextManager[ReadableSource]:
+        """Open it for reading or copying."""
+
+
 Transport = Callable[[ExportInput, HostSettings, Terms], AbstractContextManager[Source]]
 """Looks at the machine that was planned. Raises `HyperctlError`, also where it has changed since."""
+ReadableTransport = Callable[[ExportInput, HostSettings, Terms], AbstractContextManager[Readable]]

@@ -5,11 +5,14 @@ known of holes is not read, a copy that breaks goes on where it was, and nothing
 server is of VMware; nbdkit-vddk-plugin(1) documents it.
 """
 
+import http.client
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+
+from pyVmomi import vmodl
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.landing import Landing
@@ -24,7 +27,7 @@ from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.vsphere.credentials import resolve
 from hyperctl.activities.vsphere.hardware import SourceMachine
 from hyperctl.activities.vsphere.inventory import read_machine
-from hyperctl.activities.vsphere.session import Session
+from hyperctl.activities.vsphere.session import Session, fault_text
 from hyperctl.activities.vsphere.snapshots import as_of
 from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
@@ -117,16 +120,20 @@ class _VddkSource:
         return ""
 
     def copy(self, disk: MachineDisk, landing: Landing, stop: threading.Event) -> Received:
-        attempt = self._terms.attempt
+        with self.reader(disk, stop) as reader:
+            return Received(copy_ranges(reader, landing, self._terms.throttle, self._terms.attempt, stop), "")
+
+    @contextmanager
+    def reader(self, disk: MachineDisk, stop: threading.Event) -> Iterator[NbdReader]:
         with self._serve(disk) as server:
-            reader = NbdReader(server, disk.name, self._connections, stop, attempt)
+            reader = NbdReader(server, disk.name, self._connections, stop, self._terms.attempt)
             if reader.capacity_bytes != disk.capacity_bytes:
                 raise HyperctlError(
                     ErrorCode.IMAGE_INVALID,
                     f"{disk.name} is read as a disk of {reader.capacity_bytes} bytes, "
                     f"vSphere says {disk.capacity_bytes}",
                 )
-            return Received(copy_ranges(reader, landing, self._terms.throttle, attempt, stop), "")
+            yield reader
 
     def confirm(self, disk: MachineDisk, received: Received) -> str | None:
         """Nothing is stated to compare with; the machine must still be in the state it was copied in."""
@@ -141,7 +148,11 @@ class _VddkSource:
             self._look()
 
     def diagnose(self) -> None:
-        """What an NBD server says of a broken read is all that is known of it."""
+        """Beside the machine's state, what an NBD server says of a broken read is all that is known of it."""
+        try:
+            self._look()
+        except (OSError, http.client.HTTPException, vmodl.MethodFault) as error:
+            self._terms.attempt.log.warning("could not look at the machine: %s", fault_text(error))
 
     def _look(self) -> None:
         """Raise where the disks are no longer what has been copied.
@@ -156,6 +167,6 @@ class _VddkSource:
         if now.machine.power_state is not PowerState.OFF or now.state != self._source.state:
             raise HyperctlError(
                 ErrorCode.VM_POWERED_ON,
-                f"{self._source.machine.name} has been powered on or changed while it was copied",
-                "Shut it down in the guest, then try again: it is copied anew.",
+                f"{self._source.machine.name} has been powered on or changed while its disks were read",
+                "Shut it down in the guest, then try again: they are read anew.",
             )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from isal import isal_zlib
+import deflate
 
 SECTOR_BYTES = 512
 MAGIC = b"KDMV"
@@ -56,14 +56,18 @@ class Grain(NamedTuple):
     most_bytes: int
     """Of what may be in it, as the last of a disk may hold what lies beyond its end."""
 
-    def content(self) -> bytes:
-        """`length_bytes` of the disk, from any thread. Raises `VmdkError`."""
-        inflate = isal_zlib.decompressobj()
+    def content(self) -> bytearray:
+        """`length_bytes` of the disk, from any thread. Raises `VmdkError`.
+
+        What would unpack to more than a grain is refused when so much is unpacked.
+        """
         try:
-            data = inflate.decompress(self.packed, self.most_bytes + 1)
-        except isal_zlib.error as error:  # type: ignore[misc]  # the stub declares an instance, it is a class
-            raise VmdkError(f"the grain at {self.offset_bytes} cannot be decompressed: {error}") from error
-        if not inflate.eof or not self.length_bytes <= len(data) <= self.most_bytes:
+            data = deflate.zlib_decompress(self.packed, self.most_bytes)
+        except deflate.DeflateError as error:
+            raise VmdkError(
+                f"the grain at {self.offset_bytes} cannot be decompressed: it is damaged, or no grain"
+            ) from error
+        if len(data) < self.length_bytes:
             raise VmdkError(f"the grain at {self.offset_bytes} does not decompress to a grain")
         return data if len(data) == self.length_bytes else data[: self.length_bytes]
 

@@ -19,8 +19,10 @@ from hyperctl.activities.export.throttle import Stopped
 from hyperctl.activities.nbd import protocol
 from hyperctl.activities.nbd.fetched import FetchedDisk
 from hyperctl.activities.nbd.protocol import Command, Errno, Handshake, Option, OptionReply, Request
-from hyperctl.workflows.errors import HyperctlError
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
 
+LONGEST_PATH_BYTES = 107
+"""unix(7)."""
 MOST_CLIENTS = 16
 READS_AT_ONCE = 16
 """Of one client, beside those that wait for nothing."""
@@ -32,12 +34,21 @@ class DiskServer:
     """Shows a disk read-only to everybody who may open the socket."""
 
     def __init__(self, disk: FetchedDisk, path: Path, attempt: Attempt, group: int | None = None) -> None:
-        """Listen at once. `group` may connect too, else only our own user."""
+        """Listen at once. `group` may connect too, else only our own user.
+
+        Raises `HyperctlError` where the path is longer than a socket's may be.
+        """
         self.path = path
         self._disk = disk
         self._attempt = attempt
         self._lock = threading.Lock()
         self._clients: set[_Client] = set()
+        if len(os.fsencode(path)) > LONGEST_PATH_BYTES:
+            raise HyperctlError(
+                ErrorCode.INVALID_REQUEST,
+                f"{path} is too long for a socket, which has at most {LONGEST_PATH_BYTES} bytes",
+                "Give a shorter --output-dir.",
+            )
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._listening.bind(str(path))

@@ -11,7 +11,6 @@ from hyperctl.activities.cleanup import errors_folder
 from hyperctl.activities.prove import evidence
 from hyperctl.activities.prove.boot import Boot, Trial, boot
 from hyperctl.activities.prove.compare import compare
-from hyperctl.activities.prove.limit import Patience
 from hyperctl.activities.prove.report import GuestReport
 from hyperctl.activities.prove.trial import TrialFiles
 from hyperctl.activities.prove.unconverted import UnconvertedBoot, boot_unconverted
@@ -20,10 +19,8 @@ from hyperctl.activities.prove.weaker import weaker_proof
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import BOOT_UNCONVERTED, Staging
 from hyperctl.workflows.contract import PROVE_BOOT, ConvertResult, ProveInput, ProveResult
-from hyperctl.workflows.disk import ConvertedDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
-from hyperctl.workflows.guest import BootProof, Comparison, Difference, GuestSystem
-from hyperctl.workflows.hardware import VIRTIO, Hardware
+from hyperctl.workflows.guest import BootProof, Comparison, Difference
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.request import ProveMode
 from hyperctl.workflows.status import Phase
@@ -108,35 +105,11 @@ def prove_and_record(
     return passed
 
 
-def prove(
-    *,
-    job_id: str,
-    machine: Machine,
-    guest: GuestSystem | None,
-    disks: tuple[ConvertedDisk, ...],
-    mode: ProveMode,
-    files: TrialFiles,
-    libvirt_uri: str,
-    running: Attempt,
-    patience: Patience | None = None,
-    disk_keys_file: Path | None = None,
-    hardware: Hardware = VIRTIO,
-) -> Proved:
+def prove(trial: Trial, mode: ProveMode, running: Attempt) -> Proved:
     """Boot the guest once and judge what it says; in mode `diff` what it was before its conversion, too.
 
     Raises what `boot` raises.
     """
-    trial = Trial(
-        job_id=job_id,
-        machine=machine,
-        guest=guest,
-        disks=disks,
-        files=files,
-        libvirt_uri=libvirt_uri,
-        patience=patience,
-        disk_keys_file=disk_keys_file,
-        hardware=hardware,
-    )
     before = boot_unconverted(trial, running).found if mode is ProveMode.DIFF else None
     return _prove(trial, mode, before, running)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hyperctl.activities.acceleration import Acceleration, libguestfs_environment, probe_acceleration
+from hyperctl.activities.acceleration import Acceleration, probe_acceleration
+from hyperctl.activities.appliance import appliance_environment
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.chain import files_of
 from hyperctl.activities.overlay import create_overlay
@@ -194,13 +195,14 @@ def _inject(injection: Injection, acceleration: Acceleration, running: Attempt) 
     """Put the reporter in. Raises `PROOF_FAILED` where there is no system, of whatever kind."""
     running.report(message="putting the reporter into a throw-away overlay")
     try:
-        completed = run(
-            [sys.executable, "-m", "hyperctl.activities.prove.inject"],
-            running,
-            timeout_seconds=INJECT_TIMEOUT_SECONDS,
-            stdin=injection.model_dump_json().encode(),
-            environment=libguestfs_environment(acceleration),
-        )
+        with appliance_environment(acceleration) as environment:
+            completed = run(
+                [sys.executable, "-m", "hyperctl.activities.prove.inject"],
+                running,
+                timeout_seconds=INJECT_TIMEOUT_SECONDS,
+                stdin=injection.model_dump_json().encode(),
+                environment=environment,
+            )
     except ProcessError as error:
         raise HyperctlError(
             ErrorCode.PROOF_FAILED,

@@ -111,7 +111,9 @@ def _command_line(domain: ET.Element, nics: Sequence[MachineNic]) -> None:
     if len(nics) > MOST_NICS:
         raise NotEmulatedError(f"{len(nics)} network adapters")
     words = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
-    for number, (nic, slot) in enumerate(zip(nics, _slots(nics), strict=True)):
+    # As VMware's bridges are on its root bus, whatever vSphere's order: the kernel's names go by this.
+    in_place = sorted(zip(_slots(nics), nics, strict=True), key=lambda pair: pair[0])
+    for number, (slot, nic) in enumerate(in_place):
         port, chassis = f"vmware{number}", _FIRST_CHASSIS + number
         place = f"bus=pcie.0,addr={_FIRST_PORT + number:#x}"
         device = f"{_nic_model(nic)},bus={port},netdev=cut{number},mac={nic.mac.lower()},romfile="

@@ -15,6 +15,7 @@ from hyperctl.activities.nbd.fetched import TRIES
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.estimate import Estimate, Sample
 from hyperctl.workflows.machine import Machine, MachineDisk
+from hyperctl.workflows.request import TransportChoice
 
 SAMPLE_SECONDS = 3.0
 """Of each kind of reading, after which what has come by then is the measure."""
@@ -54,15 +55,29 @@ def take_sample(
     )
 
 
-def estimate(machine: Machine, sample: Sample, guest_seconds: float) -> Estimate | None:
-    """Bounds for the machine's migration; None where nothing came in the time of the sample. Pure."""
+_WAYS = {
+    TransportChoice.DATASTORE: "from the datastore",
+    TransportChoice.VDDK: "by VMware's library",
+    TransportChoice.FILE: "of its file",
+}
+
+
+def estimate(
+    machine: Machine,
+    sample: Sample,
+    guest_seconds: float,
+    transport: TransportChoice = TransportChoice.DATASTORE,
+) -> Estimate | None:
+    """Bounds for the machine's migration as sampled; None where nothing came in that time. Pure."""
     if sample.bytes_per_second <= 0:
         return None
     low, high, basis = _landing(machine, sample)
+    transfer = machine.capacity_bytes if transport is TransportChoice.DATASTORE else high
     return Estimate(
         sample=sample,
-        transfer_bytes=machine.capacity_bytes,
-        copy_seconds=round(machine.capacity_bytes / sample.bytes_per_second, 1),
+        transfer_bytes=transfer,
+        way=_WAYS[transport],
+        copy_seconds=round(transfer / sample.bytes_per_second, 1),
         land_bytes_low=low,
         land_bytes_high=high,
         land_basis=basis,
@@ -78,7 +93,7 @@ def _landing(machine: Machine, sample: Sample) -> tuple[int, int, str]:
     basis = f"{sample.data_blocks} of {sample.blocks} blocks read at random were not empty"
     allocated = machine.allocated_bytes
     if all(disk.allocated_bytes for disk in machine.disks) and allocated < high:
-        return min(low, allocated), allocated, f"{basis}; the datastore has no more than that allocated"
+        return min(low, allocated), allocated, f"{basis}; no more than that is allocated"
     return low, high, basis
 
 

@@ -14,15 +14,16 @@ from hyperctl.activities.convert.windows.parts import WindowsParts
 from hyperctl.activities.held_folder import held_folder
 from hyperctl.activities.nbd.fetched import SLOWEST_BYTES_PER_SECOND, too_slow
 from hyperctl.activities.prove.activity import Proved, failure_text, prove
+from hyperctl.activities.prove.boot import Trial
 from hyperctl.activities.prove.trial import TrialFiles
 from hyperctl.activities.rehearse.estimate import estimate, take_sample
-from hyperctl.activities.rehearse.source import ShownSource, shown_datastore_disks
+from hyperctl.activities.rehearse.source import ShownSource, shown_disks
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertResult, RehearseInput
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.estimate import Sample
-from hyperctl.workflows.guest import rebuilt_warning
+from hyperctl.workflows.guest import BootProof, rebuilt_warning
 from hyperctl.workflows.rehearsal import RehearsalRequest, Rehearsed, Verdict
 from hyperctl.workflows.request import InitramfsWay
 from hyperctl.workflows.status import Phase
@@ -34,11 +35,12 @@ _IN_EMULATION = (
     "It was booted in software emulation, in which a busy host may make a boot fail: rehearse it again, "
     "on a host with KVM where there is one."
 )
+_WITHOUT_DRIVERS = "Drivers were left out, as asked: rehearse it without --skip-virtio."
 _OF_THE_GUEST = (ErrorCode.GUEST_UNSUPPORTED, ErrorCode.CONVERSION_FAILED)
 
 
 def rehearse(argument: RehearseInput, settings: HostSettings, running: Attempt) -> Rehearsed:
-    """Tell whether a machine that is off will boot; its disks are read, as far as that needs.
+    """Tell whether a machine that nobody writes to will boot; its disks are read, as far as that needs.
 
     Raises `HyperctlError` where it cannot be told, and what `Attempt.checkpoint` raises. Nothing is left
     either way.
@@ -51,9 +53,7 @@ def rehearse(argument: RehearseInput, settings: HostSettings, running: Attempt) 
         folder.chmod(0o711)  # qemu has a user of its own
         staging = Staging(folder, argument.job_id)
         staging.create()
-        with shown_datastore_disks(
-            argument.job_id, request.vcenter, machine, staging.folder, settings, running
-        ) as source:
+        with shown_disks(argument, folder, settings, running) as source:
             try:
                 with running.guarded_by(source.check):
                     sample = take_sample(source.readers, running, source.stop)
@@ -62,7 +62,7 @@ def rehearse(argument: RehearseInput, settings: HostSettings, running: Attempt) 
                     trial = _Trial(argument.job_id, request, source, staging, settings, running)
                     found = trial.outcome()
                     source.check()
-                source.check_off()
+                source.confirm()
             except HyperctlError:
                 source.diagnose(running)
                 raise
@@ -78,7 +78,7 @@ def rehearse(argument: RehearseInput, settings: HostSettings, running: Attempt) 
             guest_seconds = ended - sampled - source.waited_seconds
             return found.model_copy(
                 update={
-                    "estimate": estimate(source.machine, sample, guest_seconds),
+                    "estimate": estimate(source.machine, sample, guest_seconds, argument.transport),
                     "read_bytes": read_bytes,
                     "waited_seconds": round(source.waited_seconds, 1),
                     "duration_seconds": round(ended - started, 1),
@@ -109,7 +109,7 @@ class _Trial:
             converted = self._converted(self.request.initramfs)
             proved = self._proved(converted)
             warnings: tuple[str, ...] = ()
-            may_rebuild = self.request.initramfs is InitramfsWay.AUTO and not converted.has_rebuilt
+            may_rebuild = self.request.initramfs is InitramfsWay.AUTO and converted.may_rebuild
             if proved.proof.root_missing and may_rebuild:
                 warnings = (rebuilt_warning(proved.proof),)
                 converted = self._converted(InitramfsWay.REBUILD)
@@ -143,11 +143,16 @@ class _Trial:
                 "reason": Failure(
                     code=ErrorCode.PROOF_FAILED,
                     message=text,
-                    hint=_IN_EMULATION if proof.acceleration == Acceleration.TCG else "",
+                    hint=self._advice(proof),
                 ),
                 "screen": self._screen(proved),
             }
         )
+
+    def _advice(self, proof: BootProof) -> str:
+        if proof.root_missing and not self.request.fix.virtio:
+            return _WITHOUT_DRIVERS
+        return _IN_EMULATION if proof.acceleration == Acceleration.TCG else ""
 
     def _converted(self, initramfs: InitramfsWay) -> ConvertResult:
         self.running.report(phase=Phase.REHEARSE, steps=())
@@ -166,18 +171,17 @@ class _Trial:
 
     def _proved(self, converted: ConvertResult) -> Proved:
         self.running.report(phase=Phase.PROVE)
-        return prove(
+        trial = Trial(
             job_id=self.job_id,
             machine=self.source.machine,
             guest=converted.guest,
             disks=converted.disks,
-            mode=self.request.prove,
             files=TrialFiles(self.staging.proof()),
             libvirt_uri=self.settings.libvirt_uri,
-            running=self.running,
             disk_keys_file=self.settings.disk_keys_file,
             hardware=self.request.hardware,
         )
+        return prove(trial, self.request.prove, self.running)
 
     def _screen(self, proved: Proved) -> str:
         if len(proved.screenshot) > LARGEST_SCREEN_BYTES:

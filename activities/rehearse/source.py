@@ -6,36 +6,42 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from pyVmomi import vmodl
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.chain import BaseDisk
-from hyperctl.activities.export.datastore import FlatDisk, locate
-from hyperctl.activities.export.datastore_files import DatastoreFiles
-from hyperctl.activities.export.ranges import DiskReader, persistently
-from hyperctl.activities.export.vsphere import opened_machine
+from hyperctl.activities.export.datastore import datastore_transport
+from hyperctl.activities.export.file import file_transport
+from hyperctl.activities.export.ranges import DiskReader
+from hyperctl.activities.export.throttle import Throttle
+from hyperctl.activities.export.transport import ReadableSource, ReadableTransport, Received, Terms
+from hyperctl.activities.export.vddk import vddk_transport
 from hyperctl.activities.nbd.disk_server import DiskServer
 from hyperctl.activities.nbd.fetched import FetchedDisk
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.target.libvirt_host import connect, qemu_user
-from hyperctl.activities.vsphere.hardware import SourceMachine
-from hyperctl.activities.vsphere.inventory import read_power
-from hyperctl.activities.vsphere.session import Session, fault_text, patiently
-from hyperctl.workflows.contract import ExportInput
+from hyperctl.activities.vsphere.session import fault_text
+from hyperctl.workflows.contract import ExportInput, RehearseInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
-from hyperctl.workflows.machine import Machine, MachineDisk, PowerState
-from hyperctl.workflows.request import VCenter
+from hyperctl.workflows.machine import Machine, MachineDisk
+from hyperctl.workflows.request import TransportChoice
 
 CONNECTIONS = 4
-"""To each disk."""
+"""To each disk, where several pay."""
+TRANSPORTS: dict[str, ReadableTransport] = {
+    TransportChoice.DATASTORE: datastore_transport,
+    TransportChoice.VDDK: vddk_transport,
+    TransportChoice.FILE: file_transport,
+}
+"""Those that read anywhere in a disk."""
+_OF_THE_SOURCE = (ErrorCode.VM_POWERED_ON, ErrorCode.SNAPSHOT_LOST, ErrorCode.SOURCE_INVALID)
 
 
 @dataclass(frozen=True, slots=True)
 class ShownSource:
-    """A machine that is off, and its disks as bases for overlays."""
+    """A machine that nobody writes to, and its disks as bases for overlays."""
 
     machine: Machine
     bases: tuple[BaseDisk, ...]
@@ -43,30 +49,25 @@ class ShownSource:
     readers: tuple[tuple[MachineDisk, DiskReader], ...]
     stop: threading.Event
     """Ends every read of them."""
-    session: Session
-    source: SourceMachine
+    opened: ReadableSource
 
     def check(self) -> None:
         """Raise the `HyperctlError` for which a disk cannot be read as a rehearsal needs it."""
         for disk in self.disks:
             disk.check()
 
-    def check_off(self) -> None:
-        """Raise where the machine runs or has run meanwhile: what was read is no longer its disk."""
-        power = read_power(self.session, self.source.reference)
-        if power.state is not PowerState.OFF or power.last_start != self.source.last_start:
-            raise HyperctlError(
-                ErrorCode.VM_POWERED_ON,
-                f"{self.machine.name} has been powered on while it was rehearsed",
-                "Rehearse it again when it is off.",
-            )
+    def confirm(self) -> None:
+        """Raise where what was read is no longer what is there: the machine runs or has run meanwhile, its
+        snapshot is gone, a file was written to."""
+        for disk in self.machine.disks:
+            self.opened.confirm(disk, Received(0, ""))
 
     def diagnose(self, attempt: Attempt) -> None:
-        """Raise as `check_off` where that is why the disks could not be read."""
+        """Raise as `confirm` where that is why the disks could not be read."""
         try:
-            self.check_off()
+            self.opened.diagnose()
         except HyperctlError as error:
-            if error.code is ErrorCode.VM_POWERED_ON:
+            if error.code in _OF_THE_SOURCE:
                 raise
             attempt.log.warning("could not look at the machine: %s", error)
         except (OSError, http.client.HTTPException, vmodl.MethodFault) as error:
@@ -82,38 +83,40 @@ class ShownSource:
 
 
 @contextmanager
-def shown_datastore_disks(
-    job_id: str, vcenter: VCenter, machine: Machine, folder: Path, settings: HostSettings, running: Attempt
+def shown_disks(
+    argument: RehearseInput, folder: Path, settings: HostSettings, running: Attempt
 ) -> Iterator[ShownSource]:
-    """Through the datastore's HTTPS, of a machine that is off. Raises `HyperctlError`."""
-    what = ExportInput(job_id=job_id, vcenter=vcenter, machine=machine, transport="datastore", output_dir="")
+    """By one of the transports, which are those of copies. Raises `HyperctlError`."""
+    asked = ExportInput(
+        job_id=argument.job_id,
+        vcenter=argument.request.vcenter,
+        file=argument.request.file,
+        machine=argument.machine,
+        transport=argument.transport,
+        output_dir="",
+        connections=CONNECTIONS,
+        snapshot=argument.snapshot,
+    )
     group = _qemu_group(settings)
     stop = threading.Event()
     with ExitStack() as resources:
-        session, source = resources.enter_context(opened_machine(what, settings, running))
-        files = resources.enter_context(DatastoreFiles(session))
+        transport = TRANSPORTS[argument.transport]
+        source = resources.enter_context(transport(asked, settings, Terms(running, Throttle())))
+        # What was asked may name the machine otherwise than its file does.
+        machine = argument.machine.model_copy(update={"disks": source.machine.disks})
+        opened = resources.enter_context(source.open())
         resources.callback(stop.set)
-        planned = source.machine.disks
-
-        def find() -> list[FlatDisk]:
-            with files.reader(stop) as reader:
-                found = [
-                    persistently(partial(locate, reader, source, disk), running, stop) for disk in planned
-                ]
-            return [FlatDisk(files, flat, CONNECTIONS, stop) for flat in found]
-
-        bases, disks = [], []
-        flats = patiently(running, find)
-        for index, (disk, flat) in enumerate(zip(planned, flats, strict=True), start=1):
-            fetched = FetchedDisk(disk.file_name, flat, disk.capacity_bytes, folder, stop, running)
+        bases, disks, readers = [], [], []
+        for index, disk in enumerate(machine.disks, start=1):
+            reader = resources.enter_context(opened.reader(disk, stop))
+            name = disk.file_name or disk.label
+            fetched = FetchedDisk(name, reader, disk.capacity_bytes, folder, stop, running)
             resources.enter_context(fetched)
-            server = resources.enter_context(
-                DiskServer(fetched, folder / f"disk{index}.socket", running, group)
-            )
+            server = resources.enter_context(DiskServer(fetched, folder / f"{index}.nbd", running, group))
             bases.append(BaseDisk(index, server.address, "raw", disk.capacity_bytes))
             disks.append(fetched)
-        readers = tuple(zip(planned, flats, strict=True))
-        yield ShownSource(source.machine, tuple(bases), tuple(disks), readers, stop, session, source)
+            readers.append((disk, reader))
+        yield ShownSource(machine, tuple(bases), tuple(disks), tuple(readers), stop, opened)
 
 
 def _qemu_group(settings: HostSettings) -> int | None:

@@ -52,6 +52,11 @@ def sources_of(machine: Machine, network_map: Mapping[str, str]) -> tuple[Libvir
     return tuple(map_network(nic.network, network_map) for nic in machine.nics)
 
 
+def networks_of(machine: Machine, network_map: Mapping[str, str]) -> dict[str, str]:
+    """Where each of its vSphere networks goes, in the words of a request's map."""
+    return {nic.network: network_map.get(nic.network, DEFAULT_NETWORK) for nic in machine.nics}
+
+
 def libvirt_networks(sources: Iterable[NicSource]) -> tuple[str, ...]:
     """The names of libvirt's own networks among them, each once."""
     return tuple(dict.fromkeys(source.name for source in sources if isinstance(source, LibvirtNetwork)))

@@ -10,6 +10,8 @@ from pyVmomi import vim
 from hyperctl.workflows.machine import Firmware, Machine, MachineDisk, MachineNic, PowerState
 from hyperctl.workflows.source import Snapshot
 
+HARDWARE = "config.hardware"
+"""Missing where the vCenter cannot read a machine's configuration."""
 MACHINE_PATHS = (
     "name",
     "config.annotation",
@@ -18,7 +20,7 @@ MACHINE_PATHS = (
     "config.firmware",
     "config.guestFullName",
     "config.guestId",
-    "config.hardware",
+    HARDWARE,
     "config.keyId",
     "config.template",
     "config.uuid",
@@ -31,11 +33,14 @@ MACHINE_PATHS = (
     "network",
     "runtime.connectionState",
     "runtime.consolidationNeeded",
+    "runtime.faultToleranceState",
     "runtime.host",
     "runtime.powerState",
     "snapshot.currentSnapshot",
     "summary.storage.committed",
 )
+
+NO_FAULT_TOLERANCE = "notConfigured"
 
 _CONTROLLERS: tuple[tuple[Any, str], ...] = (
     (vim.vm.device.ParaVirtualSCSIController, "pvscsi"),
@@ -74,6 +79,7 @@ class SourceMachine:
     is_template: bool = False
     is_encrypted: bool = False
     needs_consolidation: bool = False
+    fault_tolerant: bool = False
     has_snapshots: bool = False
     independent_disks: tuple[str, ...] = ()
     """Labels, as of the following two."""
@@ -101,7 +107,7 @@ def read_hardware(
     last_start: str = "",
 ) -> SourceMachine:
     """Build the machine from the properties of `MACHINE_PATHS` and the names of hosts and networks."""
-    hardware = values["config.hardware"]
+    hardware = values[HARDWARE]
     devices = list(hardware.device or ())
     disks = [device for device in devices if isinstance(device, vim.vm.device.VirtualDisk)]
     boot = values.get("config.bootOptions")
@@ -146,6 +152,8 @@ def read_hardware(
         last_start=last_start,
         is_template=bool(values.get("config.template")),
         is_encrypted=values.get("config.keyId") is not None or any(_is_encrypted(disk) for disk in disks),
+        fault_tolerant=str(values.get("runtime.faultToleranceState") or NO_FAULT_TOLERANCE)
+        != NO_FAULT_TOLERANCE,
         needs_consolidation=bool(values.get("runtime.consolidationNeeded")),
         has_snapshots=values.get("snapshot.currentSnapshot") is not None,
         independent_disks=_labels(disks, _is_independent),

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from pyVmomi import vim, vmodl
 
-from hyperctl.activities.vsphere.hardware import MACHINE_PATHS, SourceMachine, read_hardware
+from hyperctl.activities.vsphere.hardware import HARDWARE, MACHINE_PATHS, SourceMachine, read_hardware
 from hyperctl.activities.vsphere.session import Session
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import PowerState
@@ -31,6 +31,8 @@ class Properties:
 
     reference: Any
     values: dict[str, Any]
+    refusal: Any = None
+    """The fault of a path that the user may not read."""
 
     def get(self, path: str, default: Any = None) -> Any:
         return self.values.get(path, default)
@@ -68,11 +70,11 @@ def find_machine(session: Session, name: str, datacenter: str | None) -> SourceM
     Raises `HyperctlError`: `vm_not_found` with the nearest names, `vm_ambiguous` with every place,
     `datacenter_not_found` with the names there are.
     """
-    root = session.content.rootFolder if datacenter is None else _datacenter(session, datacenter)
-    found = _in_view(session, root, vim.VirtualMachine, ["name"])
+    root = session.content.rootFolder if datacenter is None else find_datacenter(session, datacenter)
+    found = in_view(session, root, vim.VirtualMachine, ["name"])
     matching = [item for item in found if plain_name(item.get("name", "")) == name]
     if not matching:
-        raise _not_found(session, name, datacenter, [plain_name(item.get("name", "")) for item in found])
+        raise not_found(session, name, datacenter, [plain_name(item.get("name", "")) for item in found])
     if len(matching) > 1:
         raise _ambiguous(session, name, [place_of(session, item.reference).path for item in matching])
     return read_machine(session, matching[0].reference._GetMoId())
@@ -84,12 +86,16 @@ def read_machine(session: Session, moref: str) -> SourceMachine:
     try:
         (found,) = read_objects(session, [reference], vim.VirtualMachine, MACHINE_PATHS)
         neighbours = [found.get("runtime.host"), *(found.get("network") or ())]
-        names = _names(session, [neighbour for neighbour in neighbours if neighbour is not None])
+        names = names_of(session, [neighbour for neighbour in neighbours if neighbour is not None])
         place = place_of(session, reference)
     except vmodl.fault.ManagedObjectNotFound as error:
         raise HyperctlError(
             ErrorCode.VM_NOT_FOUND, f"the virtual machine {moref} is no longer in {session.endpoint}"
         ) from error
+    if HARDWARE not in found.values:
+        raise HyperctlError(
+            *without_configuration(plain_name(found.get("name", moref)), found.get("runtime.connectionState"))
+        )
     last_start = _last_start(session, reference)
     source = read_hardware(reference, found.values, names, place.datacenter, last_start)
     return replace(source, datacenter_path=place.datacenter_path)
@@ -97,7 +103,7 @@ def read_machine(session: Session, moref: str) -> SourceMachine:
 
 def read_power(session: Session, reference: Any) -> Power:
     """Whether a machine runs, and whether it has. Raises what the connection or the vCenter says."""
-    (found,) = retrieve(session, [_objects([reference], vim.VirtualMachine, ["runtime.powerState"])])
+    (found,) = retrieve(session, [objects_spec([reference], vim.VirtualMachine, ["runtime.powerState"])])
     return Power(PowerState(found.get("runtime.powerState")), _last_start(session, reference))
 
 
@@ -119,9 +125,16 @@ def plain_name(name: str) -> str:
     return re.sub(r"%(?:2f|5c|25)", lambda match: unquote(match[0]), name, flags=re.IGNORECASE)
 
 
-def retrieve(session: Session, specs: Sequence[Any]) -> list[Properties]:
-    """Read properties of many objects, page by page."""
-    return session.again(lambda: _retrieve(session, specs))
+def retrieve(session: Session, specs: Sequence[Any], *, lenient: bool = False) -> list[Properties]:
+    """Read properties of many objects, page by page.
+
+    Raises where the user may not read all of them, unless `lenient`.
+    """
+    found = session.again(lambda: _retrieve(session, specs))
+    refused = next((item.refusal for item in found if item.refusal is not None), None)
+    if refused is not None and not lenient:
+        raise refused
+    return found
 
 
 def _retrieve(session: Session, specs: Sequence[Any]) -> list[Properties]:
@@ -138,7 +151,7 @@ def read_objects(
     session: Session, references: Iterable[Any], kind: Any, paths: Iterable[str]
 ) -> list[Properties]:
     """Read properties of some objects of one kind in one call."""
-    return retrieve(session, [_objects(references, kind, paths)])
+    return retrieve(session, [objects_spec(references, kind, paths)])
 
 
 def place_of(session: Session, reference: Any) -> Place:
@@ -190,13 +203,14 @@ def _last_start(session: Session, reference: Any) -> str:
 
 def _properties(item: Any) -> Properties:
     values = {prop.name: prop.val for prop in item.propSet or ()}
-    for missing in item.missingSet or ():
-        if isinstance(missing.fault, vim.fault.NoPermission):
-            raise missing.fault
-    return Properties(item.obj, values)
+    faults = [missing.fault for missing in item.missingSet or ()]
+    refused = [fault for fault in faults if isinstance(fault, vim.fault.NoPermission)]
+    return Properties(item.obj, values, refused[0] if refused else None)
 
 
-def _in_view(session: Session, root: Any, kind: Any, paths: list[str]) -> list[Properties]:
+def in_view(
+    session: Session, root: Any, kind: Any, paths: list[str], *, lenient: bool = False
+) -> list[Properties]:
     """The objects of one kind anywhere under a root."""
     view = session.content.viewManager.CreateContainerView(root, [kind], True)
     try:
@@ -205,28 +219,28 @@ def _in_view(session: Session, root: Any, kind: Any, paths: list[str]) -> list[P
             objectSet=[_COLLECTOR.ObjectSpec(obj=view, skip=True, selectSet=[step])],
             propSet=[_COLLECTOR.PropertySpec(type=kind, pathSet=paths)],
         )
-        return retrieve(session, [spec])
+        return retrieve(session, [spec], lenient=lenient)
     finally:
         view.DestroyView()
 
 
-def _objects(references: Iterable[Any], kind: Any, paths: Iterable[str]) -> Any:
+def objects_spec(references: Iterable[Any], kind: Any, paths: Iterable[str]) -> Any:
     return _COLLECTOR.FilterSpec(
         objectSet=[_COLLECTOR.ObjectSpec(obj=reference) for reference in references],
         propSet=[_COLLECTOR.PropertySpec(type=kind, pathSet=list(paths))],
     )
 
 
-def _names(session: Session, references: list[Any]) -> dict[str, str]:
+def names_of(session: Session, references: list[Any], *, lenient: bool = False) -> dict[str, str]:
     """Names of hosts and networks by reference, in one call."""
     if not references:
         return {}
-    found = retrieve(session, [_objects(references, vim.ManagedEntity, ["name"])])
+    found = retrieve(session, [objects_spec(references, vim.ManagedEntity, ["name"])], lenient=lenient)
     return {item.reference._GetMoId(): plain_name(item.get("name", "")) for item in found}
 
 
-def _datacenter(session: Session, name: str) -> Any:
-    found = _in_view(session, session.content.rootFolder, vim.Datacenter, ["name"])
+def find_datacenter(session: Session, name: str) -> Any:
+    found = in_view(session, session.content.rootFolder, vim.Datacenter, ["name"])
     for item in found:
         if plain_name(item.get("name", "")) == name:
             return item.reference
@@ -238,7 +252,7 @@ def _datacenter(session: Session, name: str) -> Any:
     )
 
 
-def _not_found(session: Session, name: str, datacenter: str | None, names: list[str]) -> HyperctlError:
+def not_found(session: Session, name: str, datacenter: str | None, names: list[str]) -> HyperctlError:
     by_folded = {known.casefold(): known for known in names}
     nearest = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6)
     where = f"datacenter {datacenter} of {session.endpoint}" if datacenter else str(session.endpoint)
@@ -249,6 +263,15 @@ def _not_found(session: Session, name: str, datacenter: str | None, names: list[
     else:
         hint = "The user sees no virtual machine there at all: check its permissions."
     return HyperctlError(ErrorCode.VM_NOT_FOUND, f"no virtual machine {name!r} in {where}", hint)
+
+
+def without_configuration(name: str, connection_state: str | None) -> tuple[ErrorCode, str, str]:
+    """Code, message and hint for a machine whose configuration the vCenter itself cannot read."""
+    return (
+        ErrorCode.VCENTER_FAULT,
+        f"{name} is {connection_state or 'not there'}: its configuration cannot be read",
+        "Bring its ESXi host or its storage back, or remove it from the inventory.",
+    )
 
 
 def _ambiguous(session: Session, name: str, places: list[str]) -> HyperctlError:

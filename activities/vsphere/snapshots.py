@@ -59,8 +59,8 @@ def create_snapshot(
     name = snapshot_name(job_id)
     what = f"the snapshot {name} of {source.machine.name}"
     description = (
-        f"Made by hyperctl for the migration {job_id} at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC. It is "
-        "removed as soon as its copy is verified, or the migration has failed."
+        f"Made by hyperctl for {job_id} at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC. It is removed as soon "
+        "as what is read of it has been, and when the job has failed."
     )
     attempt.report(message=f"making {what}")
     try:

@@ -40,7 +40,24 @@ _FLAGS = {
     "host": "--host",
     "running.shutdown_timeout_seconds": "--shutdown-timeout",
     "tags": "--tags",
+    "name": "--name",
+    "folder": "--folder",
 }
+
+VCenterOption = Annotated[
+    str | None, typer.Option("--vcenter", help="HOST, HOST:PORT or https://HOST/sdk.", show_default=False)
+]
+UsernameOption = Annotated[
+    str | None,
+    typer.Option(help="Whose credentials the worker uses; it has the password.", show_default=False),
+]
+DatacenterOption = Annotated[str | None, typer.Option(help="Only what is in there.", show_default=False)]
+CertificateOption = Annotated[
+    str | None, typer.Option(help="The SHA-256 of the one certificate to trust.", show_default=False)
+]
+HostOption = Annotated[
+    str | None, typer.Option(help="The worker host that looks; any when missing.", show_default=False)
+]
 
 _OF_VCENTERS = ("vcenter", "username", "datacenter", "certificate_sha256")
 _OF_FILES = ("source_format", "firmware", "memory_mib", "vcpus")
@@ -53,22 +70,46 @@ class AskedAlike:
     None where the user's configuration decides.
     """
 
-    vm: Annotated[str | None, typer.Option("--vm", help="The VM's name in vSphere.", show_default=False)] = (
-        None
-    )
-    vcenter: Annotated[
-        str | None, typer.Option("--vcenter", help="HOST, HOST:PORT or https://HOST/sdk.", show_default=False)
-    ] = None
-    username: Annotated[
+    vm: Annotated[
         str | None,
-        typer.Option(help="Whose credentials the worker uses; it has the password.", show_default=False),
+        typer.Option(
+            "--vm", help="The VM's name in vSphere; with --file, what to call it.", show_default=False
+        ),
     ] = None
+    vcenter: VCenterOption = None
+    username: UsernameOption = None
     datacenter: Annotated[
         str | None, typer.Option(help="Where two hold a VM of that name.", show_default=False)
     ] = None
-    certificate_sha256: Annotated[
-        str | None, typer.Option(help="The SHA-256 of the one certificate to trust.", show_default=False)
+    certificate_sha256: CertificateOption = None
+    file: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of a vCenter: an OVA, OVF or disk image on the target host.", show_default=False
+        ),
     ] = None
+    source_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="raw", help="With --file: it is a raw disk, whatever it looks like.", show_default=False
+        ),
+    ] = None
+    firmware: Annotated[
+        str | None,
+        typer.Option(metavar="auto|bios|efi", help="With --file: what it boots with.", show_default=False),
+    ] = None
+    memory_mib: Annotated[
+        int | None, typer.Option(help="With --file: in place of what it says.", show_default=False)
+    ] = None
+    vcpus: Annotated[
+        int | None, typer.Option(help="With --file: in place of what it says.", show_default=False)
+    ] = None
+    snapshot: Annotated[
+        bool, typer.Option("--snapshot", help="Read a snapshot of a running VM, which goes on running.")
+    ] = False
+    quiesce: Annotated[
+        bool, typer.Option("--quiesce", help="With --snapshot: its tools quiesce the filesystems first.")
+    ] = False
     output_dir: Annotated[
         str | None, typer.Option(help="Where images go on the target host.", show_default=False)
     ] = None
@@ -119,34 +160,6 @@ class AskedAlike:
 class Asked(AskedAlike):
     """The options of every command that makes a request for a migration."""
 
-    vm: Annotated[
-        str | None,
-        typer.Option(
-            "--vm", help="The VM's name in vSphere; with --file, what to call it.", show_default=False
-        ),
-    ] = None
-    file: Annotated[
-        str | None,
-        typer.Option(
-            help="In place of a vCenter: an OVA, OVF or disk image on the target host.", show_default=False
-        ),
-    ] = None
-    source_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="raw", help="With --file: it is a raw disk, whatever it looks like.", show_default=False
-        ),
-    ] = None
-    firmware: Annotated[
-        str | None,
-        typer.Option(metavar="auto|bios|efi", help="With --file: what it boots with.", show_default=False),
-    ] = None
-    memory_mib: Annotated[
-        int | None, typer.Option(help="With --file: in place of what it says.", show_default=False)
-    ] = None
-    vcpus: Annotated[
-        int | None, typer.Option(help="With --file: in place of what it says.", show_default=False)
-    ] = None
     transport: Annotated[
         str, typer.Option(metavar="auto|nfc|datastore|vddk", help="How the disks are copied.")
     ] = "auto"
@@ -164,12 +177,6 @@ class Asked(AskedAlike):
         str | None,
         typer.Option(help="With --shutdown: what its guest is given, 10m when missing.", show_default=False),
     ] = None
-    snapshot: Annotated[
-        bool, typer.Option("--snapshot", help="Copy a snapshot of a running VM, which goes on running.")
-    ] = False
-    quiesce: Annotated[
-        bool, typer.Option("--quiesce", help="With --snapshot: its tools quiesce the filesystems first.")
-    ] = False
     to_libvirt: Annotated[
         bool, typer.Option("--to-libvirt", help="Define the guest as a libvirt domain.")
     ] = False
@@ -187,7 +194,7 @@ class Asked(AskedAlike):
 def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest:
     """The request, or every problem on the screen and the end."""
     problems: list[str] = []
-    source = _vcenter(asked, configuration, problems) if asked.file is None else _file(asked, problems)
+    source = _source(asked, configuration, problems)
     if asked.start and not asked.to_libvirt:
         problems.append("--start needs --to-libvirt: only a defined domain can be started")
     running = _running(asked, problems)
@@ -218,12 +225,13 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
 def make_rehearsal(asked: AskedAlike, configuration: Configuration) -> RehearsalRequest:
     """The same for the rehearsal of one VM."""
     problems: list[str] = []
-    if not asked.vm:
-        problems.append("--vm is missing: the name of the VM in vSphere; or --batch: a file of many")
+    document = {
+        **_source(asked, configuration, problems, "--file: an OVA, OVF or disk image; or --batch: many VMs"),
+        **_alike(asked, configuration),
+        "running": _snapshot(asked, problems),
+    }
     try:
-        request = RehearsalRequest.model_validate(
-            {**rehearsal_defaults(asked, configuration, problems), "vm_name": asked.vm or "missing"}
-        )
+        request = RehearsalRequest.model_validate(document)
     except ValidationError as error:
         refuse([*problems, *explain(error)])
     if problems:
@@ -235,7 +243,12 @@ def rehearsal_defaults(
     asked: AskedAlike, configuration: Configuration, problems: list[str]
 ) -> dict[str, Any]:
     """A rehearsal's request as the options have it, but for the VM's name."""
-    return {"vcenter": _server(asked, configuration, problems), **_alike(asked, configuration)}
+    problems += [f"{flag} does not go with --batch" for flag in _given(asked, _OF_FILES)]
+    return {
+        "vcenter": vcenter_of(asked, configuration, problems),
+        **_alike(asked, configuration),
+        "running": _snapshot(asked, problems),
+    }
 
 
 def explain(error: ValidationError) -> list[str]:
@@ -282,18 +295,20 @@ def _running(asked: Asked, problems: list[str]) -> dict[str, object]:
         problems.append("--force-off needs --shutdown")
     if asked.shutdown_timeout and not asked.shutdown:
         problems.append("--shutdown-timeout needs --shutdown")
-    if asked.quiesce and not asked.snapshot:
-        problems.append("--quiesce needs --snapshot")
-    found: dict[str, object] = {}
+    found = _snapshot(asked, problems)
     if asked.shutdown:
         found = {"action": WhenRunning.SHUTDOWN, "force_off": asked.force_off}
-    elif asked.snapshot:
-        found = {"action": WhenRunning.SNAPSHOT, "quiesce": asked.quiesce}
     if asked.shutdown and asked.shutdown_timeout:
         seconds = parse_length("--shutdown-timeout", asked.shutdown_timeout, problems)
         if seconds is not None:
             found["shutdown_timeout_seconds"] = seconds
     return found
+
+
+def _snapshot(asked: AskedAlike, problems: list[str]) -> dict[str, object]:
+    if asked.quiesce and not asked.snapshot:
+        problems.append("--quiesce needs --snapshot")
+    return {"action": WhenRunning.SNAPSHOT, "quiesce": asked.quiesce} if asked.snapshot else {}
 
 
 def _same_server(one: str, other: str | None) -> bool:
@@ -303,18 +318,31 @@ def _same_server(one: str, other: str | None) -> bool:
         return False  # which is said of the request
 
 
-def _vcenter(asked: Asked, configuration: Configuration, problems: list[str]) -> dict[str, Any]:
-    """The part of the request that says which VM of which vCenter."""
+def _source(
+    asked: AskedAlike,
+    configuration: Configuration,
+    problems: list[str],
+    others: str = "--file: an OVA, OVF or disk image",
+) -> dict[str, Any]:
+    """The part of the request that says which machine."""
+    if asked.file is not None:
+        return _file(asked, problems)
+    return _vcenter(asked, configuration, problems, others)
+
+
+def _vcenter(
+    asked: AskedAlike, configuration: Configuration, problems: list[str], others: str
+) -> dict[str, Any]:
+    """Which VM of which vCenter."""
     if not asked.vm:
-        problems.append(
-            "--vm is missing: the name of the VM in vSphere; or --file: an OVA, OVF or disk image"
-        )
-    server = _server(asked, configuration, problems)
+        problems.append(f"--vm is missing: the name of the VM in vSphere; or {others}")
+    server = vcenter_of(asked, configuration, problems)
     problems += [f"{flag} goes with --file only" for flag in _given(asked, _OF_FILES)]
     return {"vm_name": asked.vm or "missing", "vcenter": server}
 
 
-def _server(asked: AskedAlike, configuration: Configuration, problems: list[str]) -> dict[str, Any]:
+def vcenter_of(asked: AskedAlike, configuration: Configuration, problems: list[str]) -> dict[str, Any]:
+    """A request's `vcenter`, from the options and the user's defaults for that server."""
     vsphere = configuration.vsphere
     server = asked.vcenter or vsphere.server
     if not server:
@@ -329,8 +357,8 @@ def _server(asked: AskedAlike, configuration: Configuration, problems: list[str]
     }
 
 
-def _file(asked: Asked, problems: list[str]) -> dict[str, Any]:
-    """The part of the request that says which file. A path that is not absolute is one of where we are."""
+def _file(asked: AskedAlike, problems: list[str]) -> dict[str, Any]:
+    """Which file. A path that is not absolute is one of where we are."""
     foreign = _given(asked, _OF_VCENTERS)
     problems += [f"{flag} does not go with --file: a file has no vCenter" for flag in foreign]
     file = {
@@ -343,7 +371,7 @@ def _file(asked: Asked, problems: list[str]) -> dict[str, Any]:
     return {"vm_name": asked.vm, "file": file}
 
 
-def _given(asked: Asked, names: tuple[str, ...]) -> list[str]:
+def _given(asked: AskedAlike, names: tuple[str, ...]) -> list[str]:
     """Those of the options that were typed."""
     return [f"--{name.replace('_', '-')}" for name in names if getattr(asked, name) is not None]
 

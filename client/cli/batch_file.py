@@ -57,6 +57,11 @@ def read_batch(path: str, defaults: Mapping[str, Any], problems: list[str]) -> t
     return requests
 
 
+def stands_in_a_line(name: str) -> bool:
+    """Whether a line of a text file can name it."""
+    return name == name.strip() and not name.startswith("#") and name.isprintable()
+
+
 def _content(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(MOST_BYTES + 1)

@@ -2,15 +2,18 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 
 from hyperctl.client.cli.session import ExitCode, print_document
 from hyperctl.client.errors import MigrationFailed
 from hyperctl.client.migration import Migration
 from hyperctl.client.rehearsal import Rehearsal
 from hyperctl.client.render.ending import failure, success
+from hyperctl.client.render.events import Line, Mark
 from hyperctl.client.render.rehearsed import rehearsal_ending
 from hyperctl.client.render.screen import Screen
 from hyperctl.client.render.teller import Teller
+from hyperctl.client.render.text import safe
 from hyperctl.workflows.rehearsal import RehearsalResult, Verdict
 from hyperctl.workflows.status import JobStatus, MigrationStatus
 
@@ -36,6 +39,18 @@ async def follow(migration: Migration | Rehearsal, screen: Screen, *, as_json: b
         screen.__exit__(None, None, None)
         print(_detached(migration), file=sys.stderr if as_json else sys.stdout, flush=True)
         raise
+
+
+def waiting(screen: Screen, *, silent: bool) -> Callable[[str], None]:
+    """Tells why an answer is not there yet; beside a JSON document on stderr."""
+
+    def tell(note: str) -> None:
+        if silent:
+            print(f"hyperctl: {safe(note)}", file=sys.stderr, flush=True)
+        else:
+            screen.show(Line(Mark.WAITING, note))
+
+    return tell
 
 
 async def _ended_well(

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from hyperctl.client.cli import control, discard, doctor, migrate, read, rehearse
+from hyperctl.client.cli import control, discard, doctor, inventory, migrate, plan, read, rehearse
 from hyperctl.client.plugins import COMMANDS, plugged
 
 _HELP = """Moves virtual machines from vSphere to KVM and proves that they arrived."""
@@ -62,6 +62,8 @@ def version() -> None:
     print(f"hyperctl {installed_version('hyperctl')}")
 
 
+app.command("inventory")(inventory.inventory)
+app.command("plan")(plan.plan)
 app.command("convert")(migrate.convert)
 app.command("start")(migrate.start)
 app.command("rehearse")(rehearse.rehearse)

@@ -67,11 +67,13 @@ def rehearse(
 ) -> None:
     """Convert and boot a VM over its disks where they are, and tell whether it will boot. Nothing is copied.
 
-    The VM must be off. Ctrl-C detaches; the rehearsal goes on. Exit code 0: every VM boots.
+    The VM must be off, or be read from a --snapshot. Ctrl-C detaches; the rehearsal goes on. Exit code 0:
+    every VM boots.
     """
     configuration = load_configuration()
     problems: list[str] = []
-    named = [flag for flag, it in (("--vm", asked.vm), ("--batch", batch), ("--attach", attach)) if it]
+    one = ("--file", asked.file) if asked.file else ("--vm", asked.vm)
+    named = [flag for flag, it in (one, ("--batch", batch), ("--attach", attach)) if it]
     if len(named) > 1:
         problems.append(f"{' and '.join(named)} exclude each other")
     if parallel is not None and batch is None:

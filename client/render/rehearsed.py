@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from hyperctl.client.render.ending import Ending, NextStep, Problem
 from hyperctl.client.render.events import Line, Mark, Stage, StageBegun
-from hyperctl.client.render.story import Told, converting, found_machine, proving, retrying
+from hyperctl.client.render.story import Told, converting, found_machine, preparing, proving, retrying
 from hyperctl.client.render.text import duration, plural, size
 from hyperctl.workflows.estimate import Estimate
 from hyperctl.workflows.rehearsal import RehearsalResult, Verdict
@@ -18,16 +18,19 @@ MARKS = {Verdict.BOOTS: Mark.OK, Verdict.DOES_NOT_BOOT: Mark.FAILED, Verdict.NOT
 
 def rehearsal_story(status: MigrationStatus) -> Iterator[Told]:
     """Everything that a rehearsal's status says has happened, from the beginning. Pure."""
-    yield "stage1", StageBegun(Stage.CONNECT)
+    yield "stage1", StageBegun(Stage.LOOK if status.source_file else Stage.CONNECT)
     yield from found_machine(status)
     if status.plan:
         yield "host", Line(Mark.INFO, f"Rehearsed on {status.plan.host}; nothing is copied", detail=True)
+        if status.plan.transport_reason:
+            yield "transport", Line(Mark.INFO, status.plan.transport_reason, detail=True)
         for text in status.plan.warnings:
             yield f"warning:{text}", Line(Mark.WARNING, text)
     if any(
         record.phase is Phase.REHEARSE and record.state is not PhaseState.WAITING for record in status.phases
     ):
         yield "stage2", StageBegun(Stage.REHEARSE)
+        yield from preparing(status)
         yield from converting(status)
         if status.proof or (status.progress and status.progress.phase is Phase.PROVE):
             yield from proving(status)
@@ -51,7 +54,7 @@ def rehearsal_ending(result: RehearsalResult) -> Ending:
     boots = result.verdict is Verdict.BOOTS
     rows = [
         ("Rehearsal", result.job_id),
-        ("Source VM", f"{result.vm_name} (vSphere, {result.vcenter})"),
+        ("Source VM", f"{result.vm_name} ({result.source_file or f'vSphere, {result.vcenter}'})"),
         ("Verdict", result.verdict.words),
         *fact_rows(result),
     ]
@@ -98,7 +101,7 @@ def estimate_rows(estimate: Estimate) -> Iterator[tuple[str, str]]:
     rate, whole = size(sample.bytes_per_second), size(estimate.transfer_bytes)
     yield (
         "Copy, estimated",
-        f"{duration(estimate.copy_seconds)} for {whole} from the datastore at {rate}/s, "
+        f"{duration(estimate.copy_seconds)} for {whole} {estimate.way} at {rate}/s, "
         f"as in a sample of {size(sample.read_bytes)} over {plural(sample.connections, 'connection')}",
     )
     yield (

@@ -96,7 +96,7 @@ def _section(number: int, result: RehearsalResult) -> Iterator[str]:
         yield f'<p><img alt="{_text(alt)}" src="{picture}"></p>'
     yield from _listed("Worth knowing", dict.fromkeys(warnings_of(result)))
     yield "<table><tbody>"
-    for label, value in (("vCenter", result.vcenter), *fact_rows(result), ("Job", result.job_id)):
+    for label, value in (("Source", result.origin), *fact_rows(result), ("Job", result.job_id)):
         yield f"<tr><th>{_text(label)}</th><td>{_text(value)}</td></tr>"
     yield "</tbody></table>"
     if result.steps:

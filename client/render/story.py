@@ -52,7 +52,7 @@ def story(status: MigrationStatus) -> Iterator[Told]:
     yield from _connecting(status)
     if _begun(status, Phase.EXPORT):
         yield "stage2", StageBegun(Stage.COPY if status.source_file else Stage.EXPORT)
-        yield from _preparing(status)
+        yield from preparing(status)
         yield from _exporting(status)
         yield from _verifying(status)
     if _begun(status, Phase.CONVERT):
@@ -111,7 +111,8 @@ def _connecting(status: MigrationStatus) -> Iterator[Told]:
         yield f"warning:{text}", Line(Mark.WARNING, text)
 
 
-def _preparing(status: MigrationStatus) -> Iterator[Told]:
+def preparing(status: MigrationStatus) -> Iterator[Told]:
+    """What was done to a source that ran."""
     source = status.source
     if source is None:
         return
@@ -296,8 +297,9 @@ def proof_lines(proof: BootProof) -> Iterator[Line]:
         yield from _comparison(proof.comparison)
     for text in proof.warnings:
         yield Line(Mark.WARNING, text)
-    for text in (*proof.problems, *([proof.diagnosis] if proof.diagnosis else [])):
-        yield Line(Mark.FAILED, text)
+    yield from (Line(Mark.FAILED, text) for text in proof.problems)
+    if proof.diagnosis and not any(proof.diagnosis in text for text in proof.problems):
+        yield Line(Mark.FAILED, proof.diagnosis)
     if proof.passed:
         rests_on = f", {proof.claim.words}" if proof.claim.words else ""
         yield Line(Mark.OK, f"Boot proof passed{rests_on}")

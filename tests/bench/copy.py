@@ -39,6 +39,8 @@ PASSWORD = "a password for benches"
 MEMORY = Path("/dev/shm")
 RUNS = 3
 CONNECTIONS = 4
+PACE_BYTES = 256 << 20
+"""A second, of all connections together."""
 KILLS = 20
 KILLED_LIMIT_BYTES = 64 << 20
 RSS_LIMIT_BYTES = 300 << 20
@@ -53,6 +55,7 @@ def measure_copy(folder: Path) -> list[Row]:
             _nfc(field),
             _datastore(field, NOISE, "4 GiB without a hole"),
             _datastore(field, GUEST, "the guest's 4 GiB"),
+            _paced(field),
             _qcow2(field),
             *_verify(field),
             *_memory(field),
@@ -221,6 +224,15 @@ def _datastore(field: Field, vm: str, what: str) -> Row:
         f"{CONNECTIONS} curls to /dev/null",
         peer,
     )
+
+
+def _paced(field: Field) -> Row:
+    """From a source no faster than one in a data centre: the processors wait for it, not it for them."""
+    field.simulator.fault("slow", vm=SMALL, bytes_per_second=PACE_BYTES // CONNECTIONS)
+    try:
+        return _datastore(field, SMALL, f"1 GiB at {PACE_BYTES // MIB} MiB/s")
+    finally:
+        field.simulator.call("DELETE", "/faults")
 
 
 def _qcow2(field: Field) -> Row:

@@ -100,6 +100,12 @@ def test_the_documented_start_of_a_rehearsal(stack: Running) -> None:
     assert list(stack.output_dir.glob(f"{FOLDER_PREFIX}*")) == []
 
 
+def test_the_documented_looks(stack: Running) -> None:
+    *_, plan, inventory, _, _ = BLOCK.findall(DOCUMENT.read_text())
+    assert '"possible":true' in _run(stack, plan).replace(" ", "")
+    assert '"ready":"yes"' in _run(stack, inventory).replace(" ", "")
+
+
 def test_a_request_with_errors_fails_at_once_and_names_each(stack: Running) -> None:
     request = json.dumps({"vm_name": "", "vcenter": {"server": "x", "password": "hunter2"}, "colour": "red"})
     _run(

@@ -5,6 +5,7 @@ import json
 import logging
 import random
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,6 +63,15 @@ def guest_output_dir() -> Iterator[Path]:
     """One that qemu, which runs as a user of its own, can pass through; pytest's are closed to others."""
     with TemporaryDirectory(dir="/var/tmp", prefix="hyperctl-test-") as folder:
         Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+@pytest.fixture
+def own_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where our code puts what is temporary, so that it can be seen whether any is left."""
+    with TemporaryDirectory() as folder:  # of a short name, for sockets
+        Path(folder).chmod(0o711)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
 
 

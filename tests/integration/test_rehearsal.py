@@ -1,27 +1,23 @@
 """A rehearsal of the development guest, over a simulated vCenter's datastore."""
 
 import logging
-import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deploy.dev.prepare import load_parts
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.rehearse.preflight import plan_rehearsal
-from hyperctl.activities.rehearse.rehearsal import rehearse
 from hyperctl.activities.settings import HostSettings
-from hyperctl.activities.vsphere.inventory import find_machine
-from hyperctl.activities.vsphere.session import open_session
-from hyperctl.workflows.contract import RehearseInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.guest import Outcome
-from hyperctl.workflows.machine import Machine
-from hyperctl.workflows.rehearsal import RehearsalRequest, Rehearsed, Verdict
+from hyperctl.workflows.rehearsal import RehearsalRequest, Verdict
 from hyperctl.workflows.status import Phase
+from tests.integration.rehearsing import assert_nothing_is_left, machine_of, rehearsed
 from tests.integration.source_guest import GUEST
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
 
@@ -39,7 +35,9 @@ def whole_guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenterSim
 
 
 @pytest.fixture
-def host(guest_output_dir: Path, libvirt_uri: str, monkeypatch: pytest.MonkeyPatch) -> HostSettings:
+def host(
+    guest_output_dir: Path, own_tmp: Path, libvirt_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> HostSettings:
     monkeypatch.setenv("VSPHERE_USERNAME", USERNAME)
     monkeypatch.setenv("VSPHERE_PASSWORD", PASSWORD)
     return HostSettings(
@@ -50,33 +48,11 @@ def host(guest_output_dir: Path, libvirt_uri: str, monkeypatch: pytest.MonkeyPat
     )
 
 
-def machine_of(simulator: VCenterSimulator, host: HostSettings, running: Attempt) -> Machine:
-    with open_session(simulator.vcenter(), host, running) as session:
-        return find_machine(session, GUEST, None).machine
-
-
-def rehearsed(
-    simulator: VCenterSimulator, host: HostSettings, machine: Machine, running: Attempt
-) -> Rehearsed:
-    argument = RehearseInput(
-        job_id=f"rehearsal-{secrets.token_hex(4)}",
-        request=RehearsalRequest(vm_name=machine.name, vcenter=simulator.vcenter()),
-        machine=machine,
-        output_dir=host.output_dir,
-    )
-    return rehearse(argument, host, running)
-
-
-def assert_nothing_is_left(simulator: VCenterSimulator, host: HostSettings) -> None:
-    assert list(Path(host.output_dir).glob("*")) == []
-    assert simulator.call("GET", "/sessions")["count"] == 0
-
-
 def test_a_machine_is_said_to_boot_before_it_is_copied_though_its_session_ends(
     whole_guest: VCenterSimulator, host: HostSettings
 ) -> None:
     running = Attempt(Phase.REHEARSE, logging.getLogger("test"))
-    machine = machine_of(whole_guest, host, running)
+    machine = machine_of(whole_guest, GUEST, host, running)
     whole_guest.fault("expire_sessions", transport="folder", after_bytes=1 << 20)
     found = rehearsed(whole_guest, host, machine, running)
     assert found.verdict is Verdict.BOOTS, found.reason
@@ -107,7 +83,7 @@ def test_a_source_that_fails_is_never_a_guest_that_does_not_boot(
 ) -> None:
     monkeypatch.setattr("hyperctl.activities.rehearse.estimate.TRIES", 2)
     running = Attempt(Phase.REHEARSE, logging.getLogger("test"))
-    machine = machine_of(whole_guest, host, running)
+    machine = machine_of(whole_guest, GUEST, host, running)
     whole_guest.fault(fault, transport="folder", **fields)
     try:
         with pytest.raises(HyperctlError) as caught:
@@ -119,49 +95,104 @@ def test_a_source_that_fails_is_never_a_guest_that_does_not_boot(
     assert_nothing_is_left(whole_guest, host)
 
 
+@pytest.mark.parametrize(
+    ("fault", "fields"),
+    [
+        ("drop_connection", {"times": 10_000}),
+        ("truncate", {"times": 10_000}),
+        ("slow", {"bytes_per_second": 10_000}),
+    ],
+)
+def test_a_source_that_fails_while_the_guest_is_converted_is_none_either(
+    whole_guest: VCenterSimulator,
+    host: HostSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    fields: dict[str, int],
+) -> None:
+    monkeypatch.setattr("hyperctl.activities.nbd.fetched.TRIES", 2)
+    monkeypatch.setattr("hyperctl.activities.nbd.fetched.SLOW_SECONDS", 3.0)
+    begun = Reading() if fault == "drop_connection" else is_converted
+    error = failed_by(
+        lambda: whole_guest.fault(fault, transport="folder", **fields), whole_guest, host, begun
+    )
+    assert error.code is ErrorCode.TRANSFER_INTERRUPTED
+    assert ("KiB/s" in str(error)) is (fault == "slow")
+
+
 @pytest.mark.parametrize("when", ["measured", "converted"])
 def test_a_machine_that_is_powered_on_meanwhile_is_not_rehearsed(
     whole_guest: VCenterSimulator, host: HostSettings, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     monkeypatch.setattr("hyperctl.activities.rehearse.estimate.TRIES", 2)
     monkeypatch.setattr("hyperctl.activities.nbd.fetched.TRIES", 2)
+    if when == "measured":
+        whole_guest.fault("slow", transport="folder", bytes_per_second=1 << 20)
+
+    def power_on() -> None:
+        whole_guest.call("POST", f"/vms/{GUEST}/power", {"state": "poweredOn"})
+
+    error = failed_by(power_on, whole_guest, host, is_converted if when == "converted" else is_measured)
+    assert error.code is ErrorCode.VM_POWERED_ON
+
+
+Begun = Callable[[Attempt, int], bool]
+"""Whether that to which something is to happen is under way, by the bytes that have been read since."""
+
+
+def is_measured(running: Attempt, sent_bytes: int) -> bool:
+    return sent_bytes > 512 << 10
+
+
+def is_converted(running: Attempt, sent_bytes: int) -> bool:
+    """From the appliance's start on."""
+    return running.progress.message == "opening the guest's disks"
+
+
+class Reading:
+    """Until the appliance has been reading for a while."""
+
+    def __init__(self) -> None:
+        self._sent_before: int | None = None
+
+    def __call__(self, running: Attempt, sent_bytes: int) -> bool:
+        if self._sent_before is None and is_converted(running, sent_bytes):
+            self._sent_before = sent_bytes
+        return self._sent_before is not None and sent_bytes - self._sent_before > 8 << 20
+
+
+def failed_by(
+    event: Callable[[], Any], simulator: VCenterSimulator, host: HostSettings, has_begun: Begun
+) -> HyperctlError:
+    """What a rehearsal fails with to which this happens in its middle. Nothing of it is left."""
     running = Attempt(Phase.REHEARSE, logging.getLogger("test"))
-    machine = machine_of(whole_guest, host, running)
+    machine = machine_of(simulator, GUEST, host, running)
     failed: list[HyperctlError] = []
 
     def work() -> None:
         try:
-            rehearsed(whole_guest, host, machine, running)
+            rehearsed(simulator, host, machine, running)
         except HyperctlError as error:
             failed.append(error)
 
-    if when == "measured":
-        whole_guest.fault("slow", transport="folder", bytes_per_second=1 << 20)
-    before = whole_guest.call("GET", "/traffic")["folder"]
+    before = simulator.call("GET", "/traffic")["folder"]
     rehearsing = threading.Thread(target=work)
     rehearsing.start()
     deadline = time.monotonic() + 120
-    while not _has_begun(whole_guest, before, running, when):
+    while not has_begun(running, simulator.call("GET", "/traffic")["folder"] - before):
         assert rehearsing.is_alive(), failed
         assert time.monotonic() < deadline
         time.sleep(0.05)
     try:
-        whole_guest.call("POST", f"/vms/{GUEST}/power", {"state": "poweredOn"})
+        event()
         rehearsing.join(180)
     finally:
-        whole_guest.call("DELETE", "/faults")
-        whole_guest.call("POST", f"/vms/{GUEST}/power", {"state": "poweredOff"})
+        simulator.call("DELETE", "/faults")
+        simulator.call("POST", f"/vms/{GUEST}/power", {"state": "poweredOff"})
     assert not rehearsing.is_alive()
     (error,) = failed
-    assert error.code is ErrorCode.VM_POWERED_ON
-    assert_nothing_is_left(whole_guest, host)
-
-
-def _has_begun(simulator: VCenterSimulator, sent_before: int, running: Attempt, when: str) -> bool:
-    if when == "converted":
-        return running.progress.message == "opening the guest's disks"
-    sent: int = simulator.call("GET", "/traffic")["folder"]
-    return sent - sent_before > 512 << 10
+    assert_nothing_is_left(simulator, host)
+    return error
 
 
 def test_a_machine_that_is_on_is_refused_with_what_helps(

@@ -133,7 +133,7 @@ def test_a_machine_that_was_started_meanwhile_is_not_a_copy(
         copy(copying)
 
     monkeypatch.setattr(export_disks_module.Copying, "run", started_meanwhile)
-    with pytest.raises(HyperctlError, match="while it was copied") as caught:
+    with pytest.raises(HyperctlError, match="while its disks were read") as caught:
         export_disks(argument, settings, running)
     assert caught.value.code is ErrorCode.VM_POWERED_ON
 

@@ -10,6 +10,7 @@ import pytest
 from hyperctl.client.cli.batch_file import MOST_BYTES, read_batch
 from hyperctl.workflows.hardware import DiskBus
 from hyperctl.workflows.rehearsal import RehearsalRequest
+from hyperctl.workflows.request import VCenter
 
 DEFAULTS: dict[str, Any] = {
     "vcenter": {"server": "vc.example.com", "username": "me", "datacenter": None},
@@ -24,13 +25,18 @@ def _read(path: Path, content: str | bytes) -> tuple[tuple[RehearsalRequest, ...
     return read_batch(str(path), DEFAULTS, problems), problems
 
 
+def _vcenter(request: RehearsalRequest) -> VCenter:
+    assert request.vcenter is not None
+    return request.vcenter
+
+
 def test_a_name_a_line(tmp_path: Path) -> None:
     found, problems = _read(
         tmp_path / "vms", "\ufeffdb-01\r\n\n  # tonight's\n web server 2 # front \nümlaut"
     )
     assert problems == []
     assert [request.vm_name for request in found] == ["db-01", "web server 2 # front", "ümlaut"]
-    assert {request.vcenter.username for request in found} == {"me"}
+    assert {_vcenter(request).username for request in found} == {"me"}
 
 
 def test_yaml_with_options_of_ones_own(tmp_path: Path) -> None:
@@ -43,8 +49,8 @@ def test_yaml_with_options_of_ones_own(tmp_path: Path) -> None:
     by_name = {request.vm_name: request for request in found}
     assert by_name["old"].hardware.disk_bus is DiskBus.SATA
     assert by_name["old"].prove == "boot"
-    assert (by_name["far"].vcenter.server, by_name["far"].vcenter.username) == ("other:444", None)
-    assert (by_name["dc"].vcenter.datacenter, by_name["dc"].vcenter.username) == ("DC2", "me")
+    assert (_vcenter(by_name["far"]).server, _vcenter(by_name["far"]).username) == ("other:444", None)
+    assert (_vcenter(by_name["dc"]).datacenter, _vcenter(by_name["dc"]).username) == ("DC2", "me")
 
 
 def test_all_that_is_wrong_is_told_together(tmp_path: Path) -> None:

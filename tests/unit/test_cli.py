@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
@@ -14,6 +15,7 @@ from hyperctl.client.cli.main import CommandGroup, app
 from hyperctl.client.cli.options import parse_bandwidth, parse_since
 from hyperctl.client.config import Configuration
 from hyperctl.client.plugins import COMMANDS, DOCTOR, plugged
+from hyperctl.workflows.rehearsal import RehearsalRequest
 from hyperctl.workflows.request import (
     FirmwareChoice,
     JobRequest,
@@ -297,6 +299,27 @@ def test_what_does_not_go_together_in_a_rehearsal_is_refused_before_anything_is_
     assert nobody.exit_code == 2
     for told in ("--vm is missing", "--vcenter is missing", "--prove: a rehearsal is a trial boot"):
         assert told in nobody.output
+
+
+def test_a_rehearsal_takes_a_file_or_a_snapshot_and_switches_nothing_off() -> None:
+    configuration = Configuration()
+    of_file = make_rehearsal(AskedAlike(file="db.ova", memory_mib=4096), configuration)
+    assert of_file.file is not None
+    assert (of_file.file.path, of_file.file.memory_mib) == (f"{Path.cwd()}/db.ova", 4096)
+    running = make_rehearsal(AskedAlike(vm="a", vcenter="vc", snapshot=True, quiesce=True), configuration)
+    assert (running.running.action, running.running.quiesce) == (WhenRunning.SNAPSHOT, True)
+    wrong = _hyperctl(
+        "rehearse", "--file", "db.ova", "--vcenter", "vc", "--quiesce", "--attach", "rehearsals-1"
+    )
+    assert wrong.exit_code == 2
+    assert "--file and --attach exclude each other" in wrong.output
+    wrong = _hyperctl("rehearse", "--file", "db.ova", "--vcenter", "vc", "--quiesce")
+    for told in ("--vcenter does not go with --file", "--quiesce needs --snapshot"):
+        assert told in wrong.output
+    with pytest.raises(ValidationError, match="never switches its source off"):
+        RehearsalRequest.model_validate(
+            {"vm_name": "a", "vcenter": {"server": "vc"}, "running": {"action": "shutdown"}}
+        )
 
 
 def test_a_batch_with_wrong_lines_starts_nothing(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ def test_the_names_that_foreign_clients_use_are_stable() -> None:
         "MigrationWorkflow",
         "RehearsalWorkflow",
         "RehearsalBatchWorkflow",
+        "PlanWorkflow",
+        "InventoryWorkflow",
         "ImportWorkflow",
         "LogsWorkflow",
         "DiscardWorkflow",

@@ -18,6 +18,7 @@ from hyperctl.activities.rehearse import estimate as module
 from hyperctl.activities.rehearse.estimate import estimate, share_bounds, take_sample
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.estimate import Sample
+from hyperctl.workflows.request import TransportChoice
 from hyperctl.workflows.status import Phase
 from tests.unit.machines import GIB, disk, machine
 
@@ -139,6 +140,10 @@ def test_what_the_datastore_has_allocated_bounds_what_lands() -> None:
     assert found.land_bytes_high == GIB // 4
     assert found.land_bytes_low <= found.land_bytes_high
     assert "allocated" in found.land_basis
+    assert found.transfer_bytes == machine().capacity_bytes, "HTTP knows no holes"
+    by_library = estimate(machine(disks=(thin,), allocated_bytes=GIB // 4), sample, 0, TransportChoice.VDDK)
+    assert by_library is not None
+    assert by_library.transfer_bytes == found.land_bytes_high
     unknown = estimate(machine(disks=(disk(),), allocated_bytes=GIB // 4), sample, 0)
     assert unknown is not None
     assert unknown.land_bytes_high > GIB // 4

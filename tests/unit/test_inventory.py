@@ -11,10 +11,12 @@ from pyVmomi import vim, vmodl
 from hyperctl.activities.plan_source import problems_of, warnings_of
 from hyperctl.activities.vsphere.certificate import Endpoint
 from hyperctl.activities.vsphere.hardware import SourceMachine, read_hardware
-from hyperctl.activities.vsphere.inventory import plain_name
+from hyperctl.activities.vsphere.inventory import Properties, plain_name
 from hyperctl.activities.vsphere.lease import DeviceUrl, match_urls
+from hyperctl.activities.vsphere.listing import Listed, as_read
 from hyperctl.activities.vsphere.session import meaning
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.inventory import ToolsState
 from hyperctl.workflows.machine import Firmware, MachineDisk
 
 device: Any = vim.vm.device
@@ -171,6 +173,7 @@ def test_efi_with_secure_boot() -> None:
         ([disk(10, 1000, 0)], {"config__keyId": vim_api.encryption.CryptoKeyId(keyId="k")}, "encrypted"),
         ([disk(10, 1000, 0)], {"config__template": True}, "template"),
         ([disk(10, 1000, 0)], {"runtime__consolidationNeeded": True}, "consolidation"),
+        ([disk(10, 1000, 0)], {"runtime__faultToleranceState": "running"}, "Fault Tolerance"),
         ([disk(10, 1000, 0)], {"runtime__powerState": "poweredOn"}, "powered on"),
         ([disk(10, 1000, 0)], {"runtime__powerState": "suspended"}, "suspended"),
         ([disk(10, 1000, 0)], {"runtime__connectionState": "disconnected"}, "disconnected"),
@@ -207,6 +210,26 @@ def test_a_tpm_and_silent_nics_are_worth_a_warning() -> None:
     )
     assert any("TPM" in text for text in warnings_of(found))
     assert any("Network adapter 4000" in text for text in warnings_of(found))
+
+
+def test_a_machine_in_a_list_without_a_configuration_says_so() -> None:
+    listed = Listed(vim_api.VirtualMachine("vm-1"), "web", "DC1", "")
+    gone = as_read(listed, Properties(listed.reference, {"runtime.connectionState": "inaccessible"}), NAMES)
+    assert gone.source is None
+    assert gone.refusal is not None
+    assert "web is inaccessible" in gone.refusal.message
+    tree = vim_api.vm.SnapshotTree
+    facts = values(
+        PVSCSI,
+        disk(10, 1000, 0),
+        snapshot__rootSnapshotList=[tree(childSnapshotList=[tree(), tree()])],
+        guest__toolsRunningStatus="guestToolsNotRunning",
+        guest__toolsVersionStatus2="guestToolsNotInstalled",
+    )
+    there = as_read(listed, Properties(listed.reference, facts), NAMES)
+    assert (there.snapshots, there.tools) == (3, ToolsState.NOT_INSTALLED)
+    assert there.source is not None
+    assert there.source.machine.capacity_bytes == 10 << 20
 
 
 def test_names_as_people_see_them() -> None:

@@ -1,5 +1,6 @@
 """Layouts that no guest of the matrix has, as trees of files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -44,7 +45,10 @@ KERNELS = {
 
 
 def inspected(
-    root: Path, files: dict[str, str], root_device: str = "/dev/sda2", firmware: Firmware = Firmware.BIOS
+    root: Path,
+    files: Mapping[str, str | bytes],
+    root_device: str = "/dev/sda2",
+    firmware: Firmware = Firmware.BIOS,
 ) -> Inspected:
     found = tree(root, files)
     return cast(
@@ -55,6 +59,8 @@ def inspected(
             kernels=find_kernels(found),
             machine=machine(firmware=firmware),
             order=SimpleNamespace(hardware=Hardware(), serial_console=False),
+            mounts={"/": "/dev/sda2"},
+            rebuilds=[],
         ),
     )
 

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from hyperctl.client.cli.follow import exit_code
 from hyperctl.client.render.batch import BatchTeller, batch_table, plain_rows
-from hyperctl.client.render.events import Line, Stage, StageBegun, Working
+from hyperctl.client.render.events import Line, Mark, Stage, StageBegun, Working
 from hyperctl.client.render.plain import PlainScreen
 from hyperctl.client.render.rehearsed import age, rehearsal_ending, verdict_text
+from hyperctl.client.render.story import proof_lines
 from hyperctl.client.render.teller import Teller
 from hyperctl.workflows.rehearsal import (
     BatchItem,
@@ -44,6 +45,17 @@ def _request(name: str, **changes: object) -> RehearsalRequest:
     return RehearsalRequest.model_validate(
         {"vm_name": name, "vcenter": VCenter(server="vc.example.com"), **changes}
     )
+
+
+def test_why_a_boot_stopped_is_told_once() -> None:
+    why = "root device not found"
+    stopped = PROOF.model_copy(
+        update={"passed": False, "multi_user": False, "problems": (f"it stopped: {why}",), "diagnosis": why}
+    )
+    told = [line.text for line in proof_lines(stopped) if line.mark is Mark.FAILED]
+    assert told == [f"it stopped: {why}"]
+    elsewhere = stopped.model_copy(update={"problems": ("it stopped",)})
+    assert [line.text for line in proof_lines(elsewhere) if line.mark is Mark.FAILED] == ["it stopped", why]
 
 
 def test_the_story_of_one_is_told_once() -> None:

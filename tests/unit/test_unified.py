@@ -46,6 +46,24 @@ def test_its_parts_are_read() -> None:
     assert not found.is_signed
 
 
+@pytest.mark.parametrize(
+    ("setup", "version"),
+    [
+        (bytes(0x202) + b"HdrS" + bytes(8) + struct.pack("<H", 0x40) + bytes(0x30) + b"6.9-1 (me@host) #1\0",
+         "6.9-1"),
+        (bytes(0x202) + b"HdrS" + bytes(0x60), ""),
+        (b"no boot protocol", ""),
+    ],
+)  # fmt: skip
+def test_the_version_is_the_kernels_where_the_image_tells_none(setup: bytes, version: str) -> None:
+    data = image({".initrd": b"070701", ".linux": setup})
+
+    def read(offset: int, count: int) -> bytes:
+        return data[offset : offset + count]
+
+    assert read_unified(read).version(read) == version
+
+
 def test_a_signature_is_seen() -> None:
     data = image(PARTS, signature_bytes=2000)
     assert read_unified(lambda offset, count: data[offset : offset + count]).is_signed

@@ -75,7 +75,7 @@ def stream(capacity: int, grains: dict[int, bytes], **changes: int) -> bytes:
     return b"".join(body)
 
 
-def decode(data: bytes) -> dict[int, bytes]:
+def decode(data: bytes) -> dict[int, bytearray]:
     vmdk = StreamVmdk(io.BytesIO(data).read)
     return {found.offset_bytes: found.content() for found in vmdk.grains()}
 
@@ -199,7 +199,7 @@ def with_body(*parts: bytes) -> bytes:
         (grain(CAPACITY, bytes(GRAIN)), "outside"),
         (grain(SECTOR, bytes(GRAIN)), "off the grid"),
         (struct.pack("<QI", 0xFFFFFFFFFFFFFF, 10).ljust(SECTOR, b"\0"), "outside"),
-        (grain(0, bytes(GRAIN * 1000)), "does not decompress to a grain"),
+        (grain(0, bytes(GRAIN * 1000)), "cannot be decompressed"),
         (grain(0, bytes(GRAIN - SECTOR)), "does not decompress to a grain"),
         (grain(0, bytes(GRAIN), size=1 << 31), "compressed bytes"),
         (grain(0, bytes(GRAIN), size=20), "does not decompress|cannot be decompressed"),

@@ -50,9 +50,14 @@ def test_a_guest_too_old_for_q35_has_it_for_its_slots() -> None:
     assert 'machine="q35"' in on_vmware(xml, TRIAL.machine)
 
 
-def test_a_nic_is_in_the_slot_that_gives_it_its_name() -> None:
+def test_a_nic_is_in_the_slot_that_gives_it_its_name_and_they_are_found_in_the_order_of_their_slots() -> None:
     assert slots(machine()) == [192]
-    assert slots(machine(nics=(nic(1, pci_slot=1184), nic(2), nic(3, pci_slot=192)))) == [161, 224, 192]
+    about = machine(nics=(nic(1, pci_slot=1184), nic(2), nic(3, pci_slot=192)))
+    assert slots(about) == [161, 192, 224]
+    found = re.findall(r"bus=vmware(\d),netdev=\w+,mac=([\w:]+)", xml_of(about))
+    assert dict(found) == {str(at): about.nics[index].mac.lower() for at, index in enumerate((0, 2, 1))}
+    addresses = re.findall(r"slot=\d+,bus=pcie\.0,addr=(0x\w+)", xml_of(about))
+    assert addresses == sorted(addresses)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """A folder of real files with the calls of libguestfs that a conversion makes on a guest's filesystems."""
 
 import glob
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -34,11 +36,26 @@ class Tree:
     def read_file(self, path: str) -> bytes:
         return self._at(path).read_bytes()
 
+    def pread(self, path: str, count: int, offset: int) -> bytes:
+        return self.read_file(path)[offset : offset + count]
+
+    def statvfs(self, path: str) -> dict[str, int]:
+        found = os.statvfs(self._at(path))
+        return {"bavail": found.f_bavail, "bsize": found.f_frsize}
+
     def write(self, path: str, content: bytes) -> None:
         self._at(path).write_bytes(content)
 
     def mkdir_p(self, path: str) -> None:
         self._at(path).mkdir(parents=True, exist_ok=True)
+
+    def mkdtemp(self, pattern: str) -> str:
+        folder = pattern.replace("XXXXXX", "000000")
+        self.mkdir_p(folder)
+        return folder
+
+    def rm_rf(self, path: str) -> None:
+        shutil.rmtree(self._at(path))
 
     def chmod(self, mode: int, path: str) -> None:
         self._at(path).chmod(mode)

@@ -21,6 +21,7 @@ from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.workflows import contract
 from hyperctl.workflows.disk import ConvertedDisk, OutputDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.guest import Outcome, Step, StepOutcome
 from hyperctl.workflows.hardware import DiskBus
 from hyperctl.workflows.plan import SourcePlan, TargetPlan
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
@@ -44,13 +45,14 @@ class Host:
     """Its boots find a root device with one way of having made the initramfs only, or with none."""
 
     boots_with: InitramfsWay | None
+    steps: tuple[StepOutcome, ...] = ()
     converted: list[contract.ConvertInput] = field(default_factory=list)
     proved: list[contract.ProveInput] = field(default_factory=list)
 
     def convert(self, argument: contract.ConvertInput) -> contract.ConvertResult:
         self.converted.append(argument)
         return contract.ConvertResult(
-            disks=(DISK,), guest=guest(), steps=(), duration_seconds=0, initramfs=argument.initramfs
+            disks=(DISK,), guest=guest(), steps=self.steps, duration_seconds=0, initramfs=argument.initramfs
         )
 
     def prove(self, argument: contract.ProveInput) -> contract.ProveResult:
@@ -141,3 +143,11 @@ async def test_no_more_than_once_and_only_where_the_way_was_left_open(
     assert status.failures[0].code is ErrorCode.PROOF_FAILED
     assert status.phase is Phase.PROVE
     assert [one.initramfs for one in host.converted] == ways
+
+
+async def test_drivers_that_were_left_out_as_asked_are_not_put_in_by_a_rebuild(server: Client) -> None:
+    left_out = StepOutcome(step=Step.REBUILD, outcome=Outcome.SKIPPED, detail="left out, as asked")
+    host = Host(InitramfsWay.REBUILD, steps=(left_out,))
+    _, failed = await migrate(server, host, fix={"virtio": False})
+    assert failed
+    assert [one.initramfs for one in host.converted] == [InitramfsWay.AUTO]

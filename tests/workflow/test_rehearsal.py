@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from hyperctl.workflows import contract
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.rehearsal import RehearsalPlan, RehearsalRequest, Rehearsed, Verdict
-from hyperctl.workflows.request import VCenter
+from hyperctl.workflows.request import FileSource, VCenter
+from hyperctl.workflows.source import PreparedSource, Snapshot
 from hyperctl.workflows.status import JobKind, JobStatus, Phase, PhaseState
 from tests.unit.machines import GIB, guest, machine
 from tests.unit.rehearsals import ESTIMATE
@@ -54,6 +56,10 @@ class Host:
     at_once: int = 0
     most_at_once: int = 0
     attempts: int = 0
+    read: list[str] = field(default_factory=list)
+    """The snapshots that were rehearsed."""
+    snapshots: list[str] = field(default_factory=list)
+    """Those that are there."""
     stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -71,6 +77,7 @@ class Host:
     def rehearse(self, argument: contract.RehearseInput) -> Rehearsed:
         with self._lock:
             self.attempts += 1
+            self.read.append(argument.snapshot)
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -83,18 +90,31 @@ class Host:
                     raise CancelledError("stopped")
                 time.sleep(0.05)
             time.sleep(0.2)
-            if argument.request.vm_name.startswith("bad"):
+            if argument.request.name.startswith("bad"):
                 return Rehearsed(verdict=Verdict.DOES_NOT_BOOT, reason=BROKEN)
-            if argument.request.vm_name.startswith("on"):
+            if argument.request.name.startswith("on"):
                 raise HyperctlError(ErrorCode.VM_POWERED_ON, "it has been powered on", "shut it down")
             return self.found
         finally:
             with self._lock:
                 self.at_once -= 1
 
+    def take_snapshot(self, argument: contract.PrepareSourceInput) -> PreparedSource:
+        self.snapshots = [argument.job_id]
+        return PreparedSource(snapshot=Snapshot(moref="snapshot-7", name="s", taken_at=datetime.now(UTC)))
+
+    def remove_snapshot(self, argument: contract.RemoveSnapshotInput) -> contract.PutBackResult:
+        self.snapshots.remove(argument.job_id)
+        return contract.PutBackResult()
+
     @property
     def answers(self) -> dict[contract.Activity[Any, Any], Any]:
-        return {contract.PLAN_REHEARSAL: self.plan, contract.REHEARSE: self.rehearse}
+        return {
+            contract.PLAN_REHEARSAL: self.plan,
+            contract.TAKE_SNAPSHOT: self.take_snapshot,
+            contract.REHEARSE: self.rehearse,
+            contract.REMOVE_SNAPSHOT: self.remove_snapshot,
+        }
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -175,6 +195,39 @@ async def test_what_may_pass_is_tried_again_visibly_and_at_once_on_request(serve
         await rehearsal.retry_now()
         result = await rehearsal.result()
     assert (result.verdict, host.attempts) == (Verdict.BOOTS, 2)
+
+
+@pytest.mark.parametrize("name", ["running", "bad", "on", "cancelled"])
+async def test_a_snapshot_is_removed_however_its_rehearsal_ends(server: Client, name: str) -> None:
+    client, host = MigrationClient(server), Host(holds=name == "cancelled")
+    async with serving(server, HOST, host.answers):
+        rehearsal = await client.rehearse(_request(f"{name}-snapshot", running={"action": "snapshot"}))
+        if name == "cancelled":
+            async with asyncio.timeout(30):
+                while not host.attempts:
+                    await asyncio.sleep(0.1)
+            assert host.snapshots == [rehearsal.job_id]
+            await rehearsal.cancel()
+            with pytest.raises(MigrationCancelled):
+                await rehearsal.result()
+        else:
+            await rehearsal.result()
+        await _replays(server, rehearsal.job_id)
+    assert host.read == ["snapshot-7"]
+    assert host.snapshots == []
+
+
+async def test_a_file_is_rehearsed_as_a_job_of_its_own(server: Client) -> None:
+    client, host = MigrationClient(server), Host()
+    request = RehearsalRequest(file=FileSource(path="/srv/in/db.ova"))
+    assert request.job_id.startswith("rehearsal-")
+    assert request.migration().job_id != request.job_id
+    async with serving(server, HOST, host.answers):
+        result = await (await client.rehearse(request)).result()
+        batch = await client.rehearse_all([request])
+        last = [status async for status in batch.watch(0.1)][-1]
+    assert (result.vm_name, result.origin, result.vcenter) == ("db", "/srv/in/db.ova", "")
+    assert [(item.vm_name, item.verdict) for item in last.items] == [("db", Verdict.BOOTS)]
 
 
 async def test_one_that_is_cancelled_stops_its_work_and_has_no_verdict(server: Client) -> None:

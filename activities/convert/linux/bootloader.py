@@ -1,6 +1,7 @@
 """Boot entries that find their root filesystem, and a loader that the firmware finds."""
 
 import re
+from dataclasses import replace
 
 from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
@@ -21,6 +22,7 @@ from hyperctl.activities.convert.linux.default_kernel import LEGACY_MENUS, SYSLI
 from hyperctl.activities.convert.linux.drivers import drivers_for
 from hyperctl.activities.convert.linux.fstab import FSTAB
 from hyperctl.activities.convert.linux.grub_environment import environment_block
+from hyperctl.activities.convert.linux.initramfs import assert_room
 from hyperctl.activities.convert.mounts import SYSTEM_PARTITION_PLACES
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
@@ -48,6 +50,9 @@ SETTINGS = (
     "/boot/grub2/custom.cfg",
     COMMAND_LINE,
     "/etc/kernel/cmdline.d/*.conf",
+    "/etc/kernel/uki.conf",
+    "/etc/systemd/ukify.conf",
+    "/etc/cmdline.d/*.conf",
     "/etc/default/extlinux",
     "/etc/update-extlinux.conf",
     "/etc/default/u-boot",
@@ -181,7 +186,10 @@ def _on_virtio(disk: str, names: StableNames) -> str:
 
 
 def _ensure_fallback(inspected: Inspected, work: Work) -> None:
-    """Put the loader where a firmware looks that has no entry for it: the new machine's NVRAM is empty."""
+    """Put the loader where a firmware looks that has no entry for it: the new machine's NVRAM is empty.
+
+    Where there is none, firmware itself boots a unified kernel image: the newest with the drivers.
+    """
     files = inspected.files
     place = next((place for place in SYSTEM_PARTITION_PLACES if files.is_folder(f"{place}/EFI")), None)
     if place is None:
@@ -206,4 +214,19 @@ def _ensure_fallback(inspected: Inspected, work: Work) -> None:
                     work.changed.append(f"{folder}/{name}")
         work.done.append(f"{found} also as {FALLBACK}")
         return
-    raise StepFailed(f"no boot loader was found in {place}/EFI")
+    needed = drivers_for(inspected.order.hardware).needed
+    images = [path for kernel in inspected.kernels if kernel.drives(needed) for path in kernel.unified]
+    if not images:
+        raise StepFailed(f"no boot loader was found in {place}/EFI")
+    copy = f"{place}/{FALLBACK}"
+    assert_room(inspected, {copy: files.size(images[0])})
+    files.guest.mkdir_p(copy.rpartition("/")[0])
+    files.guest.cp(images[0], copy)
+    work.changed.append(copy)
+    work.done.append(f"{images[0]} also as {FALLBACK}")
+    work.warnings.append(
+        f"firmware boots {FALLBACK} on KVM, a copy of {images[0]}: copy each new kernel's image there, or "
+        "have systemd-boot installed (bootctl install)"
+    )
+    made_anew = [replace(one, path=copy) for one in inspected.rebuilds if one.path == images[0]]
+    inspected.rebuilds.extend(made_anew)

@@ -40,7 +40,7 @@ _ANY_DEFAULT = re.compile(r"^\s*(?:set\s+)?default=", re.MULTILINE)
 _SET_SAVED = re.compile(r'^\s*set default="\$\{saved_entry\}"', re.MULTILINE)
 _READS_ENTRIES = re.compile(r"^\s*blscfg\b", re.MULTILINE)
 _GRUB_DEFAULT = re.compile(r"^(\s*GRUB_DEFAULT=).*$", re.MULTILINE)
-_TRIES = re.compile(r"\+\d+(?:-\d+)?(?=\.conf$)")
+_TRIES = re.compile(r"\+\d+(?:-\d+)?(?=\.(?:conf|efi)$)")
 _LOADER_DEFAULT = re.compile(r"^\s*default\s+(\S+)[^\n]*\n?", re.MULTILINE)
 
 
@@ -68,6 +68,7 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
     if not without or not able:
         return
     entries = find_entries(inspected.files)
+    images = unified_entries(inspected.kernels)
     for path in GRUB_CONFIGURATIONS:
         text = inspected.files.text(path)
         if text is not None and entries and _READS_ENTRIES.search(text):
@@ -76,15 +77,26 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
         if text is not None and (menu := grub_menu(text)):
             _ensure_in_grub(inspected, path, text, menu, without, able[0], work)
             return
-    if entries:
-        own = f"{entries[0].path.rpartition('/entries/')[0]}/loader.conf"
+    if entries or images:
+        top = re.split("/loader/entries/|/EFI/Linux/", (entries or images)[0].path)[0]
         there = [path for path in LOADER_CONFIGURATIONS if inspected.files.exists(path)]
-        _ensure_in_loader(inspected, next(iter(there), own), entries, without, able, work)
+        own = next(iter(there), f"{top}/loader/loader.conf")
+        _ensure_in_loader(inspected, own, (*entries, *images), without, able, work)
         return
     if _ensured_in_plain_menu(inspected, without, able[0], work):
         return
     if inspected.kernels[0].version in without:
         raise StepFailed(_cannot(inspected.kernels[0].version, able[0].version))
+
+
+def unified_entries(kernels: Sequence[Kernel]) -> tuple[BootEntry, ...]:
+    """What systemd-boot's menu has of unified kernel images, for which there are no files of entries."""
+    return tuple(
+        BootEntry(path, kernel.version, path, ())
+        for kernel in kernels
+        for path in kernel.unified
+        if "/EFI/Linux/" in path
+    )
 
 
 def grub_menu(text: str) -> list[MenuEntry]:

@@ -139,10 +139,12 @@ def _unified(files: GuestFiles) -> dict[str, list[str]]:
     """Unified kernel images by their kernel's version: as they say themselves, else as their names do."""
     folders = [path.rpartition("/")[2] for path in files.matching("/lib/modules/*")]
     found: dict[str, list[str]] = {}
-    for path in files.matching(*unified_images.IMAGES):
+    for path in files.matching(*unified_images.IMAGES, *unified_images.FALLBACKS):
+        if not files.is_file(path):
+            continue
         read = files.reader(path)
         try:
-            version = unified_images.read_unified(read).text(unified_images.RELEASE, read)
+            version = unified_images.read_unified(read).version(read)
         except unified_images.NotUnifiedError:
             continue
         name = path.rpartition("/")[2]

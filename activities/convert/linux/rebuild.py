@@ -4,11 +4,14 @@ The last step, since the tools read what all others have written. Each writes be
 replaced only by one that was read as the kernel reads it; as it was it also lies in the landed image below.
 """
 
+import re
 import tempfile
 from pathlib import Path
 
+from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux import unified as unified_images
+from hyperctl.activities.convert.linux.bootloader import ENTRIES
 from hyperctl.activities.convert.linux.builders import Building, command, unified_command
 from hyperctl.activities.convert.linux.cpio import Archive, CpioError, read_archive
 from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
@@ -18,7 +21,7 @@ from hyperctl.activities.convert.linux.initramfs import (
     extended_initramfs,
     fitting_arguments,
 )
-from hyperctl.activities.convert.linux.kernels import Rebuild, module_name
+from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 
@@ -34,15 +37,24 @@ STORAGE_MODULES = frozenset(
 def rebuild_initramfs(inspected: Inspected, work: Work) -> None:
     """Everything that an earlier step has noted. Raises `StepFailed`; what was there is then as it was.
 
-    A unified image that cannot be made anew is a warning where its kernel has an initramfs beside it.
+    A unified image that cannot be made anew is a warning where a boot loader's menu has its kernel's own
+    initramfs, too.
     """
     for one in inspected.rebuilds:
         try:
             _rebuild(inspected, one, work)
         except StepFailed as failed:
-            if not (one.is_unified and one.kernel.initramfs):
+            if not (one.is_unified and has_entry(inspected.files, one.kernel)):
                 raise
             work.warnings.append(str(failed))
+
+
+def has_entry(files: GuestFiles, kernel: Kernel) -> bool:
+    """Whether a boot loader's menu loads the kernel's initramfs. kernel-install may have made a unified image
+    of it, and then nothing boots the one in /boot."""
+    names = "|".join(re.escape(path.rpartition("/")[2]) for path in kernel.initramfs)
+    loaded = re.compile(rf"\binitrd(?:16|efi)?[ \t=].*?(?<=[\s/=,])(?:{names})(?![\w.-])", re.IGNORECASE)
+    return bool(names) and any(loaded.search(files.text(path) or "") for path in files.matching(*ENTRIES))
 
 
 def _rebuild(inspected: Inspected, one: Rebuild, work: Work) -> None:

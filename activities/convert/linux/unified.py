@@ -1,7 +1,7 @@
 """Unified kernel images: a kernel, its initramfs and its arguments in one EFI programme.
 
-Format: UAPI.5 Unified Kernel Image, sections of a PE file (Microsoft, PE Format). Any change makes a
-signature worthless.
+Format: UAPI.5 Unified Kernel Image, sections of a PE file (Microsoft, PE Format); for a kernel's own version
+the Linux/x86 Boot Protocol. Any change makes a signature worthless.
 """
 
 import struct
@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 IMAGES = ("/boot/efi/EFI/Linux/*.efi", "/efi/EFI/Linux/*.efi", "/boot/EFI/Linux/*.efi")
 """What systemd-boot needs no entry for."""
+FALLBACKS = tuple(f"{place}/EFI/[Bb][Oo][Oo][Tt]/*" for place in ("/boot/efi", "/efi", "/boot"))
+"""Where firmware looks that has no entry: mostly a boot loader is there."""
 KERNEL, INITRAMFS, COMMAND_LINE, RELEASE = ".linux", ".initrd", ".cmdline", ".uname"
 LARGEST_SECTIONS = 96
 _SECTION_BYTES = 40
 _PE32_PLUS = 0x20B
+_SETUP_MAGIC, _SETUP_VERSION, _SETUP_BYTES = 0x202, 0x20E, 0x200
+_LONGEST_VERSION = 256
 
 Read = Callable[[int, int], bytes]
 """So many bytes from an offset on: `read(offset, count)`."""
@@ -43,6 +47,18 @@ class Unified:
 
     def text(self, name: str, read: Read) -> str:
         return self.part(name, read).rstrip(b"\0\n ").decode("utf-8", "replace")
+
+    def version(self, read: Read) -> str:
+        """Its kernel's: as the image says, else as the kernel itself does; empty where neither does."""
+        if said := self.text(RELEASE, read):
+            return said
+        start = self.sections[KERNEL].offset
+        setup = read(start, _SETUP_VERSION + 2)
+        if len(setup) < _SETUP_VERSION + 2 or setup[_SETUP_MAGIC : _SETUP_MAGIC + 4] != b"HdrS":
+            return ""
+        (place,) = struct.unpack_from("<H", setup, _SETUP_VERSION)
+        text = read(start + _SETUP_BYTES + place, _LONGEST_VERSION).partition(b"\0")[0] if place else b""
+        return text.decode("utf-8", "replace").partition(" ")[0]
 
 
 def read_unified(read: Read) -> Unified:

@@ -1,12 +1,11 @@
 """A Windows guest's conversion: virt-v2v-in-place over its overlays, and a look at what it has done."""
 
-import os
-import tempfile
 from collections import deque
 
 from pydantic import BaseModel, ValidationError
 
-from hyperctl.activities.acceleration import libguestfs_environment, probe_acceleration
+from hyperctl.activities.acceleration import probe_acceleration
+from hyperctl.activities.appliance import appliance_environment
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.conversation import TIMEOUT_SECONDS, Conversation
 from hyperctl.activities.convert.order import Order
@@ -43,17 +42,13 @@ def convert_windows(found: WindowsFound, order: Order, conversation: Conversatio
     acceleration = probe_acceleration(running)
     running.report(current_step=Step.VIRTIO.value)
     try:
-        with tempfile.TemporaryDirectory(prefix="hyperctl-v2v-") as folder:
+        with appliance_environment(acceleration) as environment:
             run(
                 conversion_command(found, block_driver=block_driver),
                 running,
                 timeout_seconds=TIMEOUT_SECONDS,
                 stdin=source_xml(order.machine.name, order.overlays).encode(),
-                environment={
-                    **libguestfs_environment(acceleration),
-                    **order.windows.environment,
-                    **_temporary_in(folder),
-                },
+                environment={**order.windows.environment, **environment},
                 on_line=messages.hear,
             )
     except ProcessError as error:
@@ -64,12 +59,6 @@ def convert_windows(found: WindowsFound, order: Order, conversation: Conversatio
         ) from error
     told = found.model_copy(update={"remarks": tuple(messages.warnings)})
     conversation.hold(CHILD, order.model_copy(update={"converted": told}))
-
-
-def _temporary_in(folder: str) -> dict[str, str]:
-    """What it leaves when it is killed is in the folder; libguestfs' appliance stays where it is kept."""
-    cache = os.environ.get("LIBGUESTFS_CACHEDIR") or os.environ.get("TMPDIR") or "/var/tmp"
-    return {"TMPDIR": folder, "LIBGUESTFS_CACHEDIR": cache}
 
 
 def _block_driver(order: Order, running: Attempt) -> str:

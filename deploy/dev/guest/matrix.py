@@ -20,6 +20,8 @@ the initramfs is made; how devices are named; what makes the network.
   systemd-boot-btrfs: 12, UEFI with fallback, systemd-boot; btrfs with a snapshot; list, older kernel
     without virtio; UUID, without the ESP; netplan, VLAN over bond
   luks-dracut: 12, BIOS, GRUB; /boot, btrfs in LUKS; dracut; sdX; ifupdown
+  trixie-unified: 13, UEFI, systemd-boot, a unified kernel image; plain; list; sdX; ifupdown, two NICs by the
+    kernel's names, not in vSphere's order
 
 Those with a star are fast, and part of `make test`.
 """
@@ -695,6 +697,40 @@ _LUKS_DRACUT = Guest(
     },
 )
 
+_TRIXIE_UNIFIED = Guest(
+    name="trixie-unified",
+    suite="trixie",
+    covers="a unified kernel image of kernel-install's; NICs in another order than vSphere's",
+    uefi=True,
+    loader=Loader.SYSTEMD_BOOT,
+    packages=("systemd-boot", "systemd-boot-efi", "systemd-ukify", "ifupdown"),
+    layout=Layout(
+        disks_mib=(2560,),
+        table="gpt",
+        partitions=(Partition("/dev/sda1", 256, Holds.ESP), Partition("/dev/sda2", 2200)),
+        filesystems=(
+            Filesystem("/dev/sda2", "ext4", "/"),
+            Filesystem("/dev/sda1", "vfat", "/boot/efi"),
+        ),
+    ),
+    nics=(
+        Nic("eth1", _mac(17, 1), ("198.51.100.27/24",)),
+        Nic("eth0", _mac(17, 2), ("192.0.2.27/24",)),
+    ),
+    files={
+        **_host("trixie-unified", 17),
+        **_listed("ext4", "vfat"),
+        "/etc/kernel/cmdline": "root=/dev/sda2 ro quiet net.ifnames=0\n",
+        "/etc/kernel/install.conf": "layout=uki\nBOOT_ROOT=/boot/efi\n",
+        "/etc/fstab": "/dev/sda2 / ext4 errors=remount-ro 0 1\n/dev/sda1 /boot/efi vfat umask=0077 0 1\n",
+        "/etc/network/interfaces": LOOPBACK
+        + (
+            "auto eth0\niface eth0 inet static\n\taddress 192.0.2.27/24\n\tgateway 192.0.2.1\n\n"
+            "auto eth1\niface eth1 inet static\n\taddress 198.51.100.27/24\n"
+        ),
+    },
+)
+
 ALL = (
     *FAST,
     _LVM_TWO_DISKS,
@@ -711,5 +747,6 @@ ALL = (
     _TRIXIE_MDRAID_EFI,
     _SYSTEMD_BOOT_BTRFS,
     _LUKS_DRACUT,
+    _TRIXIE_UNIFIED,
 )
 GUESTS = {guest.name: guest for guest in ALL}

@@ -221,9 +221,12 @@ done"""
 
 def _loader(guest: Guest) -> str:
     if guest.loader is Loader.SYSTEMD_BOOT:
-        remove = "" if guest.fallback else f"rm -rf {ROOT}/boot/efi/EFI/BOOT {ROOT}/boot/efi/EFI/Linux\n"
+        has_entries = "layout=uki" not in guest.files["/etc/kernel/install.conf"]
+        unused = f"{ROOT}/boot/efi/EFI/BOOT" + (f" {ROOT}/boot/efi/EFI/Linux" if has_entries else "")
+        folder = "yes" if has_entries else "no"
+        remove = "" if guest.fallback else f"rm -rf {unused}\n"
         return f"""\
-in_guest bootctl --no-variables --esp-path=/boot/efi --make-entry-directory=yes install
+in_guest bootctl --no-variables --esp-path=/boot/efi --make-entry-directory={folder} install
 for folder in {ROOT}/lib/modules/*; do
     version=${{folder##*/}}
     in_guest env BOOT_ROOT=/boot/efi \\

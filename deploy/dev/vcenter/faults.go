@@ -327,8 +327,13 @@ type faultyWriter struct {
 	digest  hash.Hash // of what the source sent; nil when nobody asks
 	base    int64     // offset in the file of the stream's first byte
 	sent    int64
+	due     time.Time // when a slowed stream may go on
 	aborted bool
 }
+
+// mostCatchUp is how far a slowed stream may be behind its rate, as a sleep is often longer than was asked
+// for, and still be allowed to make up for it.
+const mostCatchUp = 100 * time.Millisecond
 
 // Write sends content piece by piece, each up to the next fault.
 func (w *faultyWriter) Write(content []byte) (int, error) {
@@ -361,7 +366,11 @@ func (w *faultyWriter) Write(content []byte) (int, error) {
 		}
 		if step.rate > 0 {
 			_ = w.flush()
-			w.sleep(time.Duration(float64(count)/float64(step.rate)*float64(time.Second)) - time.Since(started))
+			if started.Sub(w.due) > mostCatchUp {
+				w.due = started
+			}
+			w.due = w.due.Add(time.Duration(float64(count) / float64(step.rate) * float64(time.Second)))
+			w.sleep(time.Until(w.due))
 		}
 	}
 	return written, nil

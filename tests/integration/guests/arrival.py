@@ -15,7 +15,8 @@ from hyperctl.activities.acceleration import probe_acceleration
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.overlay import create_overlay
-from hyperctl.activities.prove.activity import Proved, prove, prove_and_record
+from hyperctl.activities.prove.activity import prove, prove_and_record
+from hyperctl.activities.prove.boot import Trial
 from hyperctl.activities.prove.limit import Patience
 from hyperctl.activities.prove.trial import TrialFiles
 from hyperctl.activities.staging import Staging
@@ -28,8 +29,8 @@ from hyperctl.workflows.request import Fixers, InitramfsWay, ProveMode
 from hyperctl.workflows.status import Phase
 from tests.unit.machines import disk, landed, machine
 
-SLOTS = {"ens192": 192, "ens224": 224}
-"""vSphere's numbers of the slots that give a NIC these names."""
+SLOTS = {"ens192": 192, "ens224": 224, "eth0": 192, "eth1": 224}
+"""vSphere's numbers of the slots that give a NIC these names; the kernel's own go by the buses."""
 ENOUGH = Patience(boot=150, settle=60, grace=20, standstill=30)
 """For a boot that is to fail."""
 
@@ -62,19 +63,17 @@ class Arrival:
                     capacity_bytes=one.capacity_bytes,
                 )
             )
-        proved: Proved = prove(
+        trial = Trial(
             job_id=f"{self.staging.job_id}-as-it-came",
             machine=self.machine,
             guest=None,
             disks=tuple(disks),
-            mode=ProveMode.BOOT,
             files=TrialFiles(self.staging.proof()),
             libvirt_uri=URI,
-            running=running,
             patience=ENOUGH,
             disk_keys_file=self.disk_keys_file,
         )
-        return proved.proof
+        return prove(trial, ProveMode.BOOT, running).proof
 
     def convert(
         self,

@@ -1,7 +1,7 @@
 """Every guest of the matrix: not bootable on virtio as it came, and there in full after its conversion.
 
-`make test` has the fast ones, `make test-guests` all. `tests/e2e` and `test_prove` show both of the
-demo's guest.
+`make test` has the fast ones, `make test-guests` all, and rehearses the fast ones, too: a rehearsal says what
+the migration does. `tests/e2e` and `test_prove` show the same of the demo's guest.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,19 @@ from deploy.dev.guest.build import make_guest
 from deploy.dev.guest.guest import Guest
 from deploy.dev.guest.matrix import ALL, FAST
 from deploy.dev.guest.recipe import DEMO
-from hyperctl.workflows.guest import Outcome, Step
+from hyperctl.activities.settings import HostSettings
+from hyperctl.client.render.report import report_page
+from hyperctl.workflows.contract import ConvertResult
+from hyperctl.workflows.errors import ErrorCode
+from hyperctl.workflows.guest import BootProof, Outcome, Step
+from hyperctl.workflows.rehearsal import Rehearsed, Verdict
+from hyperctl.workflows.request import Fixers
 from tests.found_out import AGAIN, is_known, name_of, remember
 from tests.integration.conftest import state_of
-from tests.integration.guests.arrival import arrive, attempt
+from tests.integration.guests.arrival import Arrival, arrive, attempt
+from tests.integration.rehearsing import assert_nothing_is_left, machine_of, rehearsed
+from tests.simulator import VCenterSimulator
+from tests.unit.rehearsals import booting
 
 WANTED = [guest for guest in (ALL if AGAIN else FAST) if guest is not DEMO]
 TIMEOUT_SECONDS = 2400
@@ -36,7 +45,7 @@ def output_dir() -> Iterator[Path]:
 
 @pytest.mark.timeout(TIMEOUT_SECONDS)
 @pytest.mark.parametrize("guest", WANTED, ids=lambda guest: guest.name)
-def test_it_arrives(guest: Guest, output_dir: Path) -> None:
+def test_it_arrives(guest: Guest, output_dir: Path, request: pytest.FixtureRequest) -> None:
     arrival = arrive(guest, output_dir)
     before = arrival.bases()
 
@@ -65,6 +74,65 @@ def test_it_arrives(guest: Guest, output_dir: Path) -> None:
     assert all(nic.missing_addresses == () for nic in proof.nics), proof.nics
     assert proof.default_routes
     assert arrival.bases() == before
+    if AGAIN and guest in FAST:
+        found = _rehearsed(guest, output_dir, request, keys=arrival.disk_keys_file)
+        _assert_alike(found, arrival, converted, proof)
+
+
+def _rehearsed(
+    guest: Guest,
+    output_dir: Path,
+    request: pytest.FixtureRequest,
+    keys: Path | None = None,
+    fix: Fixers | None = None,
+) -> Rehearsed:
+    """Over the datastore's HTTPS of a simulated vCenter."""
+    simulator: VCenterSimulator = request.getfixturevalue("sim")
+    settings: HostSettings = request.getfixturevalue("settings")
+    request.getfixturevalue("own_tmp")
+    simulator.call("POST", "/guests", {"directory": str(make_guest(guest) / guest.name)})
+    changes = {
+        "output_dir": str(output_dir / "rehearsals"),
+        "libvirt_uri": request.getfixturevalue("libvirt_uri"),
+        "disk_keys_file": keys,
+    }
+    host = settings.model_copy(update=changes)
+    machine = machine_of(simulator, guest.name, host, attempt())
+    found = rehearsed(simulator, host, machine, attempt(), fix=fix)
+    assert_nothing_is_left(simulator, host)
+    return found
+
+
+def _assert_alike(found: Rehearsed, arrival: Arrival, converted: ConvertResult, proof: BootProof) -> None:
+    assert found.verdict is Verdict.BOOTS, found.reason
+    assert found.guest == converted.guest
+    outcomes = [(step.step, step.outcome, step.warnings) for step in converted.steps]
+    assert [(step.step, step.outcome, step.warnings) for step in found.steps] == outcomes
+    assert found.proof is not None
+    assert found.proof.mounts == proof.mounts
+    assert found.proof.nics == proof.nics
+    assert found.proof.failed_units == proof.failed_units
+    capacity = sum(disk.capacity_bytes for disk in arrival.landed)
+    assert 0 < found.read_bytes < min(300 << 20, capacity)
+
+
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+@pytest.mark.skipif(not AGAIN, reason="a boot of minutes: make test-guests")
+def test_a_guest_without_drivers_is_rehearsed_as_one_that_does_not_boot(
+    output_dir: Path, request: pytest.FixtureRequest
+) -> None:
+    found = _rehearsed(DEMO, output_dir, request, fix=Fixers(virtio=False))
+    assert found.verdict is Verdict.DOES_NOT_BOOT
+    assert found.reason is not None
+    assert found.reason.code is ErrorCode.PROOF_FAILED
+    assert "root device not found" in found.reason.message
+    assert "--skip-virtio" in found.reason.hint
+    assert found.proof is not None
+    assert found.proof.root_missing
+    page = report_page([booting(DEMO.name, **dict(found))])
+    assert f"{DEMO.name}: " in page
+    assert found.reason.message in page
+    assert f'src="data:image/png;base64,{found.screen}"' in page
 
 
 @pytest.mark.timeout(TIMEOUT_SECONDS)

@@ -1,10 +1,11 @@
-"""What cannot be converted is refused by name, and left as it was."""
+"""What cannot be converted is refused by name, in a rehearsal in the same words, and left as it was."""
 
+import json
 import os
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,18 @@ import pytest
 from deploy.dev.prepare import load_parts
 from hyperctl.activities.acceleration import libguestfs_environment
 from hyperctl.activities.convert.activity import convert_guest
+from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertInput, ConvertResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.machine import Machine
+from hyperctl.workflows.rehearsal import Verdict
 from hyperctl.workflows.request import Fixers
+from tests.found_out import AGAIN
 from tests.integration.conftest import sha256
 from tests.integration.guests.arrival import attempt, landed_disk
+from tests.integration.rehearsing import machine_of, rehearsed
+from tests.simulator import VCenterSimulator
 from tests.unit.machines import disk, machine
 
 MIB = 1 << 20
@@ -29,13 +36,17 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def convert(
-    folder: Path, images: Sequence[Path], keys: Path | None = None, image_format: str = "raw"
+    folder: Path,
+    images: Sequence[Path],
+    keys: Path | None = None,
+    image_format: str = "raw",
+    odd: Machine | None = None,
 ) -> ConvertResult:
     Staging(folder, "job-refused").create()
     argument = ConvertInput(
         job_id="job-refused",
         output_dir=str(folder),
-        machine=machine(name="odd-01", disks=tuple(disk(n) for n in range(1, len(images) + 1))),
+        machine=odd or machine(name="odd-01", disks=tuple(disk(n) for n in range(1, len(images) + 1))),
         disks=tuple(
             landed_disk(index, image).model_copy(update={"format": image_format})
             for index, image in enumerate(images, start=1)
@@ -240,3 +251,53 @@ def test_a_system_that_was_switched_off_hard_is_told(odd: Odd) -> None:
         [sys.executable, "-c", "\n".join(script)], env=environment, capture_output=True, text=True, check=True
     )
     assert "/dev/sda (ext4) was not unmounted" in done.stdout
+
+
+def without_virtio(folder: Path, odd: Odd) -> Path:
+    names = ("boot/vmlinuz-2.6.18", "boot/initrd.img-2.6.18", "lib/modules/2.6.18/modules.dep")
+    return system(folder / "old.raw", DEBIAN, "usr/sbin/update-initramfs", *names)
+
+
+def full_boot(folder: Path, odd: Odd) -> Path:
+    flat = folder / "full.raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", str(odd.full), str(flat)], check=True, timeout=300)
+    return flat
+
+
+again = pytest.mark.skipif(not AGAIN, reason="two appliances more each: make test-guests")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (without_virtio, "no kernel has virtio drivers: 2.6.18"),
+        pytest.param(full_boot, "/boot has 0.", marks=again),
+        pytest.param(lambda folder, odd: odd.encrypted, "the worker has no key", marks=again),
+    ],
+    ids=["no-virtio", "full-boot", "luks"],
+)
+def test_a_rehearsal_refuses_in_the_words_of_the_migration(
+    make: Callable[[Path, Odd], Path],
+    words: str,
+    odd: Odd,
+    sim: VCenterSimulator,
+    settings: HostSettings,
+    libvirt_uri: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    image = make(tmp_path, odd)
+    name = request.node.callspec.id
+    guest = tmp_path / name
+    guest.mkdir()
+    facts = {"name": name, "guest_id": "debian12_64Guest", "disks": [{"flat": str(image)}]}
+    (guest / "guest.json").write_text(json.dumps(facts))
+    sim.call("POST", "/guests", {"directory": str(guest)})
+    host = settings.model_copy(update={"libvirt_uri": libvirt_uri})
+    found = machine_of(sim, name, host, attempt())
+    rehearsal = rehearsed(sim, host, found, attempt())
+    with pytest.raises(HyperctlError) as migration:
+        convert(tmp_path, [image], odd=found)
+    assert words in str(migration.value)
+    assert rehearsal.verdict is Verdict.DOES_NOT_BOOT
+    assert rehearsal.reason == migration.value.failure

@@ -6,6 +6,7 @@ import pytest
 
 from deploy.dev.guest.sysvinit import ADDRESS, SYSVINIT
 from hyperctl.activities.prove.activity import prove
+from hyperctl.activities.prove.boot import Trial
 from hyperctl.activities.prove.trial import TrialFiles
 from hyperctl.workflows.contract import ConvertResult
 from hyperctl.workflows.guest import BootProof, Claim
@@ -18,17 +19,16 @@ WITHOUT_VIRTIO = Hardware(disk_bus=DiskBus.SATA, nic_model=NicModel.E1000E)
 
 
 def proof_on(arrival: Arrival, result: ConvertResult, uri: str, hardware: Hardware) -> BootProof:
-    return prove(
+    trial = Trial(
         job_id=arrival.staging.job_id,
         machine=arrival.machine,
         guest=result.guest,
         disks=result.disks,
-        mode=ProveMode.FULL,
         files=TrialFiles(arrival.staging.proof()),
         libvirt_uri=uri,
-        running=attempt(),
         hardware=hardware,
-    ).proof
+    )
+    return prove(trial, ProveMode.FULL, attempt()).proof
 
 
 @pytest.mark.timeout(2400)

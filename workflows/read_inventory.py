@@ -1,0 +1,28 @@
+"""`InventoryWorkflow`: one page of what a vCenter holds."""
+
+import pydantic
+from temporalio import workflow
+
+from hyperctl.workflows.contract import READ_INVENTORY, ReadInventoryInput
+from hyperctl.workflows.inventory import InventoryPage, InventoryRequest
+from hyperctl.workflows.request import Priority
+from hyperctl.workflows.retry import RetryPolicy
+from hyperctl.workflows.steps import StepFailed, StepRunner
+
+
+@workflow.defn(name="InventoryWorkflow", failure_exception_types=[pydantic.ValidationError])
+class InventoryWorkflow:
+    """Short. A page is far below what Temporal takes in one message; clients ask for the next."""
+
+    @workflow.run
+    async def run(self, request: InventoryRequest) -> InventoryPage:
+        steps = StepRunner(RetryPolicy(max_retries=0), Priority.HIGH, lambda: None)
+        try:
+            return await steps.activity(
+                READ_INVENTORY,
+                ReadInventoryInput(request=request),
+                host=request.host,
+                summary=f"list the machines in {request.vcenter.server}",
+            )
+        except StepFailed as failed:
+            raise failed.as_error() from failed
