@@ -6,7 +6,7 @@ from pathlib import Path
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.file import read_source
 from hyperctl.activities.settings import HostSettings
-from hyperctl.activities.source.file_machine import FileKind, FileMachine
+from hyperctl.activities.source.file_machine import FileKind, FileMachine, check_path
 from hyperctl.activities.source.images import ImageFormat
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.machine import Firmware, Machine
@@ -100,6 +100,7 @@ def guest_warnings(machine: Machine, kind: FileKind) -> tuple[str, ...]:
 
 
 def _require_here(path: Path, settings: HostSettings) -> None:
+    check_path(path)
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -59,7 +59,7 @@ def state_of(folder: Path) -> str:
 
 def _is_machine(path: Path) -> bool:
     if path.is_dir() and not path.is_symlink():
-        return any(inner.suffix.lower() == ".ovf" for inner in path.iterdir())
+        return any(inner.suffix.lower() == ".ovf" for inner in _inside(path))
     return path.suffix.lower() in (".ova", ".ovf", ".vmdk")
 
 
@@ -103,5 +103,13 @@ def _state(paths: list[Path]) -> str:
         status = path.lstat()
         found.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
         if stat.S_ISDIR(status.st_mode):
-            found.update(_state(sorted(path.iterdir())).encode())
+            found.update(_state(sorted(_inside(path))).encode())
     return found.hexdigest()
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Nothing of a folder that is closed to us: `lost+found` is, at the top of a file system."""
+    try:
+        return list(folder.iterdir())
+    except PermissionError:
+        return []

@@ -82,7 +82,11 @@ class Watcher:
     def _rested(self) -> list[Parcel]:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for marker in self._folder.glob(f"{PROCESSED_FOLDER}/*{_MARKER}"):
-            self._carry_away(marker)
+            try:
+                self._carry_away(marker)
+                self._said.pop(marker, None)
+            except (OSError, ValueError) as error:  # the others do not wait for this one
+                self._say(marker, error)
         parcels = find_parcels(self._folder)
         folder_rests = self._rests(self._folder, state_of(self._folder))
         known = {self._folder, *(parcel.path for parcel in parcels)}
@@ -170,10 +174,13 @@ class Watcher:
             await work
             self._said.pop(path, None)
         except (OSError, ValueError, HyperctlError, ClientError) as error:
-            text = f"{type(error).__name__}: {error}"
-            if self._said.get(path) != text:
-                logger.warning("%s: %s", path, text)
-            self._said[path] = text
+            self._say(path, error)
+
+    def _say(self, path: Path, error: Exception) -> None:
+        text = f"{type(error).__name__}: {error}"
+        if self._said.get(path) != text:
+            logger.warning("%s: %s", path, text)
+        self._said[path] = text
 
 
 async def _record(

@@ -8,6 +8,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 LOWEST_BYTES_PER_SECOND = 1024
+HIGHEST_BYTES_PER_SECOND = 1 << 50
 FIRST_PAUSE = timedelta(seconds=10)
 LONGEST_PAUSE = timedelta(minutes=10)
 
@@ -25,7 +26,10 @@ class Bandwidth:
 
     def change(self, bytes_per_second: int | None) -> bool:
         """Another cap from now on; False where it is none, and nothing is changed."""
-        if bytes_per_second is not None and bytes_per_second < LOWEST_BYTES_PER_SECOND:
+        if (
+            bytes_per_second is not None
+            and not LOWEST_BYTES_PER_SECOND <= bytes_per_second <= HIGHEST_BYTES_PER_SECOND
+        ):
             return False
         self.bytes_per_second = bytes_per_second
         self.revision += 1

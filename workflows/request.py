@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from hyperctl.workflows.bandwidth import LOWEST_BYTES_PER_SECOND
+from hyperctl.workflows.bandwidth import HIGHEST_BYTES_PER_SECOND, LOWEST_BYTES_PER_SECOND
 from hyperctl.workflows.hardware import Hardware
 from hyperctl.workflows.identity import derive_file_job_id, derive_job_id
 from hyperctl.workflows.retry import RetryPolicy
@@ -289,7 +289,9 @@ class MigrationRequest(SourceRequest):
     transport: TransportChoice = TransportChoice.AUTO
     connections: Annotated[int, Field(ge=1, le=16)] = 4
     """A disk, where the transport can use several."""
-    bandwidth_bytes_per_second: Annotated[int, Field(ge=LOWEST_BYTES_PER_SECOND)] | None = None
+    bandwidth_bytes_per_second: (
+        Annotated[int, Field(ge=LOWEST_BYTES_PER_SECOND, le=HIGHEST_BYTES_PER_SECOND)] | None
+    ) = None
     """A cap on what the whole copy takes from the network; the signal `set_bandwidth` changes it."""
     to_libvirt: bool = False
     """Define the converted guest as a libvirt domain."""

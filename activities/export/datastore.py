@@ -214,6 +214,15 @@ class _DatastoreSource:
         def look() -> None:
             with self._files.reader(ended) as reader, reader.range(file.target, file.name, 0, 1, file.state):
                 pass
+            try:
+                self._check_off()
+            except (OSError, http.client.HTTPException) as error:
+                # A connection that idled may have been closed by whoever stands in between.
+                raise HyperctlError(
+                    ErrorCode.TRANSFER_INTERRUPTED,
+                    f"{self._files.session.endpoint} does not say whether {self._source.machine.name} "
+                    f"is still off: {fault_text(error)}",
+                ) from error
 
         attempt = self._terms.attempt
         try:
@@ -224,7 +233,6 @@ class _DatastoreSource:
             raise
         finally:
             ended.set()
-        self._check_off()
         return ""
 
     def told(self, percent: int) -> None:

@@ -119,13 +119,7 @@ def read_file_machine(
     `firmware` and `stated_format` are of a bare disk image; a package says both itself. Reads headers and
     tables only, not the disks' content. Raises `PreflightError` with every problem, `HyperctlError`.
     """
-    if not path.is_absolute() or re.search(r"[\x00-\x1f\ud800-\udfff]", str(path)):
-        # qemu is told the path in JSON, which has no bytes that are no UTF-8.
-        raise HyperctlError(
-            ErrorCode.INVALID_REQUEST,
-            f"{shown(str(path))} is no absolute path in UTF-8",
-            "Name the file from the root on, and rename what has other characters in its name.",
-        )
+    check_path(path)
     if _is_folder(path):
         return _read_package(_only_descriptor(path))
     with open_regular(path) as opened:
@@ -138,6 +132,17 @@ def read_file_machine(
     machine, remarks = bare_machine(path, image, firmware, running)
     disk = FileDisk(machine.disks[0], image)
     return FileMachine(FileKind.IMAGE, path, machine, (disk,), image.files, (*image.remarks, *remarks))
+
+
+def check_path(path: Path) -> None:
+    """Raise `HyperctlError` (`invalid_request`) for a path that cannot be told to the kernel and to qemu."""
+    if not path.is_absolute() or re.search(r"[\x00-\x1f\ud800-\udfff]", str(path)):
+        # qemu is told the path in JSON, which has no bytes that are no UTF-8.
+        raise HyperctlError(
+            ErrorCode.INVALID_REQUEST,
+            f"{shown(str(path))} is no absolute path in UTF-8",
+            "Name the file from the root on, and rename what has other characters in its name.",
+        )
 
 
 def _is_folder(path: Path) -> bool:

@@ -11,6 +11,10 @@ from hyperctl.workflows.errors import ErrorCode, HyperctlError
 
 READ_TIMEOUT_SECONDS = 120.0
 CHECK_TIMEOUT_SECONDS = 6 * 3600.0
+_HINT = (
+    "Where another process has it open (a machine that runs), end that; "
+    "otherwise it was cut off or damaged: fetch it again."
+)
 
 
 def read_beginning(image: ImageFile, running: Attempt) -> bytes:
@@ -23,7 +27,9 @@ def read_beginning(image: ImageFile, running: Attempt) -> bytes:
             run(argv, running, timeout_seconds=READ_TIMEOUT_SECONDS)
         except ProcessError as error:
             raise HyperctlError(
-                ErrorCode.SOURCE_INVALID, f"{image.path} cannot be read by qemu: {error.completed.complaint}"
+                ErrorCode.SOURCE_INVALID,
+                f"{image.path} cannot be read by qemu: {error.completed.complaint}",
+                _HINT,
             ) from error
         image.check_unchanged()
         return out.read_bytes()
@@ -43,6 +49,6 @@ def check_structure(image: ImageFile, running: Attempt) -> None:
     if ended.returncode not in (0, 3, 63):
         raise HyperctlError(
             ErrorCode.SOURCE_INVALID,
-            f"{image.path} is damaged: qemu-img check says {ended.complaint}",
-            "The file was cut off or damaged: fetch it again.",
+            f"{image.path} does not pass qemu-img check: {ended.complaint}",
+            _HINT,
         )

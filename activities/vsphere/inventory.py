@@ -142,7 +142,12 @@ def _retrieve(session: Session, specs: Sequence[Any]) -> list[Properties]:
     page = collector.RetrievePropertiesEx(list(specs), _COLLECTOR.RetrieveOptions(maxObjects=PAGE_OBJECTS))
     found: list[Properties] = []
     while page is not None:
-        found.extend(_properties(item) for item in page.objects or ())
+        read = [_properties(item) for item in page.objects or ()]
+        for item in read:
+            # So a vCenter answers to a property read in a session that has ended.
+            if isinstance(item.refusal, vim.fault.NotAuthenticated):
+                raise item.refusal
+        found.extend(read)
         page = collector.ContinueRetrievePropertiesEx(page.token) if page.token else None
     return found
 

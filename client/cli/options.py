@@ -15,7 +15,7 @@ from hyperctl.client.errors import JobConflict
 from hyperctl.client.migration import Migration
 from hyperctl.client.rehearsal import Rehearsal
 from hyperctl.client.sdk import MigrationClient
-from hyperctl.workflows.bandwidth import LOWEST_BYTES_PER_SECOND
+from hyperctl.workflows.bandwidth import HIGHEST_BYTES_PER_SECOND, LOWEST_BYTES_PER_SECOND
 
 Job = Annotated[str | None, typer.Option("--job", "-j", help="The job's id, job-...", show_default=False)]
 VmOfJob = Annotated[
@@ -34,9 +34,9 @@ NetworkMap = Annotated[
 ]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the migration has ended.")]
 
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
+_LENGTH = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smh]?)")
 _AGE = re.compile(r"(\d+)\s*([smhdw])")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*?)(?:/s)?")
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]*?)(?:/s)?")
 _FACTORS = {"": 1, "b": 1} | {
     f"{letter}{ending}": base**power
     for power, letter in enumerate("kmgt", start=1)
@@ -135,6 +135,8 @@ def parse_bandwidth(text: str, problems: list[str], what: str = "--bandwidth") -
     size = int(float(found[1]) * factor)
     if size < LOWEST_BYTES_PER_SECOND:
         problems.append(f"{what} {text!r} is too little: {LOWEST_BYTES_PER_SECOND} bytes a second at least")
+    elif size > HIGHEST_BYTES_PER_SECOND:
+        problems.append(f"{what} {text!r} is more than any network has; `none` is no cap")
     return size
 
 

@@ -48,6 +48,8 @@ class Front:
     """The clients', of the connections on which they came."""
     rule: Rule = lambda asked: None
     change: Change = lambda asked, answer: answer
+    unanswered: int = 0
+    """So many calls of the API from now on end with their connection, without an answer."""
 
     def vcenter(self) -> VCenter:
         return VCenter(server=str(self.endpoint), certificate_sha256=self.fingerprint)
@@ -79,6 +81,10 @@ def front_of(sim: VCenterSimulator, folder: Path, address: str = "127.0.0.1") ->
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            if front.unanswered:
+                front.unanswered -= 1
+                self.close_connection = True
+                return
             self._answer(self._passed_on("POST", body))
 
         def do_GET(self) -> None:

@@ -563,6 +563,21 @@ def test_a_server_that_is_busy_now_and_then_is_waited_for(
     assert_right(sim, export_disks(through, settings, running))
 
 
+def test_a_broken_call_at_the_end_does_not_cost_the_attempt(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt, through: ExportInput, front: Front
+) -> None:
+    broken: list[Asked] = []
+
+    def looked_at_again(asked: Asked) -> None:
+        if len(front.requests) > 4 and asked.headers.get("Range") == "bytes=0-0" and not broken:
+            broken.append(asked)
+            front.unanswered = 1
+
+    front.rule = looked_at_again
+    assert_right(sim, export_disks(through, settings, running))
+    assert broken
+
+
 def test_a_file_of_another_size_is_refused(
     settings: HostSettings, running: Attempt, through: ExportInput, front: Front
 ) -> None:

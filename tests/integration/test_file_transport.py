@@ -218,6 +218,10 @@ def test_a_source_that_is_not_here_names_the_host_and_the_way_out(
     assert problem.code is ErrorCode.SOURCE_NOT_FOUND
     assert "does not exist on kvm-test" in problem.message
     assert "--host" in problem.hint
+    for path in ("/srv/a\nb.ova", "/srv/a\0b.ova"):
+        (problem,) = plan(FileSource(path=path), settings, running).problems
+        assert problem.code is ErrorCode.INVALID_REQUEST
+        assert repr(path) in problem.message, "on one line"
 
 
 def test_what_is_asked_for_wins_over_what_the_file_says(

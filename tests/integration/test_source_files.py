@@ -365,6 +365,25 @@ def test_a_change_is_found(tmp_path: Path) -> None:
         image.check_unchanged()
 
 
+def test_an_image_in_use_is_not_called_damaged(tmp_path: Path, running: Attempt) -> None:
+    path = make(tmp_path, "disk.qcow2", content(), ("qcow2",))
+    image = probe_image(path)
+    with subprocess.Popen(
+        ["qemu-io", "-f", "qcow2", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as user:
+        assert user.stdin is not None
+        assert user.stdout is not None
+        user.stdin.write(b"read 0 512\n")
+        user.stdin.flush()
+        user.stdout.readline()  # it has the image open
+        for look in (read_beginning, check_structure):
+            with pytest.raises(HyperctlError, match="another process using the image") as caught:
+                look(image, running)
+            assert "end that" in caught.value.failure.hint
+            assert "damaged" not in str(caught.value)
+        user.stdin.close()
+
+
 def test_what_a_file_system_allocates_late_is_no_change(tmp_path: Path) -> None:
     """ext4 finds a place for the map of its extents at write-back; XFS takes back a reserve."""
     path = make(tmp_path, "disk.raw", content(), ("raw",))

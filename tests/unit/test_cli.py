@@ -231,7 +231,7 @@ def test_a_bandwidth_is_written_as_people_write_it(text: str, expected: int | No
     assert problems == []
 
 
-@pytest.mark.parametrize("text", ["", "fast", "-5MiB", "12XB", "MiB", "1.2.3M", "100"])
+@pytest.mark.parametrize("text", ["", "fast", "-5MiB", "12XB", "MiB", "1.2.3M", "100", "2000TiB", "9" * 400])
 def test_what_is_no_bandwidth_is_refused(text: str) -> None:
     done = _hyperctl(*CONVERT, "--bandwidth", text, "--priority", "urgent")
     assert done.exit_code == 2

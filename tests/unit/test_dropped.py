@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -84,3 +85,20 @@ def test_a_pipe_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "b.vmdk")
     os.mkfifo(tmp_path / "c.ovf")
     assert found(tmp_path) == {"b.vmdk": ("b.vmdk",), "c.ovf": ("c.ovf",)}
+
+
+def test_a_folder_closed_to_us_holds_nobody_up() -> None:
+    """As `lost+found` is at the top of a file system."""
+    with TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "lost+found").mkdir(mode=0)
+        (folder / "a.ova").write_bytes(b"a")
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)  # root may read every folder
+        try:
+            assert found(folder) == {"a.ova": ("a.ova",)}
+            assert state_of(folder)
+        finally:
+            os.seteuid(user)

@@ -155,3 +155,12 @@ async def test_a_move_that_was_cut_off_is_finished(served: Client, folder: Path)
     await watcher(served, folder).look()
     assert names(folder) == [".processed"]
     assert names(folder / ".processed") == ["disk1.vmdk", "guest.ovf"]
+
+
+async def test_a_move_that_cannot_be_finished_holds_nobody_up(served: Client, folder: Path) -> None:
+    (folder / ".processed").mkdir()
+    marker = folder / ".processed" / "job-1.moving.json"
+    marker.write_text("torn")
+    await watcher(served, folder).look()
+    assert marker.exists()
+    assert await MigrationClient(served).get(find_parcels(folder)[0].job_id)
