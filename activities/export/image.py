@@ -30,6 +30,9 @@ class DiskImage(Protocol):
     def zero(self, offset: int, length: int) -> None:
         """Make this zeroes, whatever was there."""
 
+    def expect_rewrites(self) -> None:
+        """From now on places are written that were written before."""
+
     def read(self, offset: int, size: int) -> bytes:
         """What is there."""
 
@@ -86,6 +89,9 @@ class RawImage:
                 size = min(stop - start, len(_ZEROES))
                 self._write(start, _ZEROES[:size])
                 start += size
+
+    def expect_rewrites(self) -> None:
+        self._fresh = False
 
     def read(self, offset: int, size: int) -> bytes:
         return os.pread(self._descriptor, size, offset)

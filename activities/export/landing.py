@@ -159,6 +159,7 @@ class Landing:
             with self._state:
                 self._ledger.record_lost(blocks)
             self._holding(self._commit)
+        self._image.expect_rewrites()
 
     def _landed(self, blocks: range, digest: bytes | None, size_bytes: int) -> None:
         with self._state:

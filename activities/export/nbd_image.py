@@ -186,6 +186,9 @@ class Qcow2Image(NbdImage):
                     handle.zero(part, start)
                 start += part
 
+    def expect_rewrites(self) -> None:
+        self._fresh = False
+
     def sync(self) -> None:
         with self._handle() as handle:
             handle.flush()

@@ -128,6 +128,9 @@ class _GuardedImage:
     def zero(self, offset: int, length: int) -> None:
         self._image.zero(offset, length)
 
+    def expect_rewrites(self) -> None:
+        self._image.expect_rewrites()
+
     def read(self, offset: int, size: int) -> bytes:
         return self._image.read(offset, size)
 

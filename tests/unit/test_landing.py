@@ -167,6 +167,18 @@ def test_a_block_that_differs_from_its_record_is_lost_before_it_changes(tmp_path
         )
 
 
+def test_zeroes_that_come_after_data_are_zeroes_in_a_fresh_image(tmp_path: Path) -> None:
+    header = LedgerHeader(2 * BLOCK_BYTES, "test")
+    image, ledger = tmp_path / "disk.raw", tmp_path / "disk.ledger"
+    with landing_in(image, ledger, header) as landing, BlockAssembler(landing) as assembler:
+        assembler.take(Plain(0, b"x" * 65536))
+        assembler.take(Plain(BLOCK_BYTES, b"y" * 65536))
+        assembler.take(Plain(0, bytes(65536)))  # a writer that comes back to where it was
+        assembler.complete()
+        assert landing.blocks.is_zero(0)
+    assert image.read_bytes() == (bytes(BLOCK_BYTES) + b"y" * 65536).ljust(2 * BLOCK_BYTES, b"\0")
+
+
 def test_syncs_go_on_by_themselves(tmp_path: Path) -> None:
     header = LedgerHeader(64 * BLOCK_BYTES, "test")
     ledger = tmp_path / "ledger"
