@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Running:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
+        self._since = datetime.now(UTC)
 
     @property
     def temporal_address(self) -> str:
@@ -108,23 +110,23 @@ class Running:
         self._stack.start_worker(environment=environment)
 
     async def until_activity(self, handle: WorkflowHandle[Any, Any], name: str) -> None:
-        """Wait until the migration is there and a worker has begun this activity."""
+        """Wait until the job is there, begun by this test, and a worker has begun this activity."""
         async with asyncio.timeout(900):
-            while True:
-                try:
-                    description = await handle.describe()
-                except RPCError as error:
-                    if error.status is not RPCStatusCode.NOT_FOUND:
-                        raise
-                    await asyncio.sleep(0.2)
-                    continue
-                assert description.status is WorkflowExecutionStatus.RUNNING, f"it never came to {name}"
-                pending = description.raw_description.pending_activities
-                if any(
-                    one.activity_type.name == name and one.HasField("last_started_time") for one in pending
-                ):
-                    return
+            while not await self._has_begun(handle, name):
                 await asyncio.sleep(0.2)
+
+    async def _has_begun(self, handle: WorkflowHandle[Any, Any], name: str) -> bool:
+        try:
+            description = await handle.describe()
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        if description.start_time < self._since:
+            return False  # a run of an earlier test
+        assert description.status is WorkflowExecutionStatus.RUNNING, f"it never came to {name}"
+        pending = description.raw_description.pending_activities
+        return any(one.activity_type.name == name and one.HasField("last_started_time") for one in pending)
 
     def _control(self, method: str, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
