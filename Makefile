@@ -42,7 +42,7 @@ test: setup ## everything: lint, types and all tests, on real parts
 
 test-guests: setup ## convert and prove a guest of every shape; hours without KVM
 	@$(PYTHON) -m deploy.dev.guest.build --cache all
-	@HYPERCTL_TEST_GUESTS=all $(PYTHON) -m pytest tests/integration/guests tests/e2e/test_rebuild.py
+	@HYPERCTL_TEST_GUESTS=all $(PYTHON) -m pytest tests/integration/guests tests/integration/test_rehearsal.py tests/e2e/test_rebuild.py
 
 bench: setup ## measure; the table is also written to build/bench/
 	@$(PYTHON) -m tests.bench

@@ -17,6 +17,7 @@ from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.guest import Outcome
 from hyperctl.workflows.rehearsal import RehearsalRequest, Verdict
 from hyperctl.workflows.status import Phase
+from tests.found_out import AGAIN
 from tests.integration.rehearsing import assert_nothing_is_left, machine_of, rehearsed
 from tests.integration.source_guest import GUEST
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
@@ -48,6 +49,8 @@ def host(
     )
 
 
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not AGAIN, reason="a whole rehearsal, as tests/e2e has one: make test-guests")
 def test_a_machine_is_said_to_boot_before_it_is_copied_though_its_session_ends(
     whole_guest: VCenterSimulator, host: HostSettings
 ) -> None:

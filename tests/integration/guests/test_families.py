@@ -42,7 +42,7 @@ from tests.integration.guests.family_trees import (
 )
 from tests.unit.machines import disk, machine, nic
 
-FAST = ("rhel8", "centos6")
+FAST = ("rhel8",)
 WANTED = tuple(FAMILIES) if AGAIN else FAST
 SNAPSHOTS = ".snapshots/"
 """Of a root that is one itself, where all its files are once more."""
@@ -227,6 +227,7 @@ def test_red_hat_8(tmp_path: Path, images: Path) -> None:
     assert_nothing_again(found)
 
 
+@every
 def test_centos_6(tmp_path: Path, images: Path) -> None:
     """GRUB legacy, names by 70-persistent-net.rules, scripts and Upstart, VMware's tarball, SELinux."""
     found = convert("centos6", tmp_path, images)
