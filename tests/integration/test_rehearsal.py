@@ -13,14 +13,17 @@ from deploy.dev.prepare import load_parts
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.rehearse.preflight import plan_rehearsal
 from hyperctl.activities.settings import HostSettings
+from hyperctl.client.render.report import report_page
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.guest import Outcome
 from hyperctl.workflows.rehearsal import RehearsalRequest, Verdict
+from hyperctl.workflows.request import Fixers
 from hyperctl.workflows.status import Phase
 from tests.found_out import AGAIN
 from tests.integration.rehearsing import assert_nothing_is_left, machine_of, rehearsed
 from tests.integration.source_guest import GUEST
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
+from tests.unit.rehearsals import booting
 
 PASSWORD = "a password for tests"
 MOST_READ_BYTES = 300 << 20
@@ -66,6 +69,28 @@ def test_a_machine_is_said_to_boot_before_it_is_copied_though_its_session_ends(
     assert found.estimate is not None
     assert 0 < found.estimate.land_bytes_low < found.estimate.land_bytes_high <= machine.allocated_bytes
     assert found.estimate.transfer_bytes == machine.capacity_bytes
+    assert_nothing_is_left(whole_guest, host)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not AGAIN, reason="a boot of minutes: make test-guests")
+def test_a_guest_without_drivers_does_not_boot_and_its_screen_is_in_the_report(
+    whole_guest: VCenterSimulator, host: HostSettings
+) -> None:
+    running = Attempt(Phase.REHEARSE, logging.getLogger("test"))
+    machine = machine_of(whole_guest, GUEST, host, running)
+    found = rehearsed(whole_guest, host, machine, running, fix=Fixers(virtio=False))
+    assert found.verdict is Verdict.DOES_NOT_BOOT
+    assert found.reason is not None
+    assert found.reason.code is ErrorCode.PROOF_FAILED
+    assert "root device not found" in found.reason.message
+    assert "--skip-virtio" in found.reason.hint
+    assert found.proof is not None
+    assert found.proof.root_missing
+    page = report_page([booting(GUEST, **dict(found))])
+    assert f"{GUEST}: " in page
+    assert found.reason.message in page
+    assert f'src="data:image/png;base64,{found.screen}"' in page
     assert_nothing_is_left(whole_guest, host)
 
 

@@ -15,18 +15,14 @@ from deploy.dev.guest.guest import Guest
 from deploy.dev.guest.matrix import ALL, FAST
 from deploy.dev.guest.recipe import DEMO
 from hyperctl.activities.settings import HostSettings
-from hyperctl.client.render.report import report_page
 from hyperctl.workflows.contract import ConvertResult
-from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.guest import BootProof, Outcome, Step
 from hyperctl.workflows.rehearsal import Rehearsed, Verdict
-from hyperctl.workflows.request import Fixers
 from tests.found_out import AGAIN, is_known, name_of, remember
 from tests.integration.conftest import state_of
 from tests.integration.guests.arrival import Arrival, arrive, attempt
 from tests.integration.rehearsing import assert_nothing_is_left, machine_of, rehearsed
 from tests.simulator import VCenterSimulator
-from tests.unit.rehearsals import booting
 
 WANTED = [guest for guest in (ALL if AGAIN else FAST) if guest is not DEMO]
 TIMEOUT_SECONDS = 2400
@@ -75,16 +71,12 @@ def test_it_arrives(guest: Guest, output_dir: Path, request: pytest.FixtureReque
     assert proof.default_routes
     assert arrival.bases() == before
     if AGAIN and guest in FAST:
-        found = _rehearsed(guest, output_dir, request, keys=arrival.disk_keys_file)
+        found = _rehearsed(guest, output_dir, request, arrival.disk_keys_file)
         _assert_alike(found, arrival, converted, proof)
 
 
 def _rehearsed(
-    guest: Guest,
-    output_dir: Path,
-    request: pytest.FixtureRequest,
-    keys: Path | None = None,
-    fix: Fixers | None = None,
+    guest: Guest, output_dir: Path, request: pytest.FixtureRequest, keys: Path | None
 ) -> Rehearsed:
     """Over the datastore's HTTPS of a simulated vCenter."""
     simulator: VCenterSimulator = request.getfixturevalue("sim")
@@ -98,7 +90,7 @@ def _rehearsed(
     }
     host = settings.model_copy(update=changes)
     machine = machine_of(simulator, guest.name, host, attempt())
-    found = rehearsed(simulator, host, machine, attempt(), fix=fix)
+    found = rehearsed(simulator, host, machine, attempt())
     assert_nothing_is_left(simulator, host)
     return found
 
@@ -114,25 +106,6 @@ def _assert_alike(found: Rehearsed, arrival: Arrival, converted: ConvertResult, 
     assert found.proof.failed_units == proof.failed_units
     capacity = sum(disk.capacity_bytes for disk in arrival.landed)
     assert 0 < found.read_bytes < min(300 << 20, capacity)
-
-
-@pytest.mark.timeout(TIMEOUT_SECONDS)
-@pytest.mark.skipif(not AGAIN, reason="a boot of minutes: make test-guests")
-def test_a_guest_without_drivers_is_rehearsed_as_one_that_does_not_boot(
-    output_dir: Path, request: pytest.FixtureRequest
-) -> None:
-    found = _rehearsed(DEMO, output_dir, request, fix=Fixers(virtio=False))
-    assert found.verdict is Verdict.DOES_NOT_BOOT
-    assert found.reason is not None
-    assert found.reason.code is ErrorCode.PROOF_FAILED
-    assert "root device not found" in found.reason.message
-    assert "--skip-virtio" in found.reason.hint
-    assert found.proof is not None
-    assert found.proof.root_missing
-    page = report_page([booting(DEMO.name, **dict(found))])
-    assert f"{DEMO.name}: " in page
-    assert found.reason.message in page
-    assert f'src="data:image/png;base64,{found.screen}"' in page
 
 
 @pytest.mark.timeout(TIMEOUT_SECONDS)
