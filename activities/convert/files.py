@@ -73,8 +73,7 @@ class GuestFiles:
 
     def create(self, path: str, text: str, work: Work, mode: int = 0o644) -> None:
         """Write a new file. Its SELinux label comes last, with those of all others."""
-        folder = path.rpartition("/")[0]
-        self.guest.mkdir_p(folder)
+        self.guest.mkdir_p(path.rpartition("/")[0] or "/")
         self.guest.write(path, text.encode("utf-8", "surrogateescape"))
         self.guest.chmod(mode, path)
         work.changed.append(path)

@@ -242,3 +242,10 @@ def test_a_disk_that_begins_grub_is_told_from_one_with_a_table_only() -> None:
     assert [is_on_disk(name, "/dev/sda") for name in ("/dev/sda", "/dev/sda12", "/dev/sdaa1", "")] == [
         *(True, True, False, False),
     ]
+
+
+def test_a_file_may_be_made_at_the_top(tmp_path: Path) -> None:
+    work = Work()
+    tree(tmp_path, {}).create("/.autorelabel", "", work)
+    assert (tmp_path / ".autorelabel").is_file()
+    assert work.changed == ["/.autorelabel"]

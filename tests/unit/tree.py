@@ -19,6 +19,7 @@ class Tree:
         self._root = root
 
     def _at(self, path: str) -> Path:
+        assert path.startswith("/"), "libguestfs takes whole paths only"
         return self._root / path.lstrip("/")
 
     def is_file(self, path: str, followsymlinks: bool = False) -> bool:
