@@ -44,3 +44,9 @@ def remember(
         Remembered(machine, last(JobKind.REHEARSAL, machine), last(JobKind.MIGRATION, machine))
         for machine in machines
     ]
+
+
+def jobs_document(rehearsal: JobSummary | None, migration: JobSummary | None) -> dict[str, object]:
+    """What `--json` says of a machine's last jobs; null where there is none."""
+    jobs = {"last_rehearsal": rehearsal, "last_migration": migration}
+    return {key: job and job.model_dump(mode="json") for key, job in jobs.items()}

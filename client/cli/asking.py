@@ -2,17 +2,20 @@
 
 import getpass
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hyperctl.client.cli.options import NetworkMap, parse_bandwidth, parse_length, parse_network_map
 from hyperctl.client.cli.session import refuse
 from hyperctl.client.config import Configuration
 from hyperctl.workflows.rehearsal import RehearsalRequest
 from hyperctl.workflows.request import FirmwareChoice, MigrationRequest, WhenRunning, normal_server
+
+RequestT = TypeVar("RequestT", bound=BaseModel)
 
 _FLAGS = {
     "vm_name": "--vm",
@@ -213,13 +216,7 @@ def make_request(asked: Asked, configuration: Configuration) -> MigrationRequest
         "bandwidth_bytes_per_second": bandwidth,
         "network_map": network_map,
     }
-    try:
-        request = MigrationRequest.model_validate(document)
-    except ValidationError as error:
-        refuse([*problems, *explain(error)])
-    if problems:
-        refuse(problems)
-    return request
+    return validated(MigrationRequest, document, problems)
 
 
 def make_rehearsal(asked: AskedAlike, configuration: Configuration) -> RehearsalRequest:
@@ -230,13 +227,7 @@ def make_rehearsal(asked: AskedAlike, configuration: Configuration) -> Rehearsal
         **_alike(asked, configuration),
         "running": _snapshot(asked, problems),
     }
-    try:
-        request = RehearsalRequest.model_validate(document)
-    except ValidationError as error:
-        refuse([*problems, *explain(error)])
-    if problems:
-        refuse(problems)
-    return request
+    return validated(RehearsalRequest, document, problems)
 
 
 def rehearsal_defaults(
@@ -249,6 +240,17 @@ def rehearsal_defaults(
         **_alike(asked, configuration),
         "running": _snapshot(asked, problems),
     }
+
+
+def validated(kind: type[RequestT], document: Mapping[str, Any], problems: list[str]) -> RequestT:
+    """The request of this kind; or on the screen what was found before and is wrong with it, and the end."""
+    try:
+        request = kind.model_validate(document)
+    except ValidationError as error:
+        refuse([*problems, *explain(error)])
+    if problems:
+        refuse(problems)
+    return request
 
 
 def explain(error: ValidationError) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from hyperctl.client.cli.asking import (
     AskedAlike,
@@ -15,15 +14,15 @@ from hyperctl.client.cli.asking import (
     HostOption,
     UsernameOption,
     VCenterOption,
-    explain,
+    validated,
     vcenter_of,
 )
 from hyperctl.client.cli.batch_file import stands_in_a_line
 from hyperctl.client.cli.follow import waiting
 from hyperctl.client.cli.options import Json
-from hyperctl.client.cli.session import complain, load_configuration, print_document, refuse, run
+from hyperctl.client.cli.session import complain, load_configuration, print_document, run
 from hyperctl.client.config import Configuration
-from hyperctl.client.remembered import Remembered, remember
+from hyperctl.client.remembered import Remembered, jobs_document, remember
 from hyperctl.client.render.events import Working
 from hyperctl.client.render.inventory import count_text, inventory_rows, inventory_table
 from hyperctl.client.render.screen import choose_screen, is_live, make_console
@@ -93,21 +92,11 @@ def _request(
     asked: AskedAlike, configuration: Configuration, own: dict[str, str | None], problems: list[str]
 ) -> InventoryRequest:
     document = {"vcenter": vcenter_of(asked, configuration, problems), **own}
-    try:
-        request = InventoryRequest.model_validate(document)
-    except ValidationError as error:
-        refuse([*problems, *explain(error)])
-    if problems:
-        refuse(problems)
-    return request
+    return validated(InventoryRequest, document, problems)
 
 
 def _document(one: Remembered) -> dict[str, object]:
-    jobs = {"last_rehearsal": one.rehearsal, "last_migration": one.migration}
-    return {
-        **one.machine.model_dump(mode="json"),
-        **{key: job and job.model_dump(mode="json") for key, job in jobs.items()},
-    }
+    return {**one.machine.model_dump(mode="json"), **jobs_document(one.rehearsal, one.migration)}
 
 
 def _print_table(found: Sequence[Remembered], configuration: Configuration) -> None:

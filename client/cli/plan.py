@@ -8,6 +8,7 @@ from hyperctl.client.cli.asking import Asked, make_request
 from hyperctl.client.cli.follow import waiting
 from hyperctl.client.cli.options import Json, takes
 from hyperctl.client.cli.session import ExitCode, load_configuration, print_document, run
+from hyperctl.client.remembered import jobs_document
 from hyperctl.client.render.events import Working
 from hyperctl.client.render.planned import plan_ending
 from hyperctl.client.render.screen import choose_screen
@@ -32,13 +33,7 @@ def plan(asked: Asked, *, as_json: Json = False) -> None:
             typed = [word for word in sys.argv[2:] if word != "--json"]
             screen.end(plan_ending(found, request, rehearsal, migration, typed))
         if as_json:
-            remembered = {"last_rehearsal": rehearsal, "last_migration": migration}
-            print_document(
-                {
-                    **found.model_dump(mode="json"),
-                    **{key: job and job.model_dump(mode="json") for key, job in remembered.items()},
-                }
-            )
+            print_document({**found.model_dump(mode="json"), **jobs_document(rehearsal, migration)})
         return ExitCode.OK if found.possible else ExitCode.FAILED
 
     raise typer.Exit(run(configuration, act))

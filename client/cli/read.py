@@ -16,7 +16,7 @@ from hyperctl.client.render.plain import PlainScreen, describe_disk
 from hyperctl.client.render.rehearsed import rehearsal_ending
 from hyperctl.client.render.screen import choose_screen
 from hyperctl.client.render.teller import Teller
-from hyperctl.client.render.text import clock, safe, safe_lines
+from hyperctl.client.render.text import clock, columns, safe, safe_lines
 from hyperctl.client.sdk import JobSummary, MigrationClient
 from hyperctl.workflows.status import JobKind, JobStatus
 
@@ -100,10 +100,7 @@ def list_migrations(
         print("No migrations." if nothing else "No migrations or rehearsals fit.")
         return
     header = ("JOB", "KIND", "STATUS", "PRIORITY", "VM", "VCENTER", "HOST", "STARTED")
-    rows = [header, *(_row(item) for item in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("\n".join(columns([header, *(_row(item) for item in found)])))
 
 
 def _row(item: JobSummary) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from hyperctl.client.render.events import Event, Line, Mark, Working
 from hyperctl.client.render.rehearsed import MARKS, brief_reason, failures_first, verdict_text
-from hyperctl.client.render.text import duration, plural, safe, size
+from hyperctl.client.render.text import columns, duration, plural, safe, size
 from hyperctl.workflows.rehearsal import RehearsalBatchStatus, RehearsalResult, Verdict
 
 HEADER = ("VM", "VERDICT", "READ", "TOOK", "COPY, EST.", "JOB", "WHY")
@@ -75,7 +75,4 @@ def _without_id(cells: tuple[str, ...]) -> tuple[str, ...]:
 
 def plain_rows(results: Sequence[RehearsalResult]) -> Iterator[str]:
     """The same in columns, a line each."""
-    lines = [HEADER, *(tuple(safe(cell) for cell in cells) for _, cells in rows(results))]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
-    for line in lines:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    return columns([HEADER, *(tuple(safe(cell) for cell in cells) for _, cells in rows(results))])

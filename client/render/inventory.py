@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hyperctl.client.remembered import Remembered
 from hyperctl.client.render.planned import remembered_migration, remembered_rehearsal
-from hyperctl.client.render.text import plural, safe, size
+from hyperctl.client.render.text import columns, plural, safe, size
 from hyperctl.workflows.inventory import InventoryMachine, Readiness
 from hyperctl.workflows.machine import PowerState
 from hyperctl.workflows.request import WhenRunning
@@ -70,9 +70,7 @@ def inventory_rows(rows: Sequence[Remembered]) -> Iterator[str]:
     """A line each in columns, with the titles first."""
     lines = [tuple(column.title for column in COLUMNS)]
     lines += [tuple(safe(column.cell(row)) or "-" for column in COLUMNS) for row in rows]
-    widths = [max(len(line[number]) for line in lines) for number in range(len(COLUMNS))]
-    for line in lines:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    return columns(lines)
 
 
 def inventory_table(rows: Sequence[Remembered], width: int) -> tuple[Table, tuple[str, ...]]:

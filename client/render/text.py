@@ -1,6 +1,7 @@
 """Text for a terminal: sizes and times as people read them, and nothing that a terminal would obey."""
 
 import unicodedata
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
@@ -64,3 +65,10 @@ def clock(moment: datetime) -> str:
 
 def plural(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A line for each row, its cells below each other's."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

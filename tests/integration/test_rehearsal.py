@@ -16,6 +16,7 @@ from hyperctl.activities.settings import HostSettings
 from hyperctl.client.render.report import report_page
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.guest import Outcome
+from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.rehearsal import RehearsalRequest, Verdict
 from hyperctl.workflows.request import Fixers
 from hyperctl.workflows.status import Phase
@@ -52,13 +53,21 @@ def host(
     )
 
 
+@pytest.fixture
+def running() -> Attempt:
+    return Attempt(Phase.REHEARSE, logging.getLogger("test"))
+
+
+@pytest.fixture
+def machine(whole_guest: VCenterSimulator, host: HostSettings, running: Attempt) -> Machine:
+    return machine_of(whole_guest, GUEST, host, running)
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not AGAIN, reason="a whole rehearsal, as tests/e2e has one: make test-guests")
 def test_a_machine_is_said_to_boot_before_it_is_copied_though_its_session_ends(
-    whole_guest: VCenterSimulator, host: HostSettings
+    whole_guest: VCenterSimulator, host: HostSettings, running: Attempt, machine: Machine
 ) -> None:
-    running = Attempt(Phase.REHEARSE, logging.getLogger("test"))
-    machine = machine_of(whole_guest, GUEST, host, running)
     whole_guest.fault("expire_sessions", transport="folder", after_bytes=1 << 20)
     found = rehearsed(whole_guest, host, machine, running)
     assert found.verdict is Verdict.BOOTS, found.reason
@@ -75,10 +84,8 @@ def test_a_machine_is_said_to_boot_before_it_is_copied_though_its_session_ends(
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not AGAIN, reason="a boot of minutes: make test-guests")
 def test_a_guest_without_drivers_does_not_boot_and_its_screen_is_in_the_report(
-    whole_guest: VCenterSimulator, host: HostSettings
+    whole_guest: VCenterSimulator, host: HostSettings, running: Attempt, machine: Machine
 ) -> None:
-    running = Attempt(Phase.REHEARSE, logging.getLogger("test"))
-    machine = machine_of(whole_guest, GUEST, host, running)
     found = rehearsed(whole_guest, host, machine, running, fix=Fixers(virtio=False))
     assert found.verdict is Verdict.DOES_NOT_BOOT
     assert found.reason is not None
@@ -105,13 +112,13 @@ def test_a_guest_without_drivers_does_not_boot_and_its_screen_is_in_the_report(
 def test_a_source_that_fails_is_never_a_guest_that_does_not_boot(
     whole_guest: VCenterSimulator,
     host: HostSettings,
+    running: Attempt,
+    machine: Machine,
     monkeypatch: pytest.MonkeyPatch,
     fault: str,
     fields: dict[str, int],
 ) -> None:
     monkeypatch.setattr("hyperctl.activities.rehearse.estimate.TRIES", 2)
-    running = Attempt(Phase.REHEARSE, logging.getLogger("test"))
-    machine = machine_of(whole_guest, GUEST, host, running)
     whole_guest.fault(fault, transport="folder", **fields)
     try:
         with pytest.raises(HyperctlError) as caught:
