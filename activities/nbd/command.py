@@ -95,16 +95,14 @@ def file_command(place: Place, path: Path) -> tuple[str, ...]:
     return (*_nbdkit(place), "file", f"file={path}")
 
 
-def image_command(
-    place: Place, path: Path, image_format: str, *, writable: bool = False, direct: bool = False
-) -> tuple[str, ...]:
-    """Serve an image of any format that qemu knows, to any number of clients at a time.
+def image_command(place: Place, path: Path, image_format: str, *, direct: bool = False) -> tuple[str, ...]:
+    """Serve an image of any format that qemu knows, read-only, to any number of clients at a time.
 
     `direct`: past the page cache, which its file system must allow.
     """
     return (
         "qemu-nbd",
-        *([] if writable else ["--read-only"]),
+        "--read-only",
         "--persistent",
         "--shared=0",
         f"--cache={'none' if direct else 'writeback'}",

@@ -42,7 +42,7 @@ CURL = CurlDisk(
         ("curl", curl_command(PLACE, CURL)),
         ("curl-plain", curl_command(PLACE, CurlDisk("http://mirror.example.com/disk.raw"))),
         ("file", file_command(PLACE, Path("/srv/disk.raw"))),
-        ("qcow2", image_command(PLACE, Path("/srv/disk.qcow2"), "qcow2", writable=True, direct=True)),
+        ("qcow2", image_command(PLACE, Path("/srv/disk.qcow2"), "qcow2", direct=True)),
         ("vmdk", image_command(PLACE, Path("/srv/disk.vmdk"), "vmdk")),
     ],
 )
