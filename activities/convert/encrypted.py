@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import guestfs
 
-from hyperctl.activities.convert.disk_keys import DiskKey
+from hyperctl.activities.convert.disk_keys import VARIABLE, DiskKey
 from hyperctl.activities.convert.storage import blkid, block_devices
 
 LUKS = "crypto_LUKS"
@@ -15,6 +15,9 @@ KEY_PLACE = "hyperctl-key"
 """In the appliance's own /tmp, which is gone with it."""
 KEY_DERIVATION_MEMORY_MIB = 2048
 """What the appliance needs to open a volume whose keys are derived with argon2, as cryptsetup makes them."""
+WAY_OUT = (
+    f"Give the worker a passphrase or a key file for the machine, in the 0600 file that {VARIABLE} names."
+)
 LAYERS = 4
 WRONG_KEY = "2"
 """cryptsetup(8)'s exit code."""
@@ -29,6 +32,19 @@ class Encryption:
     """By the appliance's device, the mapped one."""
     closed: tuple[str, ...]
     """Devices that no key opens."""
+    keys_tried: int = 0
+
+    @property
+    def reason(self) -> str:
+        """Why what is on the closed ones is not found; empty where none is closed."""
+        if not self.closed:
+            return ""
+        tried = (
+            f"none of the worker's {self.keys_tried} keys opens it"
+            if self.keys_tried
+            else "the worker has no key"
+        )
+        return f"{', '.join(self.closed)} is encrypted with LUKS, and {tried}"
 
 
 def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryption:
@@ -48,7 +64,7 @@ def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryptio
                 closed.append(device)
         if opened:
             guest.lvm_scan(True)
-    return Encryption(opened, tuple(closed))
+    return Encryption(opened, tuple(closed), len(keys))
 
 
 def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> str:
