@@ -33,6 +33,8 @@ class Encryption:
     closed: tuple[str, ...]
     """Devices that no key opens."""
     keys_tried: int = 0
+    used: tuple[int, ...] = ()
+    """By their place, the keys that have opened something, each once."""
 
     @property
     def reason(self) -> str:
@@ -51,29 +53,34 @@ def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryptio
     """Open what the keys open, and the volume groups in it; volumes in volumes too."""
     opened: dict[str, str] = {}
     closed: list[str] = []
+    used: list[int] = []
     for _ in range(LAYERS):
         others = [device for device in block_devices(guest) if device not in (*opened, *closed)]
         new = [device for device in others if blkid(guest, device).get("TYPE") == LUKS]
         if not new:
             break
         for device in new:
-            mapped = _open(guest, device, keys)
+            mapped, number = _open(guest, device, keys)
             if mapped:
                 opened[device] = mapped
+                used.append(number)
             else:
                 closed.append(device)
         if opened:
             guest.lvm_scan(True)
-    return Encryption(opened, tuple(closed), len(keys))
+    return Encryption(opened, tuple(closed), len(keys), tuple(dict.fromkeys(used)))
 
 
-def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> str:
-    """The mapped device, or an empty string. Keys may be any bytes; libguestfs' own call takes text only."""
+def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> tuple[str, int]:
+    """The mapped device and the key's place, or an empty string.
+
+    Keys may be any bytes; libguestfs' own call takes text only.
+    """
     uuid = guest.vfs_uuid(device)
     if not _UUID.fullmatch(uuid):
-        return ""
+        return "", 0
     name = f"luks-{uuid}"
-    for key in keys:
+    for number, key in enumerate(keys):
         descriptor = os.memfd_create(KEY_PLACE)
         try:
             os.write(descriptor, key.content)
@@ -84,7 +91,7 @@ def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> str:
         opening = f"cryptsetup luksOpen --key-file /tmp/{KEY_PLACE} {source} {name}"
         code = guest.debug("sh", [f"{opening} >/dev/null 2>&1; echo $?; rm -f /tmp/{KEY_PLACE}"]).strip()
         if code == "0":
-            return f"/dev/mapper/{name}"
+            return f"/dev/mapper/{name}", number
         if code != WRONG_KEY:
             raise RuntimeError(f"{device} could not be opened with {key.title}: cryptsetup ended with {code}")
-    return ""
+    return "", 0

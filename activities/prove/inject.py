@@ -50,6 +50,8 @@ class Injected(BaseModel):
     """Root filesystems of systems that the reporter cannot run on."""
     boot_entries: tuple[str, ...] = ()
     """Boot loader files that got a serial console, for the diagnosis of a boot that goes wrong."""
+    keys_used: tuple[int, ...] = ()
+    """Which of the worker's keys have opened the disks, by their place."""
     relabels: bool = False
     """Whether a guest first labels all its files for SELinux, and then boots again."""
     notes: tuple[str, ...] = ()
@@ -79,7 +81,7 @@ def inject(injection: Injection) -> Injected:
         if keys:
             guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
-        open_encrypted(guest, keys)
+        encryption = open_encrypted(guest, keys)
         roots: list[str] = []
         without: list[str] = []
         entries: list[str] = []
@@ -111,6 +113,7 @@ def inject(injection: Injection) -> Injected:
         roots=tuple(roots),
         without_systemd=tuple(without),
         boot_entries=tuple(entries),
+        keys_used=encryption.used,
         relabels=relabels,
         notes=tuple(notes),
     )
