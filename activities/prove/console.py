@@ -132,7 +132,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
     ),
     (
         PASSPHRASE_PROMPT,
-        "the guest asks for the passphrase of the encrypted disk {what}, which no key of the worker's is",
+        "the guest asks for the passphrase of the encrypted disk {what}, which the trial boot could not give",
         True,
     ),
     (

@@ -101,9 +101,7 @@ def test_a_disk_that_refuses_all_of_them_is_what_the_boot_ends_with() -> None:
     found = diagnose(unlocking.unanswered(text), "")
     assert found is not None
     assert found.final
-    assert found.words.startswith(
-        "the guest asks for the passphrase of the encrypted disk system, which no key"
-    )
+    assert found.words.startswith("the guest asks for the passphrase of the encrypted disk system, which the")
 
 
 def test_a_passphrase_that_a_guest_shows_is_not_kept() -> None:
