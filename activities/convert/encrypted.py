@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import guestfs
@@ -21,6 +22,7 @@ WAY_OUT = (
 LAYERS = 4
 WRONG_KEY = "2"
 """cryptsetup(8)'s exit code."""
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -69,6 +71,24 @@ def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryptio
         if opened:
             guest.lvm_scan(True)
     return Encryption(opened, tuple(closed), len(keys), tuple(dict.fromkeys(used)))
+
+
+@contextmanager
+def named_as_in_guest(guest: guestfs.GuestFS, mapped: Mapping[str, str]) -> Iterator[None]:
+    """For the length of a `with`, the names that crypttab(5) gives, by which the guest's own tools know what
+    lies below its root filesystem. `mapped` are the appliance's devices by these names."""
+    renamed = []
+    for name, device in mapped.items():
+        own = device.rpartition("/")[2]
+        if name != own and _NAME.fullmatch(name):
+            rename = f"dmsetup rename {own} {name} && udevadm settle && ln -sf {name} {device}"
+            guest.debug("sh", [f"({rename}) || :"])
+            renamed.append(f"rm -f {device}; dmsetup rename {name} {own} && udevadm settle || :")
+    try:
+        yield
+    finally:
+        for back in renamed:
+            guest.debug("sh", [back])
 
 
 def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> tuple[str, int]:

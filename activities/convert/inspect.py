@@ -51,6 +51,8 @@ class Inspected:
     names: StableNames
     mounts: dict[str, str]
     """By mount point, the appliance's device."""
+    encrypted: Mapping[str, str]
+    """By the guest's names under /dev/mapper, the appliance's devices of encrypted volumes."""
     warnings: tuple[str, ...]
     order: Order
     """What was asked for."""
@@ -148,7 +150,7 @@ def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) ->
         boot_disk=_boot_disk(guest, machine, mounts),
     )
     all_warnings = (*storage.warnings, *unsure, *warnings)
-    return Inspected(files, machine, system, kernels, names, mounts, all_warnings, order)
+    return Inspected(files, machine, system, kernels, names, mounts, known.encrypted, all_warnings, order)
 
 
 def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption) -> str:

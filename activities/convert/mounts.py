@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import guestfs
 
@@ -42,6 +42,8 @@ class KnownDevices:
     """By `("UUID", value)`, `LABEL`, `PARTUUID` and `PARTLABEL`, the appliance's device."""
     others: Mapping[str, str]
     """By the guest's names of volumes and arrays, the appliance's."""
+    encrypted: Mapping[str, str] = field(default_factory=dict)
+    """By the names of crypttab(5), the devices that encrypted volumes were opened as."""
 
     def device(self, source: str) -> str | None:
         """The appliance's device for a source, or None where that cannot be told."""

@@ -43,8 +43,10 @@ def known_devices(
     configurations = [files.text(path) or "" for path in MDADM]
     others |= names_of_arrays(arrays, "\n".join(configurations))
     known = KnownDevices(names, tags, others)
-    others = {**others, **encrypted_names(crypttab, known, opened)}
-    known = replace(known, others=others)
+    encrypted = encrypted_names(crypttab, known, opened)
+    for name, mapped in encrypted.items():
+        others |= dict.fromkeys((f"/dev/mapper/{name}", f"{BY_ID}/dm-name-{name}"), mapped)
+    known = replace(known, encrypted=encrypted)
     source = next((one.source for one in wanted if one.place == "/"), "")
     return known if not source or known.device(source) else replace(known, others={**others, source: root})
 
@@ -97,11 +99,7 @@ def encrypted_names(crypttab: str, known: KnownDevices, opened: Mapping[str, str
             found[words[0]] = opened[device]
     for mapped in opened.values():
         found.setdefault(mapped.rpartition("/")[2], mapped)
-    return {
-        f"{folder}{name}": mapped
-        for name, mapped in found.items()
-        for folder in ("/dev/mapper/", f"{BY_ID}/dm-name-")
-    }
+    return found
 
 
 def _lvm_uuid(guest: guestfs.GuestFS, volume: str) -> str:

@@ -379,7 +379,7 @@ _LUKS_PASSPHRASE = Guest(
         **_host("luks-passphrase", 9),
         **_grub(),
         **DEP,
-        "/etc/crypttab": "system /dev/sda3 none luks,initramfs\n",
+        "/etc/crypttab": "system /dev/sda3 none luks\n",
         "/etc/fstab": (
             "/dev/mapper/system / ext4 errors=remount-ro 0 1\n/dev/sda2 /boot ext4 defaults 0 2\n"
             "/dev/sda1 /boot/efi vfat umask=0077 0 1\n"
