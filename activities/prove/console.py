@@ -7,10 +7,10 @@ _ANSI = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>c78])")
 _NOT_PRINTABLE = re.compile(r"[^\t\n\x20-\x7e]")
 TAIL_CHARACTERS = 64 * 1024
 PASSPHRASE_PROMPT = re.compile(
-    r"(?:Please (?:unlock|enter (?:\w+ )?passphrase for) disk |Enter passphrase for (?=/dev/)"
-    r"|Password \((?=/dev/))(?P<what>[^:\n]+?)\)?:"
+    r"(?:Please (?:unlock|enter (?:\w+ )?passphrase for) disk |Enter passphrase for "
+    r"|Password (?=\(/dev/))(?P<what>[^:\n]+):"
 )
-"""Of cryptsetup in Debian's initramfs, systemd, cryptsetup as other initramfs call it, dracut."""
+"""Of cryptsetup in Debian's initramfs, systemd, GRUB and cryptsetup as other initramfs call it, dracut."""
 _NO_TICKS = b"IO-APIC + timer doesn't work!"
 
 

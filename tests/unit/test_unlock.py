@@ -122,7 +122,8 @@ def test_a_passphrase_that_a_guest_shows_is_not_kept() -> None:
             "A password is required to access the system volume:\nEnter passphrase for /dev/sda2: ",
             "/dev/sda2",
         ),
-        ("Password (/dev/sda2): ", "/dev/sda2"),
+        ("Password (/dev/sda2): ", "(/dev/sda2)"),
+        ("Attempting to decrypt master key...\nEnter passphrase for hd0,gpt2 (5f0c): ", "hd0,gpt2 (5f0c)"),
     ],
 )
 def test_prompts_are_known(prompt: str, disk: str) -> None:
