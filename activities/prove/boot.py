@@ -188,7 +188,7 @@ def _boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running
         unlocking = Unlocking(terminal_of(domain), passphrases, running)
         ending = Watch(domain, files, satisfies, patience, running, unlocking, subject, signs).until_end()
         serial_log = unlocking.hidden(files.serial.read_bytes())
-    return Boot(ending, acceleration, serial_log, memory_warnings, signs)
+    return Boot(ending, acceleration, serial_log, (*memory_warnings, *unlocking.warnings), signs)
 
 
 def _processors(machine: Machine, acceleration: Acceleration) -> int:

@@ -50,6 +50,10 @@ class Unlocking:
         time.sleep(LISTENING_SECONDS)
         type_at(self._terminal, self._passphrases[number % len(self._passphrases)] + b"\n")
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(f"the guest asks for the passphrase of {disk} at every boot" for disk in self._tries)
+
     def unanswered(self, text: str) -> str:
         """A console's text without the prompts that are seen to."""
         return text if self.is_at_its_end or not self._tries else PASSPHRASE_PROMPT.sub("", text)

@@ -91,6 +91,7 @@ def test_a_prompt_is_answered(passphrases: tuple[bytes, ...]) -> None:
     assert diagnose(text, "") is not None
     assert diagnose(unlocking.unanswered(text), "") is None
     assert not unlocking.is_at_its_end
+    assert unlocking.warnings == ("the guest asks for the passphrase of system at every boot",)
 
 
 def test_a_disk_that_refuses_all_of_them_is_what_the_boot_ends_with() -> None:
