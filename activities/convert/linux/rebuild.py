@@ -8,6 +8,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from hyperctl.activities.convert.encrypted import named_as_in_guest
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux import unified as unified_images
@@ -28,6 +29,8 @@ from hyperctl.activities.convert.work import Work
 FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/systemd")
 LONGEST_COMPLAINT = 600
 SUSE = ("sles", "opensuse", "suse-based")
+CRYPTTABS = ("cryptroot/crypttab", "conf/conf.d/cryptroot", "etc/crypttab")
+"""Which encrypted volumes an initramfs opens: Debian's, its older form, and systemd's."""
 STORAGE_MODULES = frozenset(
     {"dm_mod", "dm_crypt", "raid0", "raid1", "raid10", "raid456", "dm_multipath", "btrfs", "xfs"}
 )
@@ -140,8 +143,10 @@ def _run(inspected: Inspected, argv: tuple[str, ...], one: Rebuild) -> None:
     if not path:
         raise StepFailed(f"{one.path} cannot be rebuilt: the guest has no {argv[0]}")
     inspected.guest_code.append(argv[0])
+    guest = inspected.files.guest
     try:
-        inspected.files.guest.command([path, *argv[1:]])
+        with named_as_in_guest(guest, inspected.encrypted):
+            guest.command([path, *argv[1:]])
     except RuntimeError as error:
         complaint = " ".join(str(error).split())[-LONGEST_COMPLAINT:]
         raise StepFailed(f"{argv[0]} has failed for {one.path}: {complaint}") from error
@@ -172,10 +177,23 @@ def _assert_complete(inspected: Inspected, one: Rebuild, new: Archive, old: Arch
     wanted |= {root} & one.kernel.modules.keys()
     wanted |= STORAGE_MODULES & (modules_in(old) if old else set())
     missing = sorted(wanted - held - one.kernel.builtin_names)
+    missing += lost_crypttabs(old, new) if old else []
     if not any(new.get(name) for name in ("init", "linuxrc")):
         missing.append("an init")
     if missing:
         raise StepFailed(f"what the guest's own tool has made for {one.path} lacks {', '.join(missing)}")
+
+
+def lost_crypttabs(old: Archive, new: Archive) -> list[str]:
+    """Without its entries, an initramfs opens no encrypted root."""
+    return [path for path in CRYPTTABS if _has_entries(old, path) and not _has_entries(new, path)]
+
+
+def _has_entries(archive: Archive, path: str) -> bool:
+    entry = archive.get(path)
+    return entry is not None and any(
+        line.strip() and not line.startswith(b"#") for line in bytes(entry.data).splitlines()
+    )
 
 
 def modules_in(archive: Archive) -> set[str]:

@@ -32,9 +32,12 @@ def output_dir() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize("guest", [DEMO, GUESTS["bullseye-efi"]], ids=lambda guest: guest.name)
+@pytest.mark.parametrize(
+    "guest", [DEMO, GUESTS["bullseye-efi"], GUESTS["luks-passphrase"]], ids=lambda guest: guest.name
+)
 def test_a_rebuilt_initramfs_boots(guest: Guest, output_dir: Path) -> None:
-    """By mkinitramfs and by dracut's hostonly; the kernel speaks on the serial port as asked."""
+    """By mkinitramfs and by dracut's hostonly, and where cryptsetup's hook asks what the root lies on; the
+    kernel speaks on the serial port as asked."""
     arrival = arrive(guest, output_dir)
     before = arrival.bases()
     converted = arrival.convert(attempt(), InitramfsWay.REBUILD, serial_console=True)
