@@ -40,6 +40,14 @@ class Tree:
     def pread(self, path: str, count: int, offset: int) -> bytes:
         return self.read_file(path)[offset : offset + count]
 
+    def pwrite(self, path: str, content: bytes, offset: int) -> None:
+        with self._at(path).open("r+b") as file:
+            file.seek(offset)
+            file.write(content)
+
+    def download(self, path: str, local: str) -> None:
+        shutil.copyfile(self._at(path), local)
+
     def statvfs(self, path: str) -> dict[str, int]:
         found = os.statvfs(self._at(path))
         return {"bavail": found.f_bavail, "bsize": found.f_frsize}
