@@ -66,6 +66,8 @@ def inspected(
             system=SimpleNamespace(initramfs_tool="dracut"),
             mounts={"/": "/dev/sda2"},
             rebuilds=[],
+            changed=[],
+            guest_code=[],
         ),
     )
 

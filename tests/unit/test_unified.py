@@ -122,11 +122,9 @@ def test_each_tool_writes_where_it_is_told(tool: str, argv: str) -> None:
     assert " ".join(command(tool, building)) == argv
 
 
-def test_suses_mkinitrd_goes_by_the_kernels_image() -> None:
-    building = Building(
-        "3.0", "/boot/vmlinuz-3.0", "/var/tmp/new", ("virtio_pci", "virtio_blk"), is_suse=True
-    )
-    argv = ("mkinitrd", "-m", "virtio_pci virtio_blk", "-k", "/boot/vmlinuz-3.0", "-i", "/var/tmp/new")
+def test_suses_mkinitrd_goes_by_the_kernels_image_and_its_own_settings() -> None:
+    building = Building("3.0", "/boot/vmlinuz-3.0", "/var/tmp/new", ("virtio_blk",), is_suse=True)
+    argv = ("mkinitrd", "-B", "-k", "/boot/vmlinuz-3.0", "-i", "/var/tmp/new")
     assert command("mkinitrd", building) == argv
 
 

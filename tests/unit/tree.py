@@ -72,6 +72,12 @@ class Tree:
     def cp(self, source: str, target: str) -> None:
         self._at(target).write_bytes(self._at(source).read_bytes())
 
+    def is_symlink(self, path: str) -> bool:
+        return self._at(path).is_symlink()
+
+    def vfs_type(self, device: str) -> str:
+        return "ext4"
+
     def lgetxattrs(self, path: str) -> list[dict[str, Any]]:
         return []
 

@@ -54,6 +54,7 @@ SETTINGS = (
     "/etc/kernel/uki.conf",
     "/etc/systemd/ukify.conf",
     "/etc/cmdline.d/*.conf",
+    "/etc/sysconfig/bootloader",
     "/etc/default/extlinux",
     "/etc/update-extlinux.conf",
     "/etc/default/u-boot",

@@ -39,7 +39,9 @@ def command(tool: str, building: Building) -> tuple[str, ...]:
         # What the hook `autodetect` would see is the appliance's hardware.
         return ("mkinitcpio", *packed, "-S", "autodetect", "-k", version, "-g", output)
     if building.is_suse:
-        return ("mkinitrd", "-m", " ".join(building.modules), "-k", building.image, "-i", output)
+        # Without -B it would have the boot loader's own tool rewrite its menu, and fail as that does; its
+        # modules are those of /etc/sysconfig/kernel, which -m would take the place of.
+        return ("mkinitrd", "-B", "-k", building.image, "-i", output)
     loaded = tuple(f"--with={name}" for name in building.modules)
     return ("mkinitrd", "-f", *loaded, output, version)
 

@@ -77,7 +77,9 @@ def _build(inspected: Inspected, one: Rebuild, new: str) -> str:
         version=one.kernel.version,
         image=one.kernel.image,
         output=new,
-        modules=drivers_for(inspected.order.hardware).storage,
+        modules=tuple(
+            name for name in drivers_for(inspected.order.hardware).storage if name in one.kernel.modules
+        ),
         is_suse=inspected.system.distribution in SUSE,
         readable=old is None,
     )
