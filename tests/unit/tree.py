@@ -78,6 +78,12 @@ class Tree:
     def vfs_type(self, device: str) -> str:
         return "ext4"
 
+    def lstatns(self, path: str) -> dict[str, int]:
+        return {"st_mode": self._at(path).lstat().st_mode}
+
+    def lsetxattr(self, name: str, value: str, length: int, path: str) -> None:
+        raise RuntimeError("lsetxattr: this filesystem has no room for attributes")
+
     def lgetxattrs(self, path: str) -> list[dict[str, Any]]:
         return []
 

@@ -41,8 +41,13 @@ def relabel(inspected: Inspected, work: Work) -> None:
     if not bare:
         return
     policy = _policy(files, folder)
-    reason = "the guest has no file_contexts" if policy is None else ""
-    labelled = 0
+    if policy is None and enabled:
+        # Its own fixfiles(8) fails without them, after which it boots once more all the same.
+        work.warnings.append(
+            f"SELinux: {folder}/{CONTEXTS} is missing, so that {len(bare)} new files have no label: restore "
+            "the policy's package, then run fixfiles restore in the guest"
+        )
+    reason, labelled = "", 0
     for path in bare if policy else ():
         label = policy.label(path, files.guest.lstatns(path)["st_mode"]) if policy else None
         if label is None:  # the policy says that it has none
@@ -57,7 +62,21 @@ def relabel(inspected: Inspected, work: Work) -> None:
     if labelled:
         work.done.append(f"{labelled} new files labelled by the guest's policy")
     if reason and enabled:
-        _leave_to_guest(files, folder, settings.get("AUTORELABEL", ""), reason, work)
+        _leave_to_guest(files, settings, reason, work)
+
+
+def _leave_to_guest(files: GuestFiles, settings: Mapping[str, str], reason: str, work: Work) -> None:
+    if settings.get("AUTORELABEL") == "0":
+        work.warnings.append(
+            f"SELinux: {reason}; AUTORELABEL=0 in {SETTINGS} would have the guest's boot wait at a shell, so "
+            "run fixfiles restore in the guest"
+        )
+        return
+    files.create(AUTORELABEL, "", work)
+    work.done.append("labels are made at the next boot")
+    work.warnings.append(
+        f"SELinux: {reason}; the guest labels all its files at its first boot, and then boots once more"
+    )
 
 
 def is_on(files: GuestFiles) -> bool:
@@ -73,26 +92,6 @@ def _settings(files: GuestFiles) -> dict[str, str]:
 
 def _folder(settings: Mapping[str, str]) -> str:
     return f"{FOLDER}/{settings.get('SELINUXTYPE', 'targeted')}"
-
-
-def _leave_to_guest(files: GuestFiles, folder: str, setting: str, reason: str, work: Work) -> None:
-    """Where it can label its files by itself, at a boot that ends in another."""
-    obstacle = ""
-    if not any(files.exists(f"{folder}/{CONTEXTS}{ending}") for ending in ("", ".bin")):
-        obstacle = "nor could it label them itself"
-    elif setting == "0":
-        obstacle = f"and AUTORELABEL=0 in {SETTINGS} would have its boot wait at a shell"
-    if obstacle:
-        work.warnings.append(
-            f"SELinux: {reason}, {obstacle}: new files have no label; restore the policy's package, then run "
-            "fixfiles restore in the guest"
-        )
-        return
-    files.create(AUTORELABEL, "", work)
-    work.done.append("labels are made at the next boot")
-    work.warnings.append(
-        f"SELinux: {reason}; the guest labels all its files at its first boot, and then boots once more"
-    )
 
 
 def _written(inspected: Inspected) -> set[str]:

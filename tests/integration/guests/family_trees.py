@@ -235,10 +235,9 @@ CENTOS7 = Family(
     tree={
         **usr_merged(),
         **OPEN_VM_TOOLS,
-        # SELinux is on, and of its contexts there is only what the guest's own tools can read.
+        # SELinux is on, and the policy's package has lost its contexts.
         "etc/selinux/config": b"SELINUX=permissive\nSELINUXTYPE=targeted\n",
         "etc/selinux/targeted/policy/policy.31": b"binary",
-        "etc/selinux/targeted/contexts/files/file_contexts.bin": b"binary",
         "etc/centos-release": b"CentOS Linux release 7.9.2009 (Core)\n",
         "etc/redhat-release": b"-> centos-release",
         "etc/os-release": (
