@@ -53,15 +53,10 @@ class Injected(BaseModel):
     """Root filesystems of systems that the reporter cannot run on."""
     boot_entries: tuple[str, ...] = ()
     """Boot loader files that got a serial console, for the diagnosis of a boot that goes wrong."""
-<<<<<<< HEAD
     keys_used: tuple[int, ...] = ()
     """Which of the worker's keys have opened the disks, by their place."""
-    relabels: bool = False
-    """Whether a guest first labels all its files for SELinux, and then boots again."""
-=======
     relabels: int = 0
     """How many files a guest first labels for SELinux, before it boots again; 0 where it does not."""
->>>>>>> families
     notes: tuple[str, ...] = ()
 
 
@@ -110,14 +105,10 @@ def inject(injection: Injection) -> Injected:
                             roots.append(filesystem)
                         else:
                             without.append(filesystem)
-<<<<<<< HEAD
-                    entries += _add_serial_console(guest, filesystem, bool(encryption.used))
-=======
                         relabels |= bool(guest.exists(AUTORELABEL)) and is_on(GuestFiles(guest))
                     space = guest.statvfs("/")
                     files += space["files"] - space["ffree"]  # btrfs does not count them
-                    entries += _add_serial_console(guest, filesystem)
->>>>>>> families
+                    entries += _add_serial_console(guest, filesystem, bool(encryption.used))
                 finally:
                     guest.umount_all()
             except RuntimeError as error:
@@ -129,12 +120,8 @@ def inject(injection: Injection) -> Injected:
         roots=tuple(roots),
         without_systemd=tuple(without),
         boot_entries=tuple(entries),
-<<<<<<< HEAD
         keys_used=encryption.used,
-        relabels=relabels,
-=======
         relabels=max(1, files) if relabels else 0,
->>>>>>> families
         notes=tuple(notes),
     )
 
