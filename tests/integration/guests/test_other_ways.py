@@ -1,4 +1,5 @@
-"""Guests whose initramfs their own tool rebuilds, or with other hardware than virtio: `make test-guests`."""
+"""Guests whose initramfs or unified image their own tool rebuilds, with other hardware than virtio, or that boot
+twice: `make test-guests`."""
 
 import os
 from collections.abc import Iterator
