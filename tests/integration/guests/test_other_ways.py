@@ -1,5 +1,4 @@
-"""Guests whose initramfs or unified image their own tool rebuilds, with other hardware than virtio, or that boot
-twice: `make test-guests`."""
+"""Guests that their own tools work on, that have other hardware than virtio, or boot twice: test-guests."""
 
 import os
 from collections.abc import Iterator
