@@ -1,4 +1,4 @@
-"""Guests whose initramfs their own tool rebuilds, or with other hardware than virtio: `make test-guests`."""
+"""Guests that their own tools work on, that have other hardware than virtio, or boot twice: test-guests."""
 
 import os
 from collections.abc import Iterator
