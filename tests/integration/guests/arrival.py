@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,8 @@ def attempt() -> Attempt:
 def arrive(guest: Guest, output_dir: Path, only_disks: int | None = None) -> Arrival:
     """Land a guest, or its first disks only, in a job's folder; it is built where it has not been."""
     built = make_guest(guest) / guest.name
-    staging = Staging(output_dir, f"job-{guest.name}")
+    # Its trial's domain is named after it, and another process may have the same guest.
+    staging = Staging(output_dir, f"job-{guest.name}-{os.getpid()}")
     staging.create()
     disks = []
     for index in range(1, (only_disks or len(guest.layout.disks_mib)) + 1):
