@@ -362,7 +362,7 @@ def test_sles_11(tmp_path: Path, images: Path) -> None:
         "boot/grub/menu.lst",
         "boot/grub/device.map",
     }
-    settings = 'INITRD_MODULES="vmw_pvscsi sd_mod virtio_pci virtio_blk virtio_net"\nDOMU_INITRD_MODULES="xen'
+    settings = 'INITRD_MODULES="vmw_pvscsi sd_mod dm-mod virtio_pci virtio_blk virtio_net"\n'
     assert settings in found.text("etc/sysconfig/kernel"), "of what its kernel has, else mkinitrd fails"
     assert modules_in(found.after[initrd]) >= {"virtio_pci", "virtio_blk", "virtio_net", "vmw_pvscsi"}
     assert found.steps[Step.REBUILD].detail.startswith(f"/{initrd} by mkinitrd: ")
