@@ -82,14 +82,17 @@ def opened_guest(order: Order) -> Iterator[Inspected | InspectedWindows]:
         if keys:
             guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
-        yield _inspect(guest, order, keys)
+        yield inspect_guest(guest, order, keys)
         guest.umount_all()
         guest.shutdown()
     finally:
         guest.close()
 
 
-def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) -> Inspected | InspectedWindows:
+def inspect_guest(
+    guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]
+) -> Inspected | InspectedWindows:
+    """Inspect and mount what a launched appliance has. Raises as `opened_guest` does."""
     machine = order.machine
     encryption = open_encrypted(guest, keys)
     storage = survey(guest)
