@@ -2,12 +2,13 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import guestfs
 
-from hyperctl.activities.convert.disk_keys import DiskKey
+from hyperctl.activities.convert.disk_keys import VARIABLE, DiskKey
 from hyperctl.activities.convert.storage import blkid, block_devices
 
 LUKS = "crypto_LUKS"
@@ -15,9 +16,13 @@ KEY_PLACE = "hyperctl-key"
 """In the appliance's own /tmp, which is gone with it."""
 KEY_DERIVATION_MEMORY_MIB = 2048
 """What the appliance needs to open a volume whose keys are derived with argon2, as cryptsetup makes them."""
+WAY_OUT = (
+    f"Give the worker a passphrase or a key file for the machine, in the 0600 file that {VARIABLE} names."
+)
 LAYERS = 4
 WRONG_KEY = "2"
 """cryptsetup(8)'s exit code."""
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -29,35 +34,73 @@ class Encryption:
     """By the appliance's device, the mapped one."""
     closed: tuple[str, ...]
     """Devices that no key opens."""
+    keys_tried: int = 0
+    used: tuple[int, ...] = ()
+    """By their place, the keys that have opened something, each once."""
+
+    @property
+    def reason(self) -> str:
+        """Why what is on the closed ones is not found; empty where none is closed."""
+        if not self.closed:
+            return ""
+        tried = (
+            f"none of the worker's {self.keys_tried} keys opens it"
+            if self.keys_tried
+            else "the worker has no key"
+        )
+        return f"{', '.join(self.closed)} is encrypted with LUKS, and {tried}"
 
 
 def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryption:
     """Open what the keys open, and the volume groups in it; volumes in volumes too."""
     opened: dict[str, str] = {}
     closed: list[str] = []
+    used: list[int] = []
     for _ in range(LAYERS):
         others = [device for device in block_devices(guest) if device not in (*opened, *closed)]
         new = [device for device in others if blkid(guest, device).get("TYPE") == LUKS]
         if not new:
             break
         for device in new:
-            mapped = _open(guest, device, keys)
+            mapped, number = _open(guest, device, keys)
             if mapped:
                 opened[device] = mapped
+                used.append(number)
             else:
                 closed.append(device)
         if opened:
             guest.lvm_scan(True)
-    return Encryption(opened, tuple(closed))
+    return Encryption(opened, tuple(closed), len(keys), tuple(dict.fromkeys(used)))
 
 
-def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> str:
-    """The mapped device, or an empty string. Keys may be any bytes; libguestfs' own call takes text only."""
+@contextmanager
+def named_as_in_guest(guest: guestfs.GuestFS, mapped: Mapping[str, str]) -> Iterator[None]:
+    """For the length of a `with`, the names that crypttab(5) gives, by which the guest's own tools know what
+    lies below its root filesystem. `mapped` are the appliance's devices by these names."""
+    renamed = []
+    for name, device in mapped.items():
+        own = device.rpartition("/")[2]
+        if name != own and _NAME.fullmatch(name):
+            rename = f"dmsetup rename {own} {name} && udevadm settle && ln -sf {name} {device}"
+            guest.debug("sh", [f"({rename}) || :"])
+            renamed.append(f"rm -f {device}; dmsetup rename {name} {own} && udevadm settle || :")
+    try:
+        yield
+    finally:
+        for back in renamed:
+            guest.debug("sh", [back])
+
+
+def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> tuple[str, int]:
+    """The mapped device and the key's place, or an empty string.
+
+    Keys may be any bytes; libguestfs' own call takes text only.
+    """
     uuid = guest.vfs_uuid(device)
     if not _UUID.fullmatch(uuid):
-        return ""
+        return "", 0
     name = f"luks-{uuid}"
-    for key in keys:
+    for number, key in enumerate(keys):
         descriptor = os.memfd_create(KEY_PLACE)
         try:
             os.write(descriptor, key.content)
@@ -68,7 +111,7 @@ def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> str:
         opening = f"cryptsetup luksOpen --key-file /tmp/{KEY_PLACE} {source} {name}"
         code = guest.debug("sh", [f"{opening} >/dev/null 2>&1; echo $?; rm -f /tmp/{KEY_PLACE}"]).strip()
         if code == "0":
-            return f"/dev/mapper/{name}"
+            return f"/dev/mapper/{name}", number
         if code != WRONG_KEY:
             raise RuntimeError(f"{device} could not be opened with {key.title}: cryptsetup ended with {code}")
-    return ""
+    return "", 0

@@ -4,21 +4,23 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import guestfs
 
 from hyperctl.activities.convert.devices import DiskPlace, StableNames
-from hyperctl.activities.convert.disk_keys import VARIABLE, DiskKey, read_disk_keys
-from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, Encryption, open_encrypted
+from hyperctl.activities.convert.disk_keys import DiskKey, read_disk_keys
+from hyperctl.activities.convert.encrypted import (
+    KEY_DERIVATION_MEMORY_MIB,
+    WAY_OUT,
+    Encryption,
+    open_encrypted,
+)
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, find_kernels
-from hyperctl.activities.convert.linux.storage import MDADM
 from hyperctl.activities.convert.mounts import (
     SYSTEM_PARTITION_PLACES,
-    KnownDevices,
     is_root_of,
-    mapped_volumes,
     mount_all,
     mount_root,
     mount_system_partition,
@@ -27,6 +29,7 @@ from hyperctl.activities.convert.mounts import (
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused
 from hyperctl.activities.convert.storage import BITLOCKER, Storage, survey, what_stands_in_the_way
+from hyperctl.activities.convert.volumes import known_devices
 from hyperctl.activities.convert.windows.inspect import InspectedWindows, inspect_windows
 from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.guest import GuestSystem
@@ -35,7 +38,6 @@ from hyperctl.workflows.machine import Firmware, Machine
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd")
 SECTOR_BYTES = 512
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
-_ARRAY = re.compile(r"^\s*ARRAY\s+(\S+)[^\n]*?\bUUID=(\S+)", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Inspected:
     names: StableNames
     mounts: dict[str, str]
     """By mount point, the appliance's device."""
+    encrypted: Mapping[str, str]
+    """By the guest's names under /dev/mapper, the appliance's devices of encrypted volumes."""
     warnings: tuple[str, ...]
     order: Order
     """What was asked for."""
@@ -96,7 +100,7 @@ def inspect_guest(
     machine = order.machine
     encryption = open_encrypted(guest, keys)
     storage = survey(guest)
-    root = _only_root(guest, storage, encryption, len(keys))
+    root = _only_root(guest, storage, encryption)
     if guest.inspect_get_type(root) == "windows":
         return inspect_windows(guest, root, storage, order)
     distribution = guest.inspect_get_distro(root)
@@ -107,15 +111,17 @@ def inspect_guest(
     )
     mount_root(guest, root)
     files = GuestFiles(guest)
-    known = KnownDevices(
+    wanted = wanted_mounts(files.text("/etc/fstab") or "")
+    known = known_devices(
+        guest,
+        files,
+        wanted,
+        guest.mountable_device(root),
         names=names,
         tags=storage.tags,
-        volumes=frozenset(guest.lvs()),
-        mapped={},
-        arrays=_arrays(guest, files),
+        opened=encryption.opened,
     )
-    known = replace(known, mapped=mapped_volumes(files.text("/etc/crypttab") or "", known, encryption.opened))
-    mounts, warnings = mount_all(guest, root, wanted_mounts(files.text("/etc/fstab") or ""), known)
+    mounts, warnings = mount_all(guest, root, wanted, known, encryption)
     if machine.firmware is Firmware.EFI and not any(
         files.is_folder(f"{place}/EFI") for place in SYSTEM_PARTITION_PLACES
     ):
@@ -147,10 +153,10 @@ def inspect_guest(
         boot_disk=_boot_disk(guest, machine, mounts),
     )
     all_warnings = (*storage.warnings, *unsure, *warnings)
-    return Inspected(files, machine, system, kernels, names, mounts, all_warnings, order)
+    return Inspected(files, machine, system, kernels, names, mounts, known.encrypted, all_warnings, order)
 
 
-def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption, keys_tried: int) -> str:
+def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption) -> str:
     roots = guest.inspect_os()
     if not roots:
         found = ", ".join(f"{device} ({kind})" for device, kind in storage.kinds.items()) or "nothing"
@@ -158,14 +164,8 @@ def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption,
         if BITLOCKER in storage.kinds.values():
             hints.append("Turn BitLocker off in the guest (manage-bde -off C:) and let it decrypt all of it.")
         if encryption.closed:
-            tried = (
-                f"none of the worker's {keys_tried} keys opens it" if keys_tried else "the worker has no key"
-            )
-            reasons.append(f"{', '.join(encryption.closed)} is encrypted with LUKS, and {tried}")
-            hints.append(
-                "Give the worker a passphrase or a key file for the machine, in the 0600 file that "
-                f"{VARIABLE} names."
-            )
+            reasons.append(encryption.reason)
+            hints.append(WAY_OUT)
         reason = "; ".join(filter(None, reasons))
         raise Refused(
             ErrorCode.GUEST_UNSUPPORTED,
@@ -239,17 +239,6 @@ def begins_grub(sector: bytes) -> bool:
 def is_on_disk(device: str, disk: str) -> bool:
     """Whether a device of the appliance's is the disk, or a partition of it."""
     return device == disk or (device.startswith(disk) and device[len(disk) :].isdecimal())
-
-
-def _arrays(guest: guestfs.GuestFS, files: GuestFiles) -> dict[str, str]:
-    """By the names of mdadm.conf(5), the appliance's arrays."""
-    running = {guest.md_detail(array).get("uuid", "").lower(): array for array in guest.list_md_devices()}
-    found = {array: array for array in running.values()}
-    for path in MDADM:
-        for name, uuid in _ARRAY.findall(files.text(path) or ""):
-            if uuid.lower() in running:
-                found[name] = running[uuid.lower()]
-    return found
 
 
 def _product_name(files: GuestFiles) -> str:

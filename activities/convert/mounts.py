@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import guestfs
 
 from hyperctl.activities.convert.devices import StableNames
+from hyperctl.activities.convert.encrypted import WAY_OUT, Encryption
 from hyperctl.activities.convert.refusal import Refused
 from hyperctl.workflows.errors import ErrorCode
 
@@ -39,12 +40,10 @@ class KnownDevices:
     names: StableNames
     tags: Mapping[tuple[str, str], str]
     """By `("UUID", value)`, `LABEL`, `PARTUUID` and `PARTLABEL`, the appliance's device."""
-    volumes: frozenset[str]
-    """LVM's, as /dev/GROUP/VOLUME."""
-    mapped: Mapping[str, str]
-    """By the guest's own name under /dev/mapper, the device that an encrypted volume was opened as."""
-    arrays: Mapping[str, str]
-    """By the guest's name of an array, the appliance's."""
+    others: Mapping[str, str]
+    """By the guest's names of volumes and arrays, the appliance's."""
+    encrypted: Mapping[str, str] = field(default_factory=dict)
+    """By the names of crypttab(5), the devices that encrypted volumes were opened as."""
 
     def device(self, source: str) -> str | None:
         """The appliance's device for a source, or None where that cannot be told."""
@@ -56,28 +55,10 @@ class KnownDevices:
             found := self._tagged(folder[13:].upper(), _of_udev(name))
         ):
             return found
-        if source in self.volumes:
-            return source
-        if folder == "/dev/mapper":
-            by_mapper = {mapper_name(volume): volume for volume in self.volumes}
-            return self.mapped.get(name) or by_mapper.get(name)
-        return self.arrays.get(source) or self.names.device(source)
+        return self.others.get(source) or self.names.device(source)
 
     def _tagged(self, tag: str, value: str) -> str | None:
         return self.tags.get((tag, value.lower() if "UUID" in tag else value))
-
-
-def mapped_volumes(crypttab: str, known: KnownDevices, opened: Mapping[str, str]) -> dict[str, str]:
-    """By the names of crypttab(5), where the encrypted volumes were opened."""
-    found = {}
-    for line in crypttab.splitlines():
-        words = line.split()
-        if len(words) < 2 or words[0].startswith("#"):
-            continue
-        device = known.device(words[1])
-        if device is not None and device in opened:
-            found[words[0]] = opened[device]
-    return found
 
 
 def unescaped(word: str) -> str:
@@ -88,12 +69,6 @@ def unescaped(word: str) -> str:
 def _of_udev(name: str) -> str:
     """A label of which udev has made a file's name."""
     return _HEXADECIMAL.sub(lambda found: chr(int(found[1], 16)), name)
-
-
-def mapper_name(volume: str) -> str:
-    """`vg--0-root` of `/dev/vg-0/root`: LVM doubles the hyphens of its names."""
-    group, _, name = volume.removeprefix("/dev/").replace("-", "--").partition("/")
-    return f"{group}-{name}"
 
 
 def wanted_mounts(fstab: str) -> tuple[Wanted, ...]:
@@ -136,7 +111,11 @@ def mount_root(guest: guestfs.GuestFS, root: str) -> None:
 
 
 def mount_all(
-    guest: guestfs.GuestFS, root: str, wanted: tuple[Wanted, ...], known: KnownDevices
+    guest: guestfs.GuestFS,
+    root: str,
+    wanted: tuple[Wanted, ...],
+    known: KnownDevices,
+    encryption: Encryption,
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Mount below the root, which is mounted; by mount point the devices, and what could not be mounted.
 
@@ -148,6 +127,12 @@ def mount_all(
         if one.place == "/":
             continue
         device = known.device(one.source)
+        if device is None and one.place in NEEDED and encryption.closed:
+            raise Refused(
+                ErrorCode.GUEST_UNSUPPORTED,
+                f"the filesystem of {one.place} ({one.source}) is not found: {encryption.reason}",
+                WAY_OUT,
+            )
         try:
             if device is None:
                 raise RuntimeError(f"{one.source} is on none of the disks")

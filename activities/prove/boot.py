@@ -13,6 +13,7 @@ from hyperctl.activities.acceleration import Acceleration, probe_acceleration
 from hyperctl.activities.appliance import appliance_environment
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.chain import files_of
+from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.overlay import create_overlay
 from hyperctl.activities.process import ProcessError, run
 from hyperctl.activities.prove import vmware
@@ -24,6 +25,7 @@ from hyperctl.activities.prove.limit import Patience, unit_seconds
 from hyperctl.activities.prove.report import GuestReport
 from hyperctl.activities.prove.reporter import PORT_NAME
 from hyperctl.activities.prove.trial import Ending, TrialFiles, Watch, readable_by, running_domain
+from hyperctl.activities.prove.unlock import Unlocking, is_typed, terminal_of
 from hyperctl.activities.target.activity import firmware_for
 from hyperctl.activities.target.domain import (
     BackingImage,
@@ -128,6 +130,8 @@ def _boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running
         is_windows = trial.guest is not None and trial.guest.is_windows
         injected = Injected() if is_windows else _inject(injection, acceleration, running)
         has_reporter = bool(injected.roots)
+        keys = [key.content for key in read_disk_keys(trial.disk_keys_file, machine.name)]
+        passphrases = [keys[place] for place in injected.keys_used if is_typed(keys[place])]
         if trial.unconverted and not has_reporter:
             raise HyperctlError(ErrorCode.PROOF_FAILED, "it has no systemd, and cannot tell what works in it")
         if firmware:
@@ -162,6 +166,7 @@ def _boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running
                     report_channel=PORT_NAME,
                     qemu_label=user.label if user else "",
                     asks_agent=not has_reporter,
+                    can_be_typed_at=bool(passphrases),
                 ),
                 hardware=trial.hardware,
             )
@@ -171,18 +176,19 @@ def _boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running
         running.log.info("trial domain:\n%s", xml)
         domain = resources.enter_context(running_domain(connection, xml, name, trial.job_id))
         patience = trial.patience or Patience.under(acceleration)
-        if injected.relabels:
-            running.log.info("the guest labels its files for SELinux first, and then boots once more")
-            patience = patience.with_relabelling()
         subject = "the unconverted guest" if trial.unconverted else "the guest"
+        if injected.relabels:
+            patience = patience.with_relabelling(injected.relabels)
+            subject += ", which labels its files for SELinux first and boots again,"
         signs = None
         if not has_reporter:
             agent = resources.enter_context(agent_of(domain))
             names = tuple(disk_device(number, trial.hardware.disk_bus) for number in range(len(disks)))
             signs = SignsOfLife(domain, names, agent, patience, running)
-        ending = Watch(domain, files, satisfies, patience, running, subject, signs).until_end()
-        serial_log = files.serial.read_bytes()
-    return Boot(ending, acceleration, serial_log, memory_warnings, signs)
+        unlocking = Unlocking(terminal_of(domain), passphrases, running)
+        ending = Watch(domain, files, satisfies, patience, running, unlocking, subject, signs).until_end()
+        serial_log = unlocking.hidden(files.serial.read_bytes())
+    return Boot(ending, acceleration, serial_log, (*memory_warnings, *unlocking.warnings), signs)
 
 
 def _processors(machine: Machine, acceleration: Acceleration) -> int:

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 _ANSI = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>c78])")
 _NOT_PRINTABLE = re.compile(r"[^\t\n\x20-\x7e]")
 TAIL_CHARACTERS = 64 * 1024
+PASSPHRASE_PROMPT = re.compile(
+    r"(?:Please (?:unlock|enter (?:\w+ )?passphrase for) disk |Enter passphrase for "
+    r"|Password (?=\(/dev/))(?P<what>[^:\n]+):"
+)
+"""Of cryptsetup in Debian's initramfs, systemd, GRUB and cryptsetup as other initramfs call it, dracut."""
 _NO_TICKS = b"IO-APIC + timer doesn't work!"
 
 
@@ -126,8 +131,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str, bool], ...] = (
         False,
     ),
     (
-        re.compile(r"Please (?:unlock|enter passphrase for) disk (?P<what>[^:\n]+)"),
-        "the guest asks for the passphrase of the encrypted disk {what}, which a trial boot cannot give",
+        PASSPHRASE_PROMPT,
+        "the guest asks for the passphrase of the encrypted disk {what}, which the trial boot could not give",
         True,
     ),
     (

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, open_encrypted
-from hyperctl.activities.convert.linux.selinux import AUTORELABEL, label_of, set_label
+from hyperctl.activities.convert.files import GuestFiles
+from hyperctl.activities.convert.linux.selinux import AUTORELABEL, is_on, label_of, set_label
 from hyperctl.activities.prove import reporter
 
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
@@ -22,6 +23,8 @@ MANAGER_FOLDER = "/etc/systemd/system.conf.d"
 INITS = ("/sbin/init", "/usr/sbin/init", "/usr/bin/init")
 LARGEST_CONFIGURATION_BYTES = 4 << 20
 SERIAL_CONSOLE = "console=tty0 console=ttyS0,115200"
+NO_SPLASH = "plymouth.enable=0"
+"""plymouth would ask for a disk's passphrase on a screen of its own."""
 
 _GRUB_LINE = re.compile(r"^([ \t]*(?:linux|linux16|linuxefi)[ \t]+\S[^\n]*)$", re.MULTILINE)
 _ENTRY_LINE = re.compile(r"^([ \t]*options[ \t]+\S[^\n]*)$", re.MULTILINE)
@@ -50,12 +53,14 @@ class Injected(BaseModel):
     """Root filesystems of systems that the reporter cannot run on."""
     boot_entries: tuple[str, ...] = ()
     """Boot loader files that got a serial console, for the diagnosis of a boot that goes wrong."""
-    relabels: bool = False
-    """Whether a guest first labels all its files for SELinux, and then boots again."""
+    keys_used: tuple[int, ...] = ()
+    """Which of the worker's keys have opened the disks, by their place."""
+    relabels: int = 0
+    """How many files a guest first labels for SELinux, before it boots again; 0 where it does not."""
     notes: tuple[str, ...] = ()
 
 
-def with_serial_console(configuration: str) -> str:
+def with_serial_console(configuration: str, *, is_asked_for_keys: bool = False) -> str:
     """A GRUB or boot loader entry file whose kernels also speak on the first serial port.
 
     Lines that name a console already are the owner's choice and stay.
@@ -63,7 +68,9 @@ def with_serial_console(configuration: str) -> str:
 
     def extended(found: re.Match[str]) -> str:
         line = found[1]
-        return line if "console=" in line else f"{line} {SERIAL_CONSOLE}"
+        more = [] if "console=" in line else [SERIAL_CONSOLE]
+        more += [NO_SPLASH] if is_asked_for_keys and NO_SPLASH not in line else []
+        return " ".join([line, *more])
 
     line = _ENTRY_LINE if _IS_ENTRY.search(configuration) else _GRUB_LINE
     return line.sub(extended, configuration)
@@ -79,12 +86,12 @@ def inject(injection: Injection) -> Injected:
         if keys:
             guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
-        open_encrypted(guest, keys)
+        encryption = open_encrypted(guest, keys)
         roots: list[str] = []
         without: list[str] = []
         entries: list[str] = []
         notes: list[str] = []
-        relabels = False
+        relabels, files = False, 0
         for filesystem, kind in guest.list_filesystems().items():
             if kind in ("swap", "unknown", "") or kind.endswith("_member") or kind.startswith("crypto"):
                 continue
@@ -96,10 +103,12 @@ def inject(injection: Injection) -> Injected:
                             _put_reporter(guest)
                             _slow_down(guest, injection.patience_seconds)
                             roots.append(filesystem)
-                            relabels |= bool(guest.exists(AUTORELABEL))
                         else:
                             without.append(filesystem)
-                    entries += _add_serial_console(guest, filesystem)
+                        relabels |= bool(guest.exists(AUTORELABEL)) and is_on(GuestFiles(guest))
+                    space = guest.statvfs("/")
+                    files += space["files"] - space["ffree"]  # btrfs does not count them
+                    entries += _add_serial_console(guest, filesystem, bool(encryption.used))
                 finally:
                     guest.umount_all()
             except RuntimeError as error:
@@ -111,7 +120,8 @@ def inject(injection: Injection) -> Injected:
         roots=tuple(roots),
         without_systemd=tuple(without),
         boot_entries=tuple(entries),
-        relabels=relabels,
+        keys_used=encryption.used,
+        relabels=max(1, files) if relabels else 0,
         notes=tuple(notes),
     )
 
@@ -168,7 +178,7 @@ def _slow_down(guest: guestfs.GuestFS, patience_seconds: int) -> None:
     _label(guest, made)
 
 
-def _add_serial_console(guest: guestfs.GuestFS, filesystem: str) -> list[str]:
+def _add_serial_console(guest: guestfs.GuestFS, filesystem: str, is_asked_for_keys: bool) -> list[str]:
     candidates = [path for path in GRUB_CONFIGURATIONS if guest.is_file(path)]
     for folder in BLS_FOLDERS:
         if guest.is_dir(folder):
@@ -178,7 +188,7 @@ def _add_serial_console(guest: guestfs.GuestFS, filesystem: str) -> list[str]:
         if guest.filesize(path) > LARGEST_CONFIGURATION_BYTES:
             continue
         before = guest.read_file(path).decode("utf-8", "surrogateescape")
-        after = with_serial_console(before)
+        after = with_serial_console(before, is_asked_for_keys=is_asked_for_keys)
         if after != before:
             guest.write(path, after.encode("utf-8", "surrogateescape"))
             changed.append(f"{filesystem}:{path}")

@@ -22,6 +22,7 @@ from hyperctl.activities.prove.screen import (
     take_picture,
     text_from_vga,
 )
+from hyperctl.activities.prove.unlock import Unlocking
 from hyperctl.activities.target.libvirt_host import QemuUser, find_domain, job_of
 
 POLL_SECONDS = 0.5
@@ -134,6 +135,7 @@ class Watch:
         satisfies: Callable[[GuestReport], bool] | None,
         patience: Patience,
         running: Attempt,
+        unlocking: Unlocking,
         subject: str = "the guest",
         signs: SignsOfLife | None = None,
     ) -> None:
@@ -146,6 +148,7 @@ class Watch:
         self._running = running
         self._subject = subject
         self._signs = signs
+        self._unlocking = unlocking
         self._started = time.monotonic()
         self._report: GuestReport | None = None
         self._report_size = 0
@@ -220,8 +223,10 @@ class Watch:
             if (size, screen) != (self._serial_size, self._screen_text):
                 self._changed_at = now
                 self._serial_size, self._screen_text = size, screen
-                self._serial_text = readable(self._files.serial.read_bytes()[-LIMIT_CHARACTERS:])
-        return diagnose(self._serial_text, self._screen_text)
+                shown = self._files.serial.read_bytes()
+                self._unlocking.look(shown)
+                self._serial_text = readable(self._unlocking.hidden(shown[-LIMIT_CHARACTERS:]))
+        return diagnose(*map(self._unlocking.unanswered, (self._serial_text, self._screen_text)))
 
     def _vga_text(self) -> str:
         try:

@@ -79,6 +79,8 @@ class TrialConsole:
     """`+UID:+GID` that qemu runs as, for libvirt's DAC driver; empty where there is none."""
     asks_agent: bool = False
     """The guest agent's channel is a terminal of the host's, in place of the report's."""
+    can_be_typed_at: bool = False
+    """The serial port is a terminal of the host's, which is recorded in its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,8 +343,11 @@ def _console(devices: ET.Element) -> None:
 
 
 def _trial_console(devices: ET.Element, trial: TrialConsole, *, by_virtio: bool) -> None:
-    serial = ET.SubElement(devices, "serial", type="file")
-    ET.SubElement(serial, "source", path=trial.serial_file)
+    serial = ET.SubElement(devices, "serial", type="pty" if trial.can_be_typed_at else "file")
+    if trial.can_be_typed_at:
+        ET.SubElement(serial, "log", file=trial.serial_file, append="off")
+    else:
+        ET.SubElement(serial, "source", path=trial.serial_file)
     ET.SubElement(serial, "target", type="isa-serial", port="0")
     if not by_virtio:
         second = ET.SubElement(devices, "serial", type="file")

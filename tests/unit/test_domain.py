@@ -163,6 +163,7 @@ GOLDEN = {
     "windows-i440fx.xml": OLD_WINDOWS,
     "trial.xml": TRIAL,
     "trial-agent.xml": replace(TRIAL, trial=replace(CONSOLE, asks_agent=True)),
+    "trial-typed-at.xml": replace(TRIAL, trial=replace(CONSOLE, can_be_typed_at=True)),
     "trial-of-a-remote-disk.xml": REHEARSAL,
 }
 

@@ -1,15 +1,21 @@
 """What the sources in fstab mean."""
 
+from pathlib import Path
+from typing import cast
+
+import guestfs
 import pytest
 
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
+from hyperctl.activities.convert.encrypted import Encryption
 from hyperctl.activities.convert.mounts import (
     KnownDevices,
     is_root_of,
-    mapped_volumes,
-    mapper_name,
+    mount_all,
     wanted_mounts,
 )
+from hyperctl.activities.convert.refusal import Refused
+from tests.unit.tree import Tree
 
 KNOWN = KnownDevices(
     names=StableNames({"/dev/sda1": BlockDevice(), "/dev/sdb1": BlockDevice()}, (DiskPlace(0), DiskPlace(1))),
@@ -19,9 +25,7 @@ KNOWN = KnownDevices(
         ("PARTUUID", "ab-01"): "/dev/sda1",
         ("LABEL", "my data"): "/dev/md127",
     },
-    volumes=frozenset({"/dev/vg-0/root", "/dev/vg-0/srv"}),
-    mapped={"sda3_crypt": "/dev/mapper/luks-1"},
-    arrays={"/dev/md0": "/dev/md127"},
+    others={"/dev/mapper/sda3_crypt": "/dev/mapper/luks-1", "/dev/vg-0/root": "/dev/vg-0/root"},
 )
 
 
@@ -38,30 +42,14 @@ KNOWN = KnownDevices(
         ("/dev/sdb1", "/dev/sdb1"),
         ("/dev/sdc1", None),
         ("/dev/vg-0/root", "/dev/vg-0/root"),
-        ("/dev/mapper/vg--0-root", "/dev/vg-0/root"),
         ("/dev/mapper/sda3_crypt", "/dev/mapper/luks-1"),
         ("/dev/mapper/other", None),
-        ("/dev/md0", "/dev/md127"),
         ("LABEL=my data", "/dev/md127"),
         ("/dev/disk/by-label/my\\x20data", "/dev/md127"),
     ],
 )
 def test_a_source_is_found(source: str, device: str | None) -> None:
     assert KNOWN.device(source) == device
-
-
-def test_an_encrypted_volume_is_found_by_any_name_of_its_device() -> None:
-    crypttab = (
-        "# a comment\none /dev/disk/by-uuid/1b2c-3d4e none luks\ntwo LABEL=Data none\n"
-        "three /dev/mapper/vg--0-srv\n"
-        "four /dev/md0 none\nfive /dev/sdz9 none\n"
-    )
-    opened = {"/dev/sda1": "a", "/dev/sdb1": "b", "/dev/vg-0/srv": "c", "/dev/md127": "d"}
-    assert mapped_volumes(crypttab, KNOWN, opened) == {"one": "a", "two": "b", "three": "c", "four": "d"}
-
-
-def test_lvm_doubles_hyphens() -> None:
-    assert mapper_name("/dev/my-group/my-volume") == "my--group-my--volume"
 
 
 def test_mounts_are_made_from_the_root_down() -> None:
@@ -106,3 +94,17 @@ def test_mounts_are_made_from_the_root_down() -> None:
 def test_a_copy_of_the_root_is_told_from_the_root(options: str, subvolume: str, booted: bool) -> None:
     fstab = f"UUID=1-2 / btrfs {options} 0 0\nUUID=1-2 /home btrfs subvol=@home 0 0\n"
     assert is_root_of(fstab, subvolume, {"256": "@", "257": "@before"}) is booted
+
+
+def test_a_filesystem_in_a_volume_that_no_key_opens_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    guest = cast(guestfs.GuestFS, Tree(tmp_path))
+    wanted = wanted_mounts("/dev/mapper/vg-var /var ext4 defaults 0 2\n")
+    with pytest.raises(Refused) as raised:
+        mount_all(guest, "/dev/sda2", wanted, KNOWN, Encryption({}, ("/dev/sdb1",), 2))
+    assert raised.value.message == (
+        "the filesystem of /var (/dev/mapper/vg-var) is not found: /dev/sdb1 is encrypted with LUKS, "
+        "and none of the worker's 2 keys opens it"
+    )
+    assert "HYPERCTL_DISK_KEYS_FILE" in raised.value.hint
+    with pytest.raises(Refused, match="is on none of the disks"):
+        mount_all(guest, "/dev/sda2", wanted, KNOWN, Encryption({}, ()))

@@ -277,6 +277,9 @@ def test_a_serial_console_is_added_where_none_is_named() -> None:
     entry = "linux /linux\ninitrd /initrd\noptions root=/dev/vda2\n"
     assert with_serial_console(entry) == entry[:-1] + " console=tty0 console=ttyS0,115200\n"
     assert with_serial_console("  linux_gfx_mode=keep\n") == "  linux_gfx_mode=keep\n"
+    asked = with_serial_console(kept, is_asked_for_keys=True)
+    assert asked == kept.rstrip("\n") + " plymouth.enable=0" + kept[len(kept.rstrip("\n")) :]
+    assert with_serial_console(asked, is_asked_for_keys=True) == asked
 
 
 def test_a_picture_becomes_a_png() -> None:

@@ -353,7 +353,7 @@ _LUKS_KEY_FILE = Guest(
 _LUKS_PASSPHRASE = Guest(
     name="luks-passphrase",
     suite="trixie",
-    covers="a filesystem in LUKS, its crypttab by /dev/sdX; the migration is given the passphrase",
+    covers="a filesystem in LUKS that asks for its passphrase, which the migration is given; by /dev/sdX",
     uefi=True,
     fallback=True,
     initramfs=Initramfs.DEP,
@@ -379,9 +379,7 @@ _LUKS_PASSPHRASE = Guest(
         **_host("luks-passphrase", 9),
         **_grub(),
         **DEP,
-        "/etc/cryptsetup-initramfs/conf-hook": 'KEYFILE_PATTERN="/etc/keys/*.key"\n',
-        "/etc/initramfs-tools/conf.d/umask": "UMASK=0077\n",
-        "/etc/crypttab": "system /dev/sda3 /etc/keys/system.key luks,initramfs\n",
+        "/etc/crypttab": "system /dev/sda3 none luks\n",
         "/etc/fstab": (
             "/dev/mapper/system / ext4 errors=remount-ro 0 1\n/dev/sda2 /boot ext4 defaults 0 2\n"
             "/dev/sda1 /boot/efi vfat umask=0077 0 1\n"
