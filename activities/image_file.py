@@ -1,6 +1,9 @@
 """What qemu-img says of an image that is a file here: its header, and whether somebody has it open."""
 
+import errno
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -76,3 +79,12 @@ def wait_until_free(path: Path | str, image_format: str, attempt: Attempt) -> No
             said = True
         attempt.checkpoint()
         time.sleep(LOCK_POLL_SECONDS)
+
+
+@contextmanager
+def as_storage_error(path: Path) -> Iterator[None]:
+    """What keeps qemu-img from telling of an image of our own, as an `OSError` of its storage."""
+    try:
+        yield
+    except (ImageBusyError, ProcessError) as error:
+        raise OSError(errno.EIO, str(error), str(path)) from error

@@ -7,7 +7,7 @@ from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.image import DiskImage, RawImage
 from hyperctl.activities.export.landing import Landing, open_landing
 from hyperctl.activities.export.ledger import Finish, LedgerHeader, recover_ledger
-from hyperctl.activities.export.nbd_image import Qcow2Image
+from hyperctl.activities.export.qcow2_image import Qcow2Image
 from hyperctl.activities.export.rate import RateMeter, eta_seconds
 from hyperctl.activities.export.space import storage_errors
 from hyperctl.activities.export.space_watch import SpaceWatch

@@ -49,13 +49,13 @@ class DiskImage(Protocol):
 class RawImage:
     """A raw image. Every byte of the disk is at its own offset in the file."""
 
-    def __init__(self, path: Path, capacity_bytes: int, *, fresh: bool) -> None:
-        """A fresh image, or one to go on with, of which nothing is taken for granted.
+    def __init__(self, path: Path, capacity_bytes: int, *, fresh: bool, is_empty: bool = False) -> None:
+        """A fresh image, or one to go on with, of which nothing is taken for granted but that it `is_empty`.
 
         Raises `FileNotFoundError` where there is nothing to go on with, `ValueError` where it is of another
         size.
         """
-        self._fresh = fresh
+        self._is_empty = fresh or is_empty
         self._writing = threading.Lock()
         if fresh:
             # A new inode: what a left-over thread of an earlier attempt still writes goes to the old one.
@@ -82,7 +82,7 @@ class RawImage:
         self.zero(offset + at, len(view) - at)
 
     def zero(self, offset: int, length: int) -> None:
-        if self._fresh or not length:
+        if self._is_empty or not length:
             return  # a hole by itself
         for start, stop in data_extents(self._descriptor, offset, length):
             while start < stop:
@@ -91,7 +91,7 @@ class RawImage:
                 start += size
 
     def expect_rewrites(self) -> None:
-        self._fresh = False
+        self._is_empty = False
 
     def read(self, offset: int, size: int) -> bytes:
         return os.pread(self._descriptor, size, offset)

@@ -53,10 +53,15 @@ def storage_errors(path: Path, needed_bytes: int) -> Iterator[None]:
             present = path.stat().st_blocks * 512 if path.exists() else 0
             missing = needed_bytes - present + RESERVE_BYTES - free_bytes(path.parent)
             raise no_space(path.parent, max(missing, 1)) from error
+        hint = "Check the target host's disk and file system (dmesg)."
+        if error.errno == errno.EFBIG:
+            hint = (
+                "Its file system holds no file of that size: choose an output folder on XFS (--output-dir)."
+            )
         raise HyperctlError(
             ErrorCode.STORAGE_FAILED,
             f"cannot use {error.filename or path}: {error.strerror or error}",
-            "Check the target host's disk and file system (dmesg).",
+            hint,
         ) from error
 
 

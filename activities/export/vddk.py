@@ -21,7 +21,7 @@ from hyperctl.activities.export.transport import Received, Terms
 from hyperctl.activities.export.vsphere import VSphereMachine, opened_machine
 from hyperctl.activities.nbd.reader import NbdReader
 from hyperctl.activities.nbd.server import NbdServer
-from hyperctl.activities.nbd.view import library_missing, opened_vddk
+from hyperctl.activities.nbd.vddk import library_missing, opened_vddk
 from hyperctl.activities.process import ProcessError, run
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.vsphere.credentials import resolve

@@ -1,7 +1,7 @@
 """The command lines of NBD servers. Pure; secrets are named by the files that hold them.
 
-nbdkit's options are those of nbdkit(1), nbdkit-vddk-plugin(1), nbdkit-curl-plugin(1) and its filters' manual
-pages, of 1.32 and later; qemu-nbd's of qemu-nbd(8).
+nbdkit's options are those of nbdkit(1), nbdkit-vddk-plugin(1) and its filters' manual pages, of 1.32 and
+later; qemu-nbd's of qemu-nbd(8).
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,6 @@ RETRIES = 5
 """Of one operation by nbdkit itself, which opens its source anew; 1, 2, 4, 8 and 16 seconds in between."""
 THREADS = 16
 """Requests that nbdkit works on at a time."""
-CACHE_BYTES = 2 << 30
-"""What a view keeps of what was read, in a temporary file."""
-IDLE_SECONDS = 60
-"""After so long without data a transfer by curl has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +36,6 @@ class VddkDisk:
     """As `san:hotadd:nbdssl`; empty is the library's own choice."""
 
 
-@dataclass(frozen=True, slots=True)
-class CurlDisk:
-    """A file that a web server gives ranges of."""
-
-    url: str
-    cookie_file: Path | None = None
-    ca_file: Path | None = None
-    """Whom to trust, PEM; the system's authorities where there is none."""
-
-
 def vddk_command(place: Place, disk: VddkDisk) -> tuple[str, ...]:
     """Serve a disk of a vCenter by VMware's library, read-only."""
     return (
@@ -69,42 +55,14 @@ def vddk_command(place: Place, disk: VddkDisk) -> tuple[str, ...]:
     )
 
 
-def curl_command(place: Place, disk: CurlDisk) -> tuple[str, ...]:
-    """Serve a file of a web server, read-only.
-
-    What was read is kept in a sparse temporary file: a guest reads much of its disk twice, and nothing of
-    it changes meanwhile. Redirects are not followed: the cookie is for this one server.
-    """
-    return (
-        *_nbdkit(place, "cache", "retry"),
-        "curl",
-        f"url={disk.url}",
-        *([f"cookie=+{disk.cookie_file}"] if disk.cookie_file else []),
-        *([f"cainfo={disk.ca_file}"] if disk.ca_file else []),
-        "protocols=http,https",
-        "followlocation=false",
-        f"timeout={IDLE_SECONDS}",
-        "cache-on-read=true",
-        f"cache-max-size={CACHE_BYTES}",
-        *_RETRY,
-    )
-
-
-def file_command(place: Place, path: Path) -> tuple[str, ...]:
-    """Serve a raw image, read-only."""
-    return (*_nbdkit(place), "file", f"file={path}")
-
-
-def image_command(
-    place: Place, path: Path, image_format: str, *, writable: bool = False, direct: bool = False
-) -> tuple[str, ...]:
-    """Serve an image of any format that qemu knows, to any number of clients at a time.
+def image_command(place: Place, path: Path, image_format: str, *, direct: bool = False) -> tuple[str, ...]:
+    """Serve an image of any format that qemu knows, read-only, to any number of clients at a time.
 
     `direct`: past the page cache, which its file system must allow.
     """
     return (
         "qemu-nbd",
-        *([] if writable else ["--read-only"]),
+        "--read-only",
         "--persistent",
         "--shared=0",
         f"--cache={'none' if direct else 'writeback'}",

@@ -176,10 +176,10 @@ def _boot(trial: Trial, satisfies: Callable[[GuestReport], bool] | None, running
         running.log.info("trial domain:\n%s", xml)
         domain = resources.enter_context(running_domain(connection, xml, name, trial.job_id))
         patience = trial.patience or Patience.under(acceleration)
-        if injected.relabels:
-            running.log.info("the guest labels its files for SELinux first, and then boots once more")
-            patience = patience.with_relabelling()
         subject = "the unconverted guest" if trial.unconverted else "the guest"
+        if injected.relabels:
+            patience = patience.with_relabelling(injected.relabels)
+            subject += ", which labels its files for SELinux first and boots again,"
         signs = None
         if not has_reporter:
             agent = resources.enter_context(agent_of(domain))

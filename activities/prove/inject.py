@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, open_encrypted
-from hyperctl.activities.convert.linux.selinux import AUTORELABEL, label_of, set_label
+from hyperctl.activities.convert.files import GuestFiles
+from hyperctl.activities.convert.linux.selinux import AUTORELABEL, is_on, label_of, set_label
 from hyperctl.activities.prove import reporter
 
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
@@ -54,8 +55,8 @@ class Injected(BaseModel):
     """Boot loader files that got a serial console, for the diagnosis of a boot that goes wrong."""
     keys_used: tuple[int, ...] = ()
     """Which of the worker's keys have opened the disks, by their place."""
-    relabels: bool = False
-    """Whether a guest first labels all its files for SELinux, and then boots again."""
+    relabels: int = 0
+    """How many files a guest first labels for SELinux, before it boots again; 0 where it does not."""
     notes: tuple[str, ...] = ()
 
 
@@ -90,7 +91,7 @@ def inject(injection: Injection) -> Injected:
         without: list[str] = []
         entries: list[str] = []
         notes: list[str] = []
-        relabels = False
+        relabels, files = False, 0
         for filesystem, kind in guest.list_filesystems().items():
             if kind in ("swap", "unknown", "") or kind.endswith("_member") or kind.startswith("crypto"):
                 continue
@@ -102,9 +103,11 @@ def inject(injection: Injection) -> Injected:
                             _put_reporter(guest)
                             _slow_down(guest, injection.patience_seconds)
                             roots.append(filesystem)
-                            relabels |= bool(guest.exists(AUTORELABEL))
                         else:
                             without.append(filesystem)
+                        relabels |= bool(guest.exists(AUTORELABEL)) and is_on(GuestFiles(guest))
+                    space = guest.statvfs("/")
+                    files += space["files"] - space["ffree"]  # btrfs does not count them
                     entries += _add_serial_console(guest, filesystem, bool(encryption.used))
                 finally:
                     guest.umount_all()
@@ -118,7 +121,7 @@ def inject(injection: Injection) -> Injected:
         without_systemd=tuple(without),
         boot_entries=tuple(entries),
         keys_used=encryption.used,
-        relabels=relabels,
+        relabels=max(1, files) if relabels else 0,
         notes=tuple(notes),
     )
 

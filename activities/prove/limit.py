@@ -7,8 +7,8 @@ from hyperctl.activities.acceleration import Acceleration
 SLOW_UNITS_SECONDS = 300
 """systemd's own 90 s are short for a guest in software emulation on a busy host."""
 
-RELABELLING = 4
-"""So many times as long is waited for a guest that labels its files first."""
+BOOTS_OF_RELABELLING = 3
+"""One that labels, one after it, and the firmware's and the loader's time of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,19 @@ class Patience:
     """After that, for addresses and mounts that come a little later."""
     standstill: float
     """Of a console that has shown trouble and says nothing more."""
+    label: float
+    """For one file that a guest labels for SELinux before it boots again."""
 
     @classmethod
     def under(cls, acceleration: Acceleration) -> "Patience":
         if acceleration is Acceleration.KVM:
-            return cls(boot=120, settle=60, grace=15, standstill=45)
-        return cls(boot=600, settle=180, grace=40, standstill=120)
+            return cls(boot=120, settle=60, grace=15, standstill=45, label=0.001)
+        return cls(boot=600, settle=180, grace=40, standstill=120, label=0.01)
 
-    def with_relabelling(self) -> "Patience":
-        """For a guest that labels every file it has for SELinux, says little of it, and boots again."""
-        return replace(self, boot=RELABELLING * self.boot, standstill=RELABELLING * self.standstill)
+    def with_relabelling(self, files: int) -> "Patience":
+        """For a guest that labels so many files for SELinux, says little of it, and boots again."""
+        boot = BOOTS_OF_RELABELLING * self.boot + files * self.label
+        return replace(self, boot=boot, standstill=BOOTS_OF_RELABELLING * self.standstill)
 
 
 def unit_seconds(acceleration: Acceleration) -> int:

@@ -5,10 +5,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.export.nbd_image import CHECK_TIMEOUT_SECONDS, as_storage_error
-from hyperctl.activities.image_file import image_info, wait_until_free
+from hyperctl.activities.image_file import as_storage_error, image_info, wait_until_free
 from hyperctl.activities.process import ProcessError, run
 from hyperctl.workflows.disk import LandedDisk
+
+CHECK_TIMEOUT_SECONDS = 6 * 3600.0
 
 
 class StructureError(Exception):

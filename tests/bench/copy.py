@@ -55,6 +55,7 @@ def measure_copy(folder: Path) -> list[Row]:
             _nfc(field),
             _datastore(field, NOISE, "4 GiB without a hole"),
             _datastore(field, GUEST, "the guest's 4 GiB"),
+            _by_hand(field),
             _paced(field),
             _qcow2(field),
             *_verify(field),
@@ -247,34 +248,60 @@ def _qcow2(field: Field) -> Row:
     )
 
 
-def _curls(field: Field, vm: str) -> float:
+def _by_hand(field: Field) -> Row:
+    """The same work with the tools of the system: ranges that are fetched, hashed and on the disk."""
+    size_mib = NOISE_BYTES / MIB
+    ours, peer = [], []
+    for _ in range(RUNS):
+        peer.append(size_mib / _curls(field, NOISE, landed=field.scratch / "by-hand.raw"))
+        ours.append(size_mib / field.copy(NOISE, TransportChoice.DATASTORE).export_seconds)
+    return at_least(
+        1, f"datastore, {CONNECTIONS} connections: on disk", "MiB/s", ours, "curl, sha256sum and dd", peer
+    )
+
+
+_LAND = """
+set -o pipefail
+curl --config - | tee >(sha256sum > /dev/null) |
+    dd of="$1" bs=4M iflag=fullblock oflag=direct,seek_bytes seek="$2" conv=notrunc,fdatasync status=none
+"""
+
+
+def _curls(field: Field, vm: str, landed: Path | None = None) -> float:
+    """Seconds of curls, one for each connection, of a part each: to nowhere, or hashed and into an image."""
     size = field.disks[vm].stat().st_size
     query = urlencode({"dcPath": "DC1", "dsName": "datastore1"})
     share = -(-size // CONNECTIONS)
-    commands = []
-    for start in range(0, size, share):
-        commands.append(
-            "\n".join(
-                (
-                    f'url = "https://{field.simulator.server}/folder/{vm}/{vm}-flat.vmdk?{query}"',
-                    f'range = "{start}-{min(start + share, size) - 1}"',
-                    f'cacert = "{field.simulator.ca_file}"',
-                    f'user = "{USERNAME}:{PASSWORD}"',
-                    'output = "/dev/null"',
-                    "fail",
-                    "silent",
-                )
-            )
-        )
+    share += -share % MIB
+    os.sync()
     started = time.monotonic()
-    processes = [subprocess.Popen(["curl", "--config", "-"], stdin=subprocess.PIPE) for _ in commands]
-    for process, command in zip(processes, commands, strict=True):
+    processes = []
+    for start in range(0, size, share):
+        config = [
+            f'url = "https://{field.simulator.server}/folder/{vm}/{vm}-flat.vmdk?{query}"',
+            f'range = "{start}-{min(start + share, size) - 1}"',
+            f'cacert = "{field.simulator.ca_file}"',
+            f'user = "{USERNAME}:{PASSWORD}"',
+            "fail",
+            "silent",
+        ]
+        if landed is None:
+            config.append('output = "/dev/null"')
+            argv = ["curl", "--config", "-"]
+        else:
+            argv = ["bash", "-c", _LAND, "bash", str(landed), str(start)]
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE)
         assert process.stdin is not None
-        process.stdin.write(command.encode())
+        process.stdin.write("\n".join(config).encode())
         process.stdin.close()
-    if any(process.wait() for process in processes):
+        processes.append(process)
+    codes = [process.wait() for process in processes]
+    if any(codes):
         raise RuntimeError("a curl failed")
-    return time.monotonic() - started
+    seconds = time.monotonic() - started
+    if landed is not None:
+        landed.unlink()
+    return seconds
 
 
 def _digest() -> Row:

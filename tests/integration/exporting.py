@@ -15,14 +15,14 @@ from hyperctl.activities.settings import HostSettings
 from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.status import Phase
 
-_processes = get_context("forkserver")
-_processes.set_forkserver_preload([__name__])
+processes = get_context("forkserver")
+processes.set_forkserver_preload([__name__])
 
 
 def start_export(argument: ExportInput, settings: HostSettings) -> BaseProcess:
     """Begin it, on the same host as far as the settings tell."""
     environment = {**os.environ, "HYPERCTL_WORK_DIR": str(settings.work_dir)}
-    worker = _processes.Process(target=_export, args=(argument.model_dump_json(), environment))
+    worker = processes.Process(target=_export, args=(argument.model_dump_json(), environment))
     worker.start()
     return worker
 

@@ -16,16 +16,12 @@ from hyperctl.activities.export.ledger import LedgerHeader
 from hyperctl.activities.export.ranges import copy_ranges
 from hyperctl.activities.export.throttle import Stopped, Throttle
 from hyperctl.activities.export.vddk import probe_vddk
-from hyperctl.activities.nbd.command import file_command, nbdkit_command
+from hyperctl.activities.nbd.command import nbdkit_command
 from hyperctl.activities.nbd.reader import NbdReader
 from hyperctl.activities.nbd.secret import SecretFile
 from hyperctl.activities.nbd.server import FOLDER_PREFIX, NbdServer, NbdServerError, remove_left_over
-from hyperctl.activities.nbd.view import opened_datastore, opened_file
 from hyperctl.activities.settings import HostSettings
-from hyperctl.activities.vsphere.certificate import Trust
-from hyperctl.activities.vsphere.session import open_session
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
-from tests.simulator import VCenterSimulator
 from tests.unit.landings import landing_in
 
 from .conftest import MIB, sha256, write_disk
@@ -73,7 +69,7 @@ def copied(reader: NbdReader, folder: Path, running: Attempt, stop: threading.Ev
 
 
 def test_a_server_leaves_nothing(temporary_folder: Path, disk: Path, running: Attempt) -> None:
-    with NbdServer(lambda place: file_command(place, disk), running) as server:
+    with NbdServer(lambda place: nbdkit_command(place, "file", f"file={disk}"), running) as server:
         assert server.socket.parent.stat().st_mode & 0o077 == 0
         pid = server.pid
         assert is_alive(pid)
@@ -85,7 +81,7 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(
     temporary_folder: Path, running: Attempt
 ) -> None:
     with pytest.raises(NbdServerError, match="No such file"):
-        NbdServer(lambda place: file_command(place, Path("/no/such/disk")), running)
+        NbdServer(lambda place: nbdkit_command(place, "file", "file=/no/such/disk"), running)
     assert list(temporary_folder.iterdir()) == []
 
 
@@ -93,7 +89,7 @@ WORKER = """
 import logging, sys, tempfile, threading, time
 from pathlib import Path
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.nbd.command import file_command, image_command
+from hyperctl.activities.nbd.command import image_command, nbdkit_command
 from hyperctl.activities.nbd.server import NbdServer
 from hyperctl.workflows.status import Phase
 tempfile.tempdir = sys.argv[1]
@@ -103,7 +99,7 @@ def start(command):
     servers.append(NbdServer(lambda place: command(place), running))
 # From threads that end at once: a server must not end with the thread that started it.
 for command in (
-    lambda place: file_command(place, Path(sys.argv[2])),
+    lambda place: nbdkit_command(place, "file", "file=" + sys.argv[2]),
     lambda place: image_command(place, Path(sys.argv[2]), "raw"),
 ):
     thread = threading.Thread(target=start, args=(command,))
@@ -168,7 +164,7 @@ def test_a_secret_is_read_by_the_child_and_is_in_no_file(running: Attempt) -> No
 
 def test_a_disk_is_read_by_several_connections(disk: Path, tmp_path: Path, running: Attempt) -> None:
     stop = threading.Event()
-    with NbdServer(lambda place: file_command(place, disk), running) as server:
+    with NbdServer(lambda place: nbdkit_command(place, "file", f"file={disk}"), running) as server:
         reader = NbdReader(server, "disk", 4, stop, running)
         assert reader.connections == 4
         extents = list(reader.extents())
@@ -252,85 +248,6 @@ def test_patience_has_an_end(disk: Path, running: Attempt) -> None:
             body.readinto(memoryview(bytearray(MIB)))
         os.kill(server.pid, signal.SIGKILL)
     assert caught.value.code is ErrorCode.TRANSFER_INTERRUPTED
-
-
-@pytest.mark.parametrize("image_format", ["raw", "qcow2", "vmdk"])
-def test_an_overlay_lies_over_a_view_of_an_image(
-    disk: Path, tmp_path: Path, running: Attempt, image_format: str
-) -> None:
-    image = tmp_path / f"image.{image_format}"
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", image_format, disk, image], check=True)
-    with opened_file(image, image_format, running) as server:
-        assert_overlay_reads(server.uri, disk, tmp_path)
-
-
-def assert_overlay_reads(uri: str, source: Path, folder: Path) -> None:
-    """A qcow2 overlay over the view has the source's content, after a write over it too."""
-    overlay = folder / "overlay.qcow2"
-    subprocess.run(["qemu-img", "create", "-qf", "qcow2", "-F", "raw", "-b", uri, overlay], check=True)
-    compare = ["qemu-img", "compare", "-f", "raw", "-F", "qcow2", str(source), str(overlay)]
-    assert subprocess.run(compare).returncode == 0
-    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 7 1M 64k", overlay], check=True)
-    assert subprocess.run(compare).returncode == 1
-    overlay.unlink()
-
-
-def test_an_image_that_names_another_file_is_no_view(disk: Path, tmp_path: Path, running: Attempt) -> None:
-    image = tmp_path / "hostile.qcow2"
-    subprocess.run(["qemu-img", "create", "-qf", "qcow2", "-F", "raw", "-b", disk, image], check=True)
-    with pytest.raises(HyperctlError) as caught, opened_file(image, "qcow2", running):
-        raise AssertionError("served")
-    assert caught.value.code is ErrorCode.IMAGE_INVALID
-
-
-TARGET = "/folder/web-server-01/web-server-01-flat.vmdk?dcPath=DC1&dsName=datastore1"
-
-
-def test_an_overlay_lies_over_a_disk_in_its_datastore(
-    sim: VCenterSimulator, settings: HostSettings, running: Attempt, tmp_path: Path, temporary_folder: Path
-) -> None:
-    with (
-        open_session(sim.vcenter(), settings, running) as session,
-        opened_datastore(session, TARGET, running) as server,
-    ):
-        argv = Path(f"/proc/{server.pid}/cmdline").read_bytes()
-        assert session.cookie.encode() not in argv
-        assert b"sslverify" not in argv
-        assert_overlay_reads(server.uri, sim.raw_disk("web-server-01", 1), tmp_path)
-    assert list(temporary_folder.iterdir()) == []
-
-
-def test_a_view_of_a_datastore_survives_a_connection_that_drops(
-    sim: VCenterSimulator, settings: HostSettings, running: Attempt, tmp_path: Path
-) -> None:
-    sim.fault("drop_connection", vm="web-server-01", disk=0, transport="folder", after_bytes=3 * MIB)
-    with (
-        open_session(sim.vcenter(), settings, running) as session,
-        opened_datastore(session, TARGET, running) as server,
-    ):
-        assert_overlay_reads(server.uri, sim.raw_disk("web-server-01", 1), tmp_path)
-
-
-def test_a_view_of_a_file_that_is_not_there_says_so(
-    sim: VCenterSimulator, settings: HostSettings, running: Attempt
-) -> None:
-    with (
-        open_session(sim.vcenter(), settings, running) as session,
-        pytest.raises(HyperctlError, match="404"),
-        opened_datastore(session, TARGET.replace("flat", "other"), running),
-    ):
-        raise AssertionError("served")
-
-
-def test_a_view_of_a_datastore_trusts_one_certificate_only(
-    sim: VCenterSimulator, settings: HostSettings, running: Attempt
-) -> None:
-    """A server that shows another certificate later gets neither cookie nor request."""
-    with open_session(sim.vcenter(), settings, running) as session:
-        session.trust = Trust(frozenset({"ab" * 32}))
-        with pytest.raises(HyperctlError) as caught, opened_datastore(session, TARGET, running):
-            raise AssertionError("served")
-    assert caught.value.code is ErrorCode.VCENTER_CERTIFICATE_UNTRUSTED
 
 
 @pytest.mark.parametrize("folder", [None, "empty", "library"])

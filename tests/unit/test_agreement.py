@@ -81,6 +81,7 @@ def test_suse() -> None:
     assert 'INITRD_MODULES="mptspi ata_piix ext3 virtio_pci virtio_blk"\n' in changed
     assert 'DOMU_INITRD_MODULES="xennet xenblk"\n' in changed
     assert with_initrd_modules(changed, NAMES) == changed
+    assert with_initrd_modules("# none", NAMES) == '# none\nINITRD_MODULES="virtio_pci virtio_blk"\n'
 
 
 def test_aliases_that_red_hats_mkinitrd_reads() -> None:

@@ -19,6 +19,7 @@ from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.hardware import Hardware
 from hyperctl.workflows.machine import Firmware
+from hyperctl.workflows.request import InitramfsWay
 from tests.unit.machines import machine
 from tests.unit.tree import tree
 
@@ -49,6 +50,9 @@ def inspected(
     files: Mapping[str, str | bytes],
     root_device: str = "/dev/sda2",
     firmware: Firmware = Firmware.BIOS,
+    way: InitramfsWay = InitramfsWay.AUTO,
+    *,
+    secure_boot: bool = False,
 ) -> Inspected:
     found = tree(root, files)
     return cast(
@@ -57,10 +61,13 @@ def inspected(
             files=found,
             names=StableNames(TWO, PLACES, root=root_device),
             kernels=find_kernels(found),
-            machine=machine(firmware=firmware),
-            order=SimpleNamespace(hardware=Hardware(), serial_console=False),
+            machine=machine(firmware=firmware, secure_boot=secure_boot),
+            order=SimpleNamespace(hardware=Hardware(), serial_console=False, initramfs=way),
+            system=SimpleNamespace(initramfs_tool="dracut"),
             mounts={"/": "/dev/sda2"},
             rebuilds=[],
+            changed=[],
+            guest_code=[],
         ),
     )
 

@@ -6,14 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperctl.activities.nbd.command import (
-    CurlDisk,
-    VddkDisk,
-    curl_command,
-    file_command,
-    image_command,
-    vddk_command,
-)
+from hyperctl.activities.nbd.command import VddkDisk, image_command, vddk_command
 from hyperctl.activities.nbd.server import Place
 
 PLACE = Place(Path("/tmp/hyperctl-nbd-x/socket"), Path("/tmp/hyperctl-nbd-x/pid"))
@@ -27,11 +20,6 @@ VDDK = VddkDisk(
     machine="vm-42",
     file="[datastore1] web server/web server_1.vmdk",
 )
-CURL = CurlDisk(
-    url="https://vcenter.example.com/folder/web/web-flat.vmdk?dcPath=DC1&dsName=datastore1",
-    cookie_file=Path("/proc/self/fd/7"),
-    ca_file=Path("/proc/self/fd/8"),
-)
 
 
 @pytest.mark.parametrize(
@@ -39,10 +27,7 @@ CURL = CurlDisk(
     [
         ("vddk", vddk_command(PLACE, VDDK)),
         ("vddk-snapshot", vddk_command(PLACE, replace(VDDK, snapshot="snapshot-7", transports="san:nbdssl"))),
-        ("curl", curl_command(PLACE, CURL)),
-        ("curl-plain", curl_command(PLACE, CurlDisk("http://mirror.example.com/disk.raw"))),
-        ("file", file_command(PLACE, Path("/srv/disk.raw"))),
-        ("qcow2", image_command(PLACE, Path("/srv/disk.qcow2"), "qcow2", writable=True, direct=True)),
+        ("qcow2", image_command(PLACE, Path("/srv/disk.qcow2"), "qcow2", direct=True)),
         ("vmdk", image_command(PLACE, Path("/srv/disk.vmdk"), "vmdk")),
     ],
 )

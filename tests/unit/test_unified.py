@@ -1,11 +1,12 @@
 """Unified kernel images, read from a PE file as objcopy and ukify make it; the tools that make new ones."""
 
 import struct
+from collections.abc import Mapping, Sequence
 
 import pytest
 
-from hyperctl.activities.convert.linux.builders import Building, command, unified_command
-from hyperctl.activities.convert.linux.unified import NotUnifiedError, read_unified
+from hyperctl.activities.convert.linux.builders import Building, command, profile_command, unified_command
+from hyperctl.activities.convert.linux.unified import NotUnifiedError, part, read_unified, text
 
 PARTS = {
     ".linux": b"the kernel",
@@ -17,19 +18,22 @@ HEADER = 0x80
 OPTIONAL_BYTES = 240
 
 
-def image(parts: dict[str, bytes], signature_bytes: int = 0) -> bytes:
-    """A PE32+ with these sections, each filled up to 512 bytes in the file as linkers do."""
+def image(parts: Mapping[str, bytes] | Sequence[tuple[str, bytes]], signature_bytes: int = 0) -> bytes:
+    """A PE32+ with these sections, each filled up to 512 bytes in the file as linkers do, and in memory to
+    pages."""
+    parts = list(parts.items()) if isinstance(parts, Mapping) else parts
     optional = bytearray(OPTIONAL_BYTES)
     struct.pack_into("<H", optional, 0, 0x20B)
     struct.pack_into("<II", optional, 112 + 32, 0x9000 if signature_bytes else 0, signature_bytes)
     head = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", HEADER)
     head = head.ljust(HEADER, b"\0") + b"PE\0\0"
     head += struct.pack("<HHIIIHH", 0x8664, len(parts), 0, 0, 0, OPTIONAL_BYTES, 0) + optional
-    table, body, offset = b"", b"", 0x1000
-    for name, content in parts.items():
+    table, body, offset, address = b"", b"", 0x1000, 0x2000
+    for name, content in parts:
         raw = -(-len(content) // 512) * 512
-        table += struct.pack("<8sIIII16s", name.encode(), len(content), 0, raw, offset + len(body), b"")
+        table += struct.pack("<8sIIII16s", name.encode(), len(content), address, raw, offset + len(body), b"")
         body += content.ljust(raw, b"\0")
+        address += -(-raw // 0x1000) * 0x1000
     return (head + table).ljust(offset, b"\0") + body
 
 
@@ -40,10 +44,29 @@ def test_its_parts_are_read() -> None:
         return data[offset : offset + count]
 
     found = read_unified(read)
-    assert {name: found.part(name, read) for name in PARTS} == PARTS
-    assert found.text(".cmdline", read) == "root=/dev/sda2 ro"
-    assert found.part(".splash", read) == b""
+    (sections,) = found.profiles
+    assert {name: part(sections, name, read) for name in PARTS} == PARTS
+    assert text(sections, ".cmdline", read) == "root=/dev/sda2 ro"
+    assert part(sections, ".splash", read) == b""
     assert not found.is_signed
+
+
+def test_a_profile_has_what_all_share_and_its_own_before_it() -> None:
+    """As systemd-stub reads them: of two sections of a name the first counts."""
+    profiles = [
+        *((".profile", b"ID=main"), (".cmdline", b"ro quiet"), (".cmdline", b"never read")),
+        *((".profile", b"ID=other"), (".initrd", b"its own"), (".uname", b"6.2")),
+    ]
+    data = image([*PARTS.items(), *profiles])
+
+    def read(offset: int, count: int) -> bytes:
+        return data[offset : offset + count]
+
+    found = read_unified(read)
+    assert [text(one, ".cmdline", read) for one in found.profiles] == ["ro quiet", "root=/dev/sda2 ro"]
+    assert [part(one, ".initrd", read) for one in found.profiles] == [b"070701", b"its own"]
+    assert all(part(one, ".linux", read) == b"the kernel" for one in found.profiles)
+    assert found.version(read) == "6.1"
 
 
 @pytest.mark.parametrize(
@@ -99,11 +122,9 @@ def test_each_tool_writes_where_it_is_told(tool: str, argv: str) -> None:
     assert " ".join(command(tool, building)) == argv
 
 
-def test_suses_mkinitrd_goes_by_the_kernels_image() -> None:
-    building = Building(
-        "3.0", "/boot/vmlinuz-3.0", "/var/tmp/new", ("virtio_pci", "virtio_blk"), is_suse=True
-    )
-    argv = ("mkinitrd", "-m", "virtio_pci virtio_blk", "-k", "/boot/vmlinuz-3.0", "-i", "/var/tmp/new")
+def test_suses_mkinitrd_goes_by_the_kernels_image_and_its_own_settings() -> None:
+    building = Building("3.0", "/boot/vmlinuz-3.0", "/var/tmp/new", ("virtio_blk",), is_suse=True)
+    argv = ("mkinitrd", "-B", "-k", "/boot/vmlinuz-3.0", "-i", "/var/tmp/new")
     assert command("mkinitrd", building) == argv
 
 
@@ -121,3 +142,14 @@ def test_a_unified_image_is_made_from_its_parts(builder: str) -> None:
     assert "/var/tmp/w/linux" in said
     assert "/var/tmp/w/image.efi" in said
     assert ("root=UUID=1 ro" in argv) == (builder == "dracut")
+
+
+def test_profiles_are_made_first_and_joined() -> None:
+    argv = profile_command("/w", 1, {"profile": b"", "cmdline": b""})
+    assert " ".join(argv) == (
+        "ukify build --profile=@/w/profile1 --cmdline=@/w/cmdline1 --output=/w/profile1.efi"
+    )
+    joined = unified_command("ukify", "6.1", "", "/w", "/w/image.efi", 2)
+    assert [word for word in joined if "profile" in word] == [
+        f"--join-profile=/w/profile{number}.efi" for number in (0, 1)
+    ]

@@ -40,6 +40,14 @@ class Tree:
     def pread(self, path: str, count: int, offset: int) -> bytes:
         return self.read_file(path)[offset : offset + count]
 
+    def pwrite(self, path: str, content: bytes, offset: int) -> None:
+        with self._at(path).open("r+b") as file:
+            file.seek(offset)
+            file.write(content)
+
+    def download(self, path: str, local: str) -> None:
+        shutil.copyfile(self._at(path), local)
+
     def statvfs(self, path: str) -> dict[str, int]:
         found = os.statvfs(self._at(path))
         return {"bavail": found.f_bavail, "bsize": found.f_frsize}
@@ -63,6 +71,18 @@ class Tree:
 
     def cp(self, source: str, target: str) -> None:
         self._at(target).write_bytes(self._at(source).read_bytes())
+
+    def is_symlink(self, path: str) -> bool:
+        return self._at(path).is_symlink()
+
+    def vfs_type(self, device: str) -> str:
+        return "ext4"
+
+    def lstatns(self, path: str) -> dict[str, int]:
+        return {"st_mode": self._at(path).lstat().st_mode}
+
+    def lsetxattr(self, name: str, value: str, length: int, path: str) -> None:
+        raise RuntimeError("lsetxattr: this filesystem has no room for attributes")
 
     def lgetxattrs(self, path: str) -> list[dict[str, Any]]:
         return []

@@ -64,8 +64,10 @@ def agree(inspected: Inspected, drivers: Drivers, work: Work) -> None:
         there = {path for path in named if files.exists(path)}
         for path in sorted(there.union(files.matching(*MKINITCPIO_FILES))):
             edit(path, with_modules(files.text(path) or "", names, is_main=path == MKINITCPIO))
-    if files.exists(SUSE):
-        edit(SUSE, with_initrd_modules(files.text(SUSE) or "", names))
+    elif tool == "mkinitrd" and files.exists(SUSE):
+        able = [kernel for kernel in inspected.kernels if kernel.drives(drivers.needed)]
+        known = [name for name in names if all(name in kernel.modules for kernel in able)]
+        edit(SUSE, with_initrd_modules(files.text(SUSE) or "", known))
     if files.exists(MODPROBE_CONF):
         edit(MODPROBE_CONF, adapters_of(files.text(MODPROBE_CONF) or "", drivers))
 
@@ -108,7 +110,11 @@ def with_modules(text: str, names: Sequence[str], *, is_main: bool) -> str:
 
 
 def with_initrd_modules(text: str, names: Sequence[str]) -> str:
-    """SUSE's /etc/sysconfig/kernel: mkinitrd puts INITRD_MODULES in and loads them."""
+    """SUSE's /etc/sysconfig/kernel: mkinitrd puts INITRD_MODULES in, loads them, and fails for one that a
+    kernel does not have."""
+    if not _INITRD_MODULES.search(text):
+        end = "" if text.endswith("\n") or not text else "\n"
+        return f'{text}{end}INITRD_MODULES="{" ".join(names)}"\n'
     return _INITRD_MODULES.sub(lambda found: f'{found[1]}{_with_words(found[2], names)}"', text)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux.addons import extra_folder
 from hyperctl.activities.convert.linux.arguments import (
     has_known_root,
     reordered_root,
@@ -53,6 +54,7 @@ SETTINGS = (
     "/etc/kernel/uki.conf",
     "/etc/systemd/ukify.conf",
     "/etc/cmdline.d/*.conf",
+    "/etc/sysconfig/bootloader",
     "/etc/default/extlinux",
     "/etc/update-extlinux.conf",
     "/etc/default/u-boot",
@@ -219,10 +221,14 @@ def _ensure_fallback(inspected: Inspected, work: Work) -> None:
     if not images:
         raise StepFailed(f"no boot loader was found in {place}/EFI")
     copy = f"{place}/{FALLBACK}"
-    assert_room(inspected, {copy: files.size(images[0])})
-    files.guest.mkdir_p(copy.rpartition("/")[0])
-    files.guest.cp(images[0], copy)
-    work.changed.append(copy)
+    targets = {images[0]: copy}
+    for addon in files.matching(f"{extra_folder(images[0])}/*"):
+        targets[addon] = f"{extra_folder(copy)}/{addon.rpartition('/')[2]}"
+    assert_room(inspected, {target: files.size(source) for source, target in targets.items()})
+    for source, target in targets.items():
+        files.guest.mkdir_p(target.rpartition("/")[0])
+        files.guest.cp(source, target)
+        work.changed.append(target)
     work.done.append(f"{images[0]} also as {FALLBACK}")
     work.warnings.append(
         f"firmware boots {FALLBACK} on KVM, a copy of {images[0]}: copy each new kernel's image there, or "

@@ -3,6 +3,7 @@
 Sources: mkinitramfs(8), dracut(8), mkinitcpio(8), SUSE's and Red Hat's mkinitrd(8), ukify(1).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -38,13 +39,18 @@ def command(tool: str, building: Building) -> tuple[str, ...]:
         # What the hook `autodetect` would see is the appliance's hardware.
         return ("mkinitcpio", *packed, "-S", "autodetect", "-k", version, "-g", output)
     if building.is_suse:
-        return ("mkinitrd", "-m", " ".join(building.modules), "-k", building.image, "-i", output)
+        # Without -B it would have the boot loader's own tool rewrite its menu, and fail as that does; its
+        # modules are those of /etc/sysconfig/kernel, which -m would take the place of.
+        return ("mkinitrd", "-B", "-k", building.image, "-i", output)
     loaded = tuple(f"--with={name}" for name in building.modules)
     return ("mkinitrd", "-f", *loaded, output, version)
 
 
-def unified_command(builder: str, version: str, arguments: str, folder: str, output: str) -> tuple[str, ...]:
-    """From the parts `linux`, `cmdline` and, for ukify, `initrd` in a folder of the guest."""
+def unified_command(
+    builder: str, version: str, arguments: str, folder: str, output: str, profiles: int = 0
+) -> tuple[str, ...]:
+    """From the parts `linux`, `cmdline` and, for ukify, `initrd` and so many `profileN.efi` in a folder of
+    the guest."""
     linux, arguments_file = f"{folder}/linux", f"{folder}/cmdline"
     if builder == "ukify":
         return (
@@ -55,6 +61,7 @@ def unified_command(builder: str, version: str, arguments: str, folder: str, out
             f"--cmdline=@{arguments_file}",
             f"--uname={version}",
             "--os-release=@/etc/os-release",
+            *(f"--join-profile={folder}/profile{number}.efi" for number in range(profiles)),
             f"--output={output}",
         )
     if builder == "dracut":
@@ -73,3 +80,13 @@ def unified_command(builder: str, version: str, arguments: str, folder: str, out
         "-U",
         output,
     )
+
+
+def profile_command(folder: str, number: int, parts: Collection[str]) -> tuple[str, ...]:
+    """ukify's for one profile, of what it has of its own: `profileN`, `cmdlineN` and `initrdN` in the folder.
+
+    ukify has profiles since systemd 257.
+    """
+    options = {"profile": "--profile=@", "cmdline": "--cmdline=@", "initrd": "--initrd="}
+    given = (f"{options[part]}{folder}/{part}{number}" for part in options if part in parts)
+    return ("ukify", "build", *given, f"--output={folder}/profile{number}.efi")

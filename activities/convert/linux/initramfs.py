@@ -4,12 +4,13 @@ import gzip
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux import unified as unified_images
+from hyperctl.activities.convert.linux.addons import Addon, find_addons
 from hyperctl.activities.convert.linux.agreement import agree, with_lines
 from hyperctl.activities.convert.linux.arguments import stable_arguments
 from hyperctl.activities.convert.linux.blacklists import (
@@ -85,6 +86,7 @@ def inject_virtio_drivers(inspected: Inspected, work: Work) -> None:
     _judge_kernels(inspected, able, drivers, hardware, work)
     allow_modules(inspected.files, drivers.all, work)
     changes = []
+    addons: dict[str, Addon] = {}
     for kernel in able:
         for path in kernel.initramfs:
             if way is InitramfsWay.REBUILD:
@@ -98,13 +100,26 @@ def inject_virtio_drivers(inspected: Inspected, work: Work) -> None:
             if change is not None:
                 changes.append(change)
         for path in kernel.unified:
-            if reason := _unfit_image(path, kernel, inspected):
-                _note_rebuild(inspected, Rebuild(path, kernel, reason, is_unified=True))
+            added = _addons_of(path, inspected)
+            addons |= {addon.path: addon for addon in added}
+            if not (reasons := _unfit_profiles(path, kernel, inspected, added)):
+                continue
+            boots, what = 0 not in reasons, f"a unified kernel image {'; '.join(reasons.values())}"
+            if boots and way is InitramfsWay.APPEND:
+                work.warnings.append(f"{path} is {what}, and stays as it is")
+                continue
+            _note_rebuild(inspected, Rebuild(path, kernel, what, is_unified=True, boots=boots))
+    edits = {path: pieces for path, addon in addons.items() if (pieces := _fitting_addon(addon, inspected))}
     assert_room(inspected, {change.path: change.growth_bytes for change in changes})
     for change in changes:
         _write(inspected, change)
         work.done.append(f"{change.path}: {', '.join(change.added) or 'settings'}")
         work.changed.append(change.path)
+    for path, pieces in edits.items():
+        for offset, content in pieces:
+            inspected.files.guest.pwrite(path, content, offset)
+        work.done.append(f"{path}: arguments")
+        work.changed.append(path)
     for one in inspected.rebuilds:
         work.done.append(f"{one.path} is to be rebuilt: {one.reason}")
     agree(inspected, drivers, work)
@@ -140,30 +155,86 @@ def _note_rebuild(inspected: Inspected, one: Rebuild) -> None:
     inspected.rebuilds.append(one)
 
 
-def _unfit_image(path: str, kernel: Kernel, inspected: Inspected) -> str:
-    """Why a unified kernel image does not boot as it is; empty where it does."""
+def _addons_of(path: str, inspected: Inspected) -> tuple[Addon, ...]:
+    """A unified kernel image's."""
     read = inspected.files.reader(path)
     image = unified_images.read_unified(read)
-    arguments = image.text(unified_images.COMMAND_LINE, read)
+    release = unified_images.text(image.profiles[0], unified_images.RELEASE, read)
+    return tuple(find_addons(inspected.files, path, release))
+
+
+def _unfit_profiles(
+    path: str, kernel: Kernel, inspected: Inspected, addons: Sequence[Addon]
+) -> dict[int, str]:
+    """By which of its profiles a unified kernel image does not boot as it is, and why.
+
+    Raises `StepFailed` where that is an addon's initramfs, which comes last and so counts.
+    """
+    read = inspected.files.reader(path)
+    image = unified_images.read_unified(read)
+    judged: dict[unified_images.Section | None, str] = {}
+    found = {}
+    for number, sections in enumerate(image.profiles):
+        section = sections.get(unified_images.INITRAMFS)
+        if section not in judged:
+            content = unified_images.part(sections, unified_images.INITRAMFS, read)
+            judged[section] = _unfit_initramfs(content, kernel, inspected, addons)
+        reason = judged[section]
+        arguments = unified_images.text(sections, unified_images.COMMAND_LINE, read)
+        if not reason and fitting_arguments(arguments, inspected) != arguments:
+            reason = f"with the arguments {arguments!r}"
+        if reason:
+            found[number] = f"{reason} in its profile {number}" if image.own else reason
+    return found
+
+
+def _unfit_initramfs(content: bytes, kernel: Kernel, inspected: Inspected, addons: Sequence[Addon]) -> str:
+    """The same of the initramfs in one, with those of its addons behind it."""
     try:
-        archive = read_archive(image.part(unified_images.INITRAMFS, read))
+        behind = [(addon, read_archive(addon.initramfs)) for addon in addons if addon.initramfs]
+        for addon, _ in behind:
+            content += padding(len(content)) + addon.initramfs
+        archive = read_archive(content)
     except CpioError as error:
-        return f"the initramfs in it cannot be read: {error}"
-    added = _entries(archive, kernel, inspected)
-    if modules := _modules_in(added):
-        return f"a unified kernel image without {', '.join(modules)}"
-    if added:
-        return "a unified kernel image with settings for VMware's disks"
-    if fitting_arguments(arguments, inspected) != arguments:
-        return f"a unified kernel image with the arguments {arguments!r}"
-    return ""
+        return f"whose initramfs cannot be read ({error})"
+    entries = _entries(archive, kernel, inspected)
+    for addon, held in behind:
+        if covered := [entry.name for entry in entries if entry.name in held.entries and not entry.is_folder]:
+            raise StepFailed(
+                f"{addon.path} has an initramfs whose {covered[0]} does not fit KVM, and which no image can "
+                "change: remove the addon in the source, or make it anew"
+            )
+    if modules := _modules_in(entries):
+        return f"without {', '.join(modules)}"
+    return "with settings for VMware's disks" if entries else ""
+
+
+def _fitting_addon(addon: Addon, inspected: Inspected) -> list[tuple[int, bytes]]:
+    """What is to be written where in an addon, for its arguments to be true on KVM. Raises `StepFailed`."""
+    arguments = _true_arguments(addon.arguments, inspected)
+    if arguments == addon.arguments:
+        return []
+    way_out = f"make it anew in the source (ukify build --cmdline {arguments!r}), or remove it"
+    if inspected.machine.secure_boot and addon.programme.is_signed:
+        raise StepFailed(
+            f"{addon.path} has the arguments {addon.arguments!r}, and is signed for Secure Boot, so that it "
+            f"cannot be changed: {way_out}"
+        )
+    pieces = addon.with_arguments(arguments)
+    if pieces is None:
+        raise StepFailed(f"{addon.path} has no room for the arguments that it needs on KVM: {way_out}")
+    return pieces
 
 
 def fitting_arguments(arguments: str, inspected: Inspected) -> str:
     """A kernel's arguments as they must be on KVM, where no boot loader's entry has them."""
-    text = stable_arguments(arguments, inspected.names)
-    text = arguments_without_blacklists(text, drivers_for(inspected.order.hardware).all)
+    text = _true_arguments(arguments, inspected)
     return with_console(text) if inspected.order.serial_console else text
+
+
+def _true_arguments(arguments: str, inspected: Inspected) -> str:
+    text = stable_arguments(arguments, inspected.names)
+    return arguments_without_blacklists(text, drivers_for(inspected.order.hardware).all)
 
 
 def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None:

@@ -72,6 +72,8 @@ class Rebuild:
     kernel: Kernel
     reason: str
     is_unified: bool = False
+    boots: bool = False
+    """Whether an image boots as it is, by its first profile."""
 
 
 def module_name(path: str) -> str:

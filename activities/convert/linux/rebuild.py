@@ -6,6 +6,7 @@ replaced only by one that was read as the kernel reads it; as it was it also lie
 
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from hyperctl.activities.convert.encrypted import named_as_in_guest
@@ -13,7 +14,7 @@ from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux import unified as unified_images
 from hyperctl.activities.convert.linux.bootloader import ENTRIES
-from hyperctl.activities.convert.linux.builders import Building, command, unified_command
+from hyperctl.activities.convert.linux.builders import Building, command, profile_command, unified_command
 from hyperctl.activities.convert.linux.cpio import Archive, CpioError, read_archive
 from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
 from hyperctl.activities.convert.linux.initramfs import (
@@ -28,6 +29,7 @@ from hyperctl.activities.convert.work import Work
 
 FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/systemd")
 LONGEST_COMPLAINT = 600
+Sections = Mapping[str, unified_images.Section]
 SUSE = ("sles", "opensuse", "suse-based")
 CRYPTTABS = ("cryptroot/crypttab", "conf/conf.d/cryptroot", "etc/crypttab")
 """Which encrypted volumes an initramfs opens: Debian's, its older form, and systemd's."""
@@ -40,14 +42,14 @@ STORAGE_MODULES = frozenset(
 def rebuild_initramfs(inspected: Inspected, work: Work) -> None:
     """Everything that an earlier step has noted. Raises `StepFailed`; what was there is then as it was.
 
-    A unified image that cannot be made anew is a warning where a boot loader's menu has its kernel's own
-    initramfs, too.
+    A unified image that cannot be made anew is a warning where it boots by its first profile, and where a
+    boot loader's menu has its kernel's own initramfs, too.
     """
     for one in inspected.rebuilds:
         try:
             _rebuild(inspected, one, work)
         except StepFailed as failed:
-            if not (one.is_unified and has_entry(inspected.files, one.kernel)):
+            if not (one.boots or (one.is_unified and has_entry(inspected.files, one.kernel))):
                 raise
             work.warnings.append(str(failed))
 
@@ -78,7 +80,9 @@ def _build(inspected: Inspected, one: Rebuild, new: str) -> str:
         version=one.kernel.version,
         image=one.kernel.image,
         output=new,
-        modules=drivers_for(inspected.order.hardware).storage,
+        modules=tuple(
+            name for name in drivers_for(inspected.order.hardware).storage if name in one.kernel.modules
+        ),
         is_suse=inspected.system.distribution in SUSE,
         readable=old is None,
     )
@@ -100,36 +104,75 @@ def _build_unified(inspected: Inspected, one: Rebuild, folder: str, new: str) ->
         raise StepFailed(
             f"{_cannot(inspected, one)}: it is signed for Secure Boot, and a new one would not be"
         )
-    arguments = fitting_arguments(image.text(unified_images.COMMAND_LINE, read), inspected)
-    parts = {"linux": image.part(unified_images.KERNEL, read), "cmdline": arguments.encode()}
     builder = next((name for name in ("ukify", "dracut", "mkinitcpio") if _programme(inspected, name)), "")
     if not builder:
         raise StepFailed(
             f"{_cannot(inspected, one)}: the guest has no ukify, dracut or mkinitcpio to make it"
         )
+    if len(image.own) > 1 and builder != "ukify":
+        raise StepFailed(f"{_cannot(inspected, one)}: {builder} makes none with several profiles, ukify does")
+    sections = image.base if builder == "ukify" else image.profiles[0]
+    arguments = fitting_arguments(unified_images.text(sections, unified_images.COMMAND_LINE, read), inspected)
+    _put(inspected, f"{folder}/linux", unified_images.part(image.profiles[0], unified_images.KERNEL, read))
+    _put(inspected, f"{folder}/cmdline", arguments.encode())
     if builder == "ukify":
-        try:
-            before = image.part(unified_images.INITRAMFS, read)
-            parts["initrd"] = extended_initramfs(before, one.kernel, inspected)
-        except CpioError as error:
-            raise StepFailed(
-                f"{_cannot(inspected, one)}: the initramfs in it cannot be read: {error}"
-            ) from error
+        _put(inspected, f"{folder}/initrd", _extended(inspected, one, image.base, read))
+        for number, own in enumerate(image.own):
+            _build_profile(inspected, one, folder, number, own, read)
+    argv = unified_command(builder, one.kernel.version, arguments, folder, new, len(image.own))
+    _run(inspected, argv, one)
+    _assert_fits(inspected, one, image, read, new, builder)
+    return builder
+
+
+def _build_profile(
+    inspected: Inspected, one: Rebuild, folder: str, number: int, own: Sections, read: unified_images.Read
+) -> None:
+    arguments = unified_images.text(own, unified_images.COMMAND_LINE, read)
+    parts = {"profile": unified_images.part(own, unified_images.PROFILE, read)}
+    if unified_images.COMMAND_LINE in own:
+        parts["cmdline"] = fitting_arguments(arguments, inspected).encode()
+    if unified_images.INITRAMFS in own:
+        parts["initrd"] = _extended(inspected, one, own, read)
     for name, content in parts.items():
-        _put(inspected, f"{folder}/{name}", content)
-    _run(inspected, unified_command(builder, one.kernel.version, arguments, folder, new), one)
-    read = files.reader(new)
+        _put(inspected, f"{folder}/{name}{number}", content)
+    _run(inspected, profile_command(folder, number, parts), one)
+
+
+def _extended(inspected: Inspected, one: Rebuild, sections: Sections, read: unified_images.Read) -> bytes:
+    before = unified_images.part(sections, unified_images.INITRAMFS, read)
+    try:
+        return extended_initramfs(before, one.kernel, inspected)
+    except CpioError as error:
+        raise StepFailed(f"{_cannot(inspected, one)}: the initramfs in it cannot be read: {error}") from error
+
+
+def _assert_fits(
+    inspected: Inspected,
+    one: Rebuild,
+    old: unified_images.Unified,
+    read_old: unified_images.Read,
+    path: str,
+    builder: str,
+) -> None:
+    """A new image boots by every profile that the old one has. Raises `StepFailed`."""
+    read = inspected.files.reader(path)
+    what = f"what {builder} has made for {one.path}"
     try:
         made = unified_images.read_unified(read)
-        archive = read_archive(made.part(unified_images.INITRAMFS, read))
+        if builder == "ukify" and len(made.own) != len(old.own):
+            raise StepFailed(f"{what} has {len(made.own)} profiles, and not {len(old.own)}")
+        for sections, before in zip(made.profiles, old.profiles, strict=False):
+            archive = read_archive(unified_images.part(sections, unified_images.INITRAMFS, read))
+            _assert_complete(inspected, one, archive, None)
+            arguments = fitting_arguments(
+                unified_images.text(before, unified_images.COMMAND_LINE, read_old), inspected
+            )
+            given = unified_images.text(sections, unified_images.COMMAND_LINE, read)
+            if lost := set(arguments.split()) - set(given.split()):
+                raise StepFailed(f"{what} lacks the arguments {' '.join(sorted(lost))}")
     except (unified_images.NotUnifiedError, CpioError) as error:
-        raise StepFailed(f"what {builder} has made for {one.path} cannot be read: {error}") from error
-    if lost := set(arguments.split()) - set(made.text(unified_images.COMMAND_LINE, read).split()):
-        raise StepFailed(
-            f"what {builder} has made for {one.path} lacks the arguments {' '.join(sorted(lost))}"
-        )
-    _assert_complete(inspected, one, archive, None)
-    return builder
+        raise StepFailed(f"{what} cannot be read: {error}") from error
 
 
 def _cannot(inspected: Inspected, one: Rebuild) -> str:

@@ -1,12 +1,13 @@
 """SELinux labels of everything that a conversion has written.
 
 A file that was there keeps its label when it is written; what is new gets the one that the guest's own policy
-says. Sources: selinux_config(5), selinux(8), restorecon(8); selinux-autorelabel(8) for /.autorelabel.
+says. Sources: selinux_config(5), selinux(8), restorecon(8); for /.autorelabel Red Hat's selinux-autorelabel
+and, of release 6, rc.sysinit: both pass it over where SELinux is off, and make it then.
 """
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import guestfs
@@ -16,29 +17,37 @@ from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.file_contexts import FileContexts
 from hyperctl.activities.convert.work import Work
 
-SETTINGS = "/etc/selinux/config"
+FOLDER = "/etc/selinux"
+SETTINGS = f"{FOLDER}/config"
+CONTEXTS = "contexts/files/file_contexts"
 ATTRIBUTE = "security.selinux"
 AUTORELABEL = "/.autorelabel"
+MODES = frozenset({"enforcing", "permissive"})
 LABELLED_FILESYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs"})
 """Others get one label for all their files when they are mounted."""
 BATCH = 1000
 CLOCK_SECONDS = 5
-_SETTING = re.compile(r"^[ \t]*(SELINUX|SELINUXTYPE)[ \t]*=[ \t]*(\S+)", re.MULTILINE)
+_SETTING = re.compile(r"^[ \t]*(SELINUX|SELINUXTYPE|AUTORELABEL)[ \t]*=[ \t]*(\S+)", re.MULTILINE)
 
 
 def relabel(inspected: Inspected, work: Work) -> None:
     """Label what has no label yet; where that cannot be done, have the guest label all at its next boot."""
     files = inspected.files
-    settings = dict(_SETTING.findall(files.text(SETTINGS) or ""))
-    enabled = settings.get("SELINUX", "disabled") != "disabled"
+    settings = _settings(files)
+    folder, enabled = _folder(settings), is_on(files)
     if not (enabled or label_of(files.guest, "/etc")) or files.exists(AUTORELABEL):
         return
     bare = [path for path in sorted(_written(inspected)) if _lacks_label(inspected, path)]
     if not bare:
         return
-    policy = _policy(files, settings.get("SELINUXTYPE", "targeted"))
-    reason = "the guest has no file_contexts" if policy is None else ""
-    labelled = 0
+    policy = _policy(files, folder)
+    if policy is None and enabled:
+        # Its own fixfiles(8) fails without them, after which it boots once more all the same.
+        work.warnings.append(
+            f"SELinux: {folder}/{CONTEXTS} is missing, so that {len(bare)} new files have no label: restore "
+            "the policy's package, then run fixfiles restore in the guest"
+        )
+    reason, labelled = "", 0
     for path in bare if policy else ():
         label = policy.label(path, files.guest.lstatns(path)["st_mode"]) if policy else None
         if label is None:  # the policy says that it has none
@@ -53,11 +62,36 @@ def relabel(inspected: Inspected, work: Work) -> None:
     if labelled:
         work.done.append(f"{labelled} new files labelled by the guest's policy")
     if reason and enabled:
-        files.create(AUTORELABEL, "", work)
-        work.done.append("labels are made at the next boot")
+        _leave_to_guest(files, settings, reason, work)
+
+
+def _leave_to_guest(files: GuestFiles, settings: Mapping[str, str], reason: str, work: Work) -> None:
+    if settings.get("AUTORELABEL") == "0":
         work.warnings.append(
-            f"SELinux: {reason}; the guest labels all its files at its first boot, and then boots once more"
+            f"SELinux: {reason}; AUTORELABEL=0 in {SETTINGS} would have the guest's boot wait at a shell, so "
+            "run fixfiles restore in the guest"
         )
+        return
+    files.create(AUTORELABEL, "", work)
+    work.done.append("labels are made at the next boot")
+    work.warnings.append(
+        f"SELinux: {reason}; the guest labels all its files at its first boot, and then boots once more"
+    )
+
+
+def is_on(files: GuestFiles) -> bool:
+    """Whether its settings have a kernel load a policy, and there is one."""
+    settings = _settings(files)
+    has_policy = bool(files.matching(f"{_folder(settings)}/policy/policy.*"))
+    return has_policy and settings.get("SELINUX", "").lower() in MODES
+
+
+def _settings(files: GuestFiles) -> dict[str, str]:
+    return dict(_SETTING.findall(files.text(SETTINGS) or ""))
+
+
+def _folder(settings: Mapping[str, str]) -> str:
+    return f"{FOLDER}/{settings.get('SELINUXTYPE', 'targeted')}"
 
 
 def _written(inspected: Inspected) -> set[str]:
@@ -98,8 +132,8 @@ def set_label(guest: guestfs.GuestFS, path: str, label: str) -> None:
     guest.lsetxattr(ATTRIBUTE, label, len(label), path)
 
 
-def _policy(files: GuestFiles, kind: str) -> FileContexts | None:
-    base = f"/etc/selinux/{kind}/contexts/files/file_contexts"
+def _policy(files: GuestFiles, folder: str) -> FileContexts | None:
+    base = f"{folder}/{CONTEXTS}"
     main = files.text(base)
     if main is None:
         return None

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from deploy.dev.artifact import keep
 from deploy.dev.guest.guest import Guest
-from deploy.dev.guest.matrix import ALL, FAST, GUESTS
+from deploy.dev.guest.matrix import ALL, FAST
 from deploy.dev.guest.place import SHELF, build_name
 from deploy.dev.guest.recipe import DEMO
+from deploy.dev.guest.selinux import SELINUX
 from deploy.dev.guest.shape import make_disks
 from deploy.dev.guest.sysvinit import SYSVINIT
 from deploy.dev.guest.tree import make_tree
@@ -58,8 +59,8 @@ def _make_stream(disk: Path, stream: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.dev.guest.build", description=__doc__)
-    others = {name: (guest,) for name, guest in {**GUESTS, SYSVINIT.name: SYSVINIT}.items()}
-    groups = {"fast": FAST, "all": (*ALL, SYSVINIT), **others}
+    every = (*ALL, SYSVINIT, SELINUX)
+    groups = {"fast": FAST, "all": every, **{guest.name: (guest,) for guest in every}}
     parser.add_argument("names", nargs="*", help=f"of {', '.join(groups)}; the demo's when none is given")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--cache", action="store_true", help="build into the cache, if it is not there")

@@ -57,6 +57,10 @@ class Family:
     """SELinux' of a path, where the system has labels."""
     has_rpm: bool = False
     """With an empty database of it: this host's own, and what it needs to run."""
+    programmes: tuple[str, ...] = ()
+    """Of this host, by their paths here and there."""
+    lacks: tuple[str, ...] = ()
+    """Modules that its kernels do not have yet."""
 
 
 def make_image(guest: guestfs.GuestFS, family: Family, device: str, archive: Path) -> None:
@@ -85,6 +89,7 @@ def write_tree(root: Path, family: Family) -> None:
         elif not name.endswith("/"):
             path.write_bytes(content)
             path.chmod(0o755 if EXECUTABLE.search(name) else 0o644)
+    write_programmes(root, *family.programmes)
     if family.has_rpm:
         write_programmes(root, "/usr/bin/rpm", "/usr/bin/env", "/bin/sh")
         shutil.copytree("/usr/lib/rpm", root / "usr" / "lib" / "rpm", symlinks=True)
@@ -94,7 +99,7 @@ def write_tree(root: Path, family: Family) -> None:
         (root / "etc" / "rpm" / "macros").write_text(f"%_dbpath {RPM_DATABASE}\n")
     for version in family.kernels:
         folder = root / "lib" / "modules" / version
-        write_modules(folder, family.suffix)
+        write_modules(folder, family)
         subprocess.run(["/sbin/depmod", "-b", str(root), version], check=True, timeout=60)
         image = root / family.initramfs.format(version).lstrip("/")
         image.write_bytes(initramfs(folder, version))
@@ -169,18 +174,19 @@ def make_rpms(folder: Path) -> None:
             subprocess.run(argv, check=True, capture_output=True, timeout=120)
 
 
-def write_modules(folder: Path, suffix: str) -> None:
+def write_modules(folder: Path, family: Family) -> None:
     """Debian's modules and what they depend on, packed as the suffix says."""
     source = max(Path("/lib/modules").glob("*/modules.dep"), key=lambda path: path.stat().st_mtime).parent
     needed = {}
     for line in (source / "modules.dep").read_text().splitlines():
         path, _, others = line.partition(":")
         needed[module_name(path)] = (path, *others.split())
-    files = {path for name in MODULES for path in needed.get(name.replace("-", "_"), ())}
+    names = [name.replace("-", "_") for name in MODULES if name not in family.lacks]
+    files = {path for name in names for path in needed.get(name, ())}
     for path in sorted(files):
-        target = folder / re.sub(r"\.ko.*", suffix, path)
+        target = folder / re.sub(r"\.ko.*", family.suffix, path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(packed(source / path, suffix))
+        target.write_bytes(packed(source / path, family.suffix))
     for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         shutil.copy(source / name, folder / name)
 

@@ -1,111 +1,20 @@
-"""Red Hat's and SUSE's systems, and Ubuntu, by their files as VMware leaves them."""
+"""Red Hat's systems and Ubuntu by their files, as VMware leaves them, and the list of all families."""
 
-from collections.abc import Callable
-
-import guestfs
-
-from hyperctl.activities.convert.linux.grub_environment import BYTES, HEAD
 from tests.integration.guests.families import Family, Tree
-
-ONE, TWO, THREE = (f"00:50:56:aa:bb:0{number}" for number in (1, 2, 3))
-BOOT_UUID = "11111111-2222-4333-8444-555555555501"
-ROOT_UUID = "11111111-2222-4333-8444-555555555502"
-SWAP_UUID = "11111111-2222-4333-8444-555555555503"
-MACHINE_ID = "0123456789abcdef0123456789abcdef"
-
-
-def text(content: str) -> bytes:
-    return content.encode()
-
-
-def _part(guest: guestfs.GuestFS, device: str, table: str, *sizes_mib: int) -> list[str]:
-    """Partitions one behind the other; the last takes what is left. Returns their devices."""
-    guest.part_init(device, table)
-    start = 1 << 11
-    for size in sizes_mib:
-        guest.part_add(device, "p", start, start + (size << 11) - 1)
-        start += size << 11
-    guest.part_add(device, "p", start, -(1 << 11))
-    return [f"{device}{number}" for number in range(1, len(sizes_mib) + 2)]
-
-
-def _filesystem(guest: guestfs.GuestFS, kind: str, device: str, uuid: str) -> None:
-    guest.mkfs(kind, device)
-    guest.set_uuid(device, uuid)
-
-
-def _mount(guest: guestfs.GuestFS, **places: str) -> None:
-    """`root`, and `boot` where it has a filesystem of its own."""
-    guest.mount(places.pop("root"), "/")
-    for name, device in places.items():
-        guest.mkdir_p(f"/{name}")
-        guest.mount(device, f"/{name}")
-
-
-LayOut = Callable[[guestfs.GuestFS, str], None]
-
-
-def _boot_swap_volume(kind: str, group: str, volume: str, boot_kind: str, boot_mib: int = 330) -> LayOut:
-    def lay_out(guest: guestfs.GuestFS, device: str) -> None:
-        boot, swap, physical = _part(guest, device, "msdos", boot_mib, 16)
-        _filesystem(guest, boot_kind, boot, BOOT_UUID)
-        guest.mkswap(swap, uuid=SWAP_UUID)
-        guest.pvcreate(physical)
-        guest.vgcreate(group, [physical])
-        guest.lvcreate_free(volume, group, 100)
-        _filesystem(guest, kind, f"/dev/{group}/{volume}", ROOT_UUID)
-        _mount(guest, root=f"/dev/{group}/{volume}", boot=boot)
-
-    return lay_out
-
-
-def _boot_and_root(kind: str, boot_mib: int) -> LayOut:
-    def lay_out(guest: guestfs.GuestFS, device: str) -> None:
-        boot, root = _part(guest, device, "msdos", boot_mib)
-        _filesystem(guest, kind, boot, BOOT_UUID)
-        _filesystem(guest, kind, root, ROOT_UUID)
-        _mount(guest, root=root, boot=boot)
-
-    return lay_out
-
-
-def _snapper(guest: guestfs.GuestFS, device: str) -> None:
-    """As SUSE's installer has it: the root is a snapshot, which is the default subvolume."""
-    root, swap = _part(guest, device, "msdos", 480)
-    guest.mkfs("btrfs", root)
-    guest.set_uuid(root, ROOT_UUID)
-    guest.mkswap(swap, uuid=SWAP_UUID)
-    guest.mount(root, "/")
-    for name in ("@", "@/.snapshots", "@/var", "@/boot"):
-        (guest.mkdir if name == "@/boot" else guest.btrfs_subvolume_create)(f"/{name}")
-    guest.mkdir("/@/boot/grub2")
-    guest.btrfs_subvolume_create("/@/boot/grub2/i386-pc")
-    guest.mkdir("/@/.snapshots/1")
-    guest.btrfs_subvolume_create("/@/.snapshots/1/snapshot")
-    found = {one["btrfssubvolume_path"]: one["btrfssubvolume_id"] for one in guest.btrfs_subvolume_list("/")}
-    guest.btrfs_subvolume_set_default(found["@/.snapshots/1/snapshot"], "/")
-    guest.umount("/")
-    guest.mount(root, "/")
-    for place in ("/var", "/boot/grub2/i386-pc", "/.snapshots"):
-        guest.mkdir_p(place)
-        guest.mount_options(f"subvol=@{place}", root, place)
-
-
-def environment(*lines: str) -> bytes:
-    """GRUB's environment block."""
-    block = "".join([HEAD, *(f"{line}\n" for line in lines)])
-    return block.ljust(BYTES, "#").encode()
-
-
-def _usr_merged() -> Tree:
-    return {
-        **{name: text(f"-> usr/{name}") for name in ("bin", "sbin", "lib", "lib64")},
-        **{f"usr/{name}/": b"" for name in ("bin", "sbin", "lib", "lib64")},
-        **{f"{name}/": b"" for name in ("var/tmp", "tmp", "proc", "sys", "dev", "etc", "boot")},
-    }
-
-
-SYSTEMD: Tree = {"usr/lib/systemd/systemd": b"", "usr/sbin/init": b"-> ../lib/systemd/systemd"}
+from tests.integration.guests.family_disks import (
+    BOOT_UUID,
+    MACHINE_ID,
+    ONE,
+    ROOT_UUID,
+    SYSTEMD,
+    TWO,
+    boot_and_root,
+    boot_swap_volume,
+    environment,
+    text,
+    usr_merged,
+)
+from tests.integration.guests.suse_trees import SLES11, SLES15
 
 CONTEXTS = r"""/.*	system_u:object_r:default_t:s0
 /[^/]+	--	system_u:object_r:etc_runtime_t:s0
@@ -132,6 +41,7 @@ SUBSTITUTIONS = "/etc/systemd/system /usr/lib/systemd/system\n/lib /usr/lib\n"
 def _selinux(substitutions: str = SUBSTITUTIONS) -> Tree:
     return {
         "etc/selinux/config": b"# comment\nSELINUX=enforcing\nSELINUXTYPE=targeted\n",
+        "etc/selinux/targeted/policy/policy.31": b"binary",
         "etc/selinux/targeted/contexts/files/file_contexts": text(CONTEXTS),
         "etc/selinux/targeted/contexts/files/file_contexts.subs_dist": text(substitutions),
     }
@@ -176,14 +86,14 @@ RESCUE = f"0-rescue-{MACHINE_ID}"
 RHEL8 = Family(
     name="rhel8",
     size_mib=800,
-    lay_out=_boot_swap_volume("xfs", "rhel", "root", "xfs"),
+    lay_out=boot_swap_volume("xfs", "rhel", "root", "xfs"),
     kernels=RHEL8_KERNELS,
     initramfs="boot/initramfs-{}.img",
     suffix=".ko.xz",
     label=_old_label,
     has_rpm=True,
     tree={
-        **_usr_merged(),
+        **usr_merged(),
         **_selinux(),
         **OPEN_VM_TOOLS,
         "etc/redhat-release": b"Red Hat Enterprise Linux release 8.10 (Ootpa)\n",
@@ -235,7 +145,7 @@ CENTOS6_KERNEL = "2.6.32-754.el6.x86_64"
 CENTOS6 = Family(
     name="centos6",
     size_mib=200,
-    lay_out=_boot_and_root("ext4", 64),
+    lay_out=boot_and_root("ext4", 64),
     kernels=(CENTOS6_KERNEL,),
     initramfs="boot/initramfs-{}.img",
     label=_old_label,
@@ -318,15 +228,16 @@ CENTOS7_KERNEL = "3.10.0-1160.el7.x86_64"
 CENTOS7 = Family(
     name="centos7",
     size_mib=720,
-    lay_out=_boot_and_root("xfs", 330),
+    lay_out=boot_and_root("xfs", 330),
     kernels=(CENTOS7_KERNEL,),
     initramfs="boot/initramfs-{}.img",
     suffix=".ko.xz",
     tree={
-        **_usr_merged(),
+        **usr_merged(),
         **OPEN_VM_TOOLS,
         # SELinux is on, and the policy's package has lost its contexts.
         "etc/selinux/config": b"SELINUX=permissive\nSELINUXTYPE=targeted\n",
+        "etc/selinux/targeted/policy/policy.31": b"binary",
         "etc/centos-release": b"CentOS Linux release 7.9.2009 (Core)\n",
         "etc/redhat-release": b"-> centos-release",
         "etc/os-release": (
@@ -377,80 +288,15 @@ CENTOS7 = Family(
     },
 )
 
-SLES15_KERNEL = "5.14.21-150500.55.19-default"
-SLES15 = Family(
-    name="sles15",
-    size_mib=640,
-    lay_out=_snapper,
-    kernels=(SLES15_KERNEL,),
-    initramfs="boot/initrd-{}",
-    suffix=".ko.xz",
-    tree={
-        **_usr_merged(),
-        "etc/os-release": (
-            b'NAME="SLES"\nVERSION="15-SP5"\nVERSION_ID="15.5"\nID="sles"\nID_LIKE="suse"\n'
-            b'PRETTY_NAME="SUSE Linux Enterprise Server 15 SP5"\n'
-        ),
-        "etc/HOSTNAME": b"sles15.example.com\n",
-        "etc/fstab": text(
-            f"UUID={ROOT_UUID}  /                     btrfs  defaults                    0  0\n"
-            f"UUID={ROOT_UUID}  /var                  btrfs  subvol=/@/var               0  0\n"
-            f"UUID={ROOT_UUID}  /boot/grub2/i386-pc   btrfs  subvol=/@/boot/grub2/i386-pc  0  0\n"
-            f"UUID={ROOT_UUID}  /.snapshots           btrfs  subvol=/@/.snapshots        0  0\n"
-            "/dev/disk/by-id/scsi-36000c29a1b2c3d4e5f60718293a4b5c6-part2  swap  swap  defaults  0  0\n"
-        ),
-        "etc/default/grub": (
-            b'GRUB_DISTRIBUTOR="SLES"\nGRUB_DEFAULT=saved\nSUSE_BTRFS_SNAPSHOT_BOOTING="true"\n'
-            b'GRUB_CMDLINE_LINUX_DEFAULT="splash=silent resume=/dev/sda2 mitigations=auto quiet"\n'
-        ),
-        "boot/grub2/grub.cfg": text(
-            'set btrfs_relative_path="yes"\nset default="${saved_entry}"\n'
-            "menuentry 'SLES 15-SP5'  --class sles $menuentry_id_option 'gnulinux-simple-1' {\n"
-            f"\tlinux /boot/vmlinuz-{SLES15_KERNEL} root=UUID={ROOT_UUID}  splash=silent resume=/dev/sda2 "
-            "mitigations=auto quiet\n"
-            f"\tinitrd /boot/initrd-{SLES15_KERNEL}\n}}\n"
-        ),
-        "boot/grub2/grubenv": environment(),
-        "boot/grub2/i386-pc/normal.mod": b"a module of GRUB's",
-        "boot/vmlinuz": text(f"-> vmlinuz-{SLES15_KERNEL}"),
-        "boot/initrd": text(f"-> initrd-{SLES15_KERNEL}"),
-        "var/lib/misc/data": b"in a subvolume of its own",
-        "usr/bin/dracut": b"#!/bin/sh\nexit 1\n",
-        **SYSTEMD,
-        "usr/lib/systemd/libsystemd-shared-249.so": b"",
-        "usr/lib/udev/rules.d/80-net-setup-link.rules": b"",
-        "etc/udev/rules.d/70-persistent-net.rules": text(
-            f'SUBSYSTEM=="net", ACTION=="add", DRIVERS=="?*", ATTR{{address}}=="{TWO}", '
-            'ATTR{dev_id}=="0x0", ATTR{type}=="1", KERNEL=="eth*", NAME="eth0"\n'
-            f'SUBSYSTEM=="net", ACTION=="add", DRIVERS=="?*", ATTR{{address}}=="{ONE}", '
-            'ATTR{dev_id}=="0x0", ATTR{type}=="1", KERNEL=="eth*", NAME="eth1"\n'
-        ),
-        "etc/sysconfig/network/ifcfg-eth0": b"BOOTPROTO='static'\nSTARTMODE='auto'\nIPADDR='192.0.2.34/24'\n",
-        "etc/sysconfig/network/ifcfg-bond0": (
-            b"BOOTPROTO='static'\nSTARTMODE='auto'\nBONDING_MASTER='yes'\nBONDING_SLAVE0='eth1'\n"
-            b"IPADDR='198.51.100.34/24'\n"
-        ),
-        "etc/sysconfig/network/ifcfg-eth1": b"BOOTPROTO='none'\nSTARTMODE='hotplug'\n",
-        "etc/sysconfig/network/routes": b"default 192.0.2.1 - -\n",
-        "etc/wicked/common.xml": b"<config/>\n",
-        "etc/sysconfig/bootloader": b'LOADER_TYPE="grub2"\n',
-        "usr/lib/systemd/system/vmtoolsd.service": b"[Install]\nWantedBy=multi-user.target\n",
-        "etc/zypp/repos.d/vmware-tools.repo": (
-            b"[vmware-tools]\nenabled=1\nautorefresh=0\n"
-            b"baseurl=http://packages.vmware.com/tools/esx/latest/sles11/x86_64\n"
-        ),
-    },
-)
-
 UBUNTU22_KERNEL = "5.15.0-119-generic"
 UBUNTU22 = Family(
     name="ubuntu22",
     size_mib=320,
-    lay_out=_boot_swap_volume("ext4", "ubuntu-vg", "ubuntu-lv", "ext4", 96),
+    lay_out=boot_swap_volume("ext4", "ubuntu-vg", "ubuntu-lv", "ext4", 96),
     kernels=(UBUNTU22_KERNEL,),
     initramfs="boot/initrd.img-{}",
     tree={
-        **_usr_merged(),
+        **usr_merged(),
         "etc/os-release": (
             b'NAME="Ubuntu"\nVERSION_ID="22.04"\nID=ubuntu\nID_LIKE=debian\n'
             b'PRETTY_NAME="Ubuntu 22.04.4 LTS"\n'
@@ -494,4 +340,4 @@ UBUNTU22 = Family(
     },
 )
 
-FAMILIES = {family.name: family for family in (RHEL8, CENTOS6, CENTOS7, SLES15, UBUNTU22)}
+FAMILIES = {family.name: family for family in (RHEL8, CENTOS6, CENTOS7, SLES15, SLES11, UBUNTU22)}

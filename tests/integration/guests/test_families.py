@@ -25,21 +25,16 @@ from hyperctl.workflows.request import Fixers
 from tests.found_out import AGAIN
 from tests.integration.guests.arrival import attempt, landed_disk
 from tests.integration.guests.families import files_in
+from tests.integration.guests.family_disks import BOOT_UUID, ONE, ROOT_UUID, SWAP_UUID, THREE, TWO
 from tests.integration.guests.family_trees import (
-    BOOT_UUID,
     CENTOS6_KERNEL,
     CENTOS7_KERNEL,
     FAMILIES,
     KERNEL_OPTIONS,
-    ONE,
     RHEL8_KERNELS,
-    ROOT_UUID,
-    SLES15_KERNEL,
-    SWAP_UUID,
-    THREE,
-    TWO,
     UBUNTU22_KERNEL,
 )
+from tests.integration.guests.suse_trees import SLES11_KERNEL, SLES15_KERNEL
 from tests.unit.machines import disk, machine, nic
 
 FAST = ("rhel8",)
@@ -302,7 +297,6 @@ def test_centos_7(tmp_path: Path, images: Path) -> None:
         "boot/grub2/device.map",
         "etc/dracut.conf.d/50-hyperctl-virtio.conf",
         "etc/xdg/autostart/vmware-user.desktop",
-        ".autorelabel",
     }
     menu = found.text("boot/grub2/grub.cfg")
     assert f"root=UUID={ROOT_UUID} ro crashkernel=auto rhgb quiet\n" in menu
@@ -317,7 +311,7 @@ def test_centos_7(tmp_path: Path, images: Path) -> None:
             "a firewall may know the third"
         )
     (warning,) = found.steps[Step.LABELS].warnings
-    assert "the guest has no file_contexts" in warning
+    assert "file_contexts is missing" in warning, "its own tools could not label its files either"
     assert_nothing_again(found)
 
 
@@ -347,6 +341,45 @@ def test_sles_15(tmp_path: Path, images: Path) -> None:
     assert f"PermanentMACAddress={TWO}\n\n[Link]\nName=eth0\n" in found.text(
         "etc/systemd/network/10-hyperctl-eth0.link"
     )
+    assert found.result.guest.nic_order == (TWO, ONE)
+    assert_nothing_again(found)
+
+
+@every
+def test_sles_11(tmp_path: Path, images: Path) -> None:
+    """ext3, GRUB legacy, SUSE's own mkinitrd, a kernel without virtio_scsi, names by udev's rules."""
+    found = convert("sles11", tmp_path, images)
+    assert found.result.guest.product_name == "SUSE Linux Enterprise Server 11 (x86_64)"
+    assert (found.result.guest.kernels, found.result.guest.initramfs_tool) == ((SLES11_KERNEL,), "mkinitrd")
+    old, rules = (f"etc/udev/rules.d/{name}.rules" for name in ("70-persistent-net", "71-hyperctl-nic-names"))
+    scripts = {f"etc/init.d/rc{level}.d/{name}vmware-tools" for level in "35" for name in ("S01", "K01")}
+    initrd = f"boot/initrd-{SLES11_KERNEL}"
+    assert found.changed == scripts | {
+        *(initrd, rules, old, f"{old}.before-hyperctl"),
+        "etc/fstab",
+        "etc/sysconfig/kernel",
+        "etc/sysconfig/bootloader",
+        "boot/grub/menu.lst",
+        "boot/grub/device.map",
+    }
+    settings = 'INITRD_MODULES="vmw_pvscsi sd_mod virtio_pci virtio_blk virtio_net"\nDOMU_INITRD_MODULES="xen'
+    assert settings in found.text("etc/sysconfig/kernel"), "of what its kernel has, else mkinitrd fails"
+    assert modules_in(found.after[initrd]) >= {"virtio_pci", "virtio_blk", "virtio_net", "vmw_pvscsi"}
+    assert found.steps[Step.REBUILD].detail.startswith(f"/{initrd} by mkinitrd: ")
+    swap = f"UUID={SWAP_UUID}"
+    for path in ("boot/grub/menu.lst", "etc/sysconfig/bootloader"):
+        before = found.before[path].decode()
+        assert found.text(path) == (
+            before.replace("root=/dev/sda2", f"root=UUID={ROOT_UUID}").replace("/dev/sda1", swap)
+        )
+    assert found.text("boot/grub/device.map") == "(hd0)\t/dev/vda\n"
+    fstab = found.before["etc/fstab"].decode().splitlines()
+    fstab[0] = f"{swap} swap swap defaults 0 0"
+    fstab[1] = fstab[1].replace("/dev/sda2", f"UUID={ROOT_UUID}")
+    assert found.text("etc/fstab").splitlines() == fstab
+    for mac, name in ((ONE, "eth1"), (TWO, "eth0")):
+        assert f'ATTR{{address}}=="{mac}", NAME="{name}"' in found.text(rules)
+    assert found.after[f"{old}.before-hyperctl"] == found.before[old]
     assert found.result.guest.nic_order == (TWO, ONE)
     assert_nothing_again(found)
 

@@ -1,14 +1,19 @@
-"""Guests whose initramfs their own tool rebuilds, or with other hardware than virtio: `make test-guests`."""
+"""Guests that their own tools work on, that have other hardware than virtio, or boot twice: test-guests."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import guestfs
 import pytest
 
 from deploy.dev.guest.guest import Guest
 from deploy.dev.guest.matrix import GUESTS
 from deploy.dev.guest.recipe import DEMO
+from deploy.dev.guest.selinux import ADDRESS, SELINUX
+from hyperctl.activities.acceleration import libguestfs_environment
+from hyperctl.activities.convert.linux.unified import INITRAMFS, KERNEL, part, read_unified
 from hyperctl.workflows.guest import Outcome, Step
 from hyperctl.workflows.hardware import DiskBus, Hardware, NicModel
 from hyperctl.workflows.request import InitramfsWay
@@ -60,3 +65,72 @@ def test_other_hardware_boots(hardware: Hardware, output_dir: Path) -> None:
     proof = arrival.prove(converted, attempt())
     assert proof.passed, proof.problems
     assert {nic.mac: nic.name for nic in proof.nics} == {nic.mac: nic.name for nic in DEMO.nics}
+
+
+def with_profiles(image: Path) -> str:
+    """The guest's unified image anew, by its own ukify: two profiles, and what all boots need in an addon.
+
+    Returns the addon's path.
+    """
+    os.environ.update(libguestfs_environment())
+    guest = guestfs.GuestFS(python_return_dict=True)
+    try:
+        guest.add_drive_opts(str(image), format="raw")
+        guest.launch()
+        guest.mount("/dev/sda2", "/")
+        guest.mount("/dev/sda1", "/boot/efi")
+        (path,) = guest.glob_expand("/boot/efi/EFI/Linux/*.efi")
+        guest.download(path, str(image.with_suffix(".efi")))
+        data = image.with_suffix(".efi").read_bytes()
+        sections = read_unified(lambda offset, count: data[offset : offset + count]).profiles[0]
+        for name, section in (("linux", KERNEL), ("initrd", INITRAMFS)):
+            local = image.with_suffix(f".{name}")
+            local.write_bytes(part(sections, section, lambda offset, count: data[offset : offset + count]))
+            guest.upload(str(local), f"/var/tmp/{name}")
+        addon = f"{path}.extra.d/site.addon.efi"
+        guest.mkdir(addon.rpartition("/")[0])
+        ukify = ["/usr/bin/ukify", "build"]
+        guest.command([*ukify, f"--cmdline={IN_ADDON}", f"--output={addon}"])
+        joined = []
+        for number, (profile, arguments) in enumerate(PROFILES.items()):
+            made = f"/var/tmp/profile{number}.efi"
+            guest.command([*ukify, f"--profile=ID={profile}", f"--cmdline={arguments}", f"--output={made}"])
+            joined.append(f"--join-profile={made}")
+        whole = ["--linux=/var/tmp/linux", "--initrd=/var/tmp/initrd", "--os-release=@/etc/os-release"]
+        guest.command([*ukify, *whole, *joined, f"--output={path}"])
+        for left in guest.glob_expand("/var/tmp/*"):
+            guest.rm_rf(left)
+        guest.umount_all()
+        guest.shutdown()
+    finally:
+        guest.close()
+    return addon
+
+
+PROFILES = {"main": "ro quiet", "rescue": "ro systemd.unit=rescue.target resume=/dev/sda2"}
+IN_ADDON = "root=/dev/sda2 net.ifnames=0"
+
+
+def test_an_image_with_profiles_and_an_addon_boots(output_dir: Path) -> None:
+    """systemd-stub has to read what ukify has made of its profiles, and the addon that was edited."""
+    arrival = arrive(GUESTS["trixie-unified"], output_dir)
+    addon = with_profiles(arrival.staging.image(1))
+    converted = arrival.convert(attempt())
+    steps = {step.step: step for step in converted.steps}
+    assert addon in steps[Step.VIRTIO].changed
+    assert "in its profile 1" in steps[Step.VIRTIO].detail
+    assert "by ukify" in steps[Step.REBUILD].detail
+    proof = arrival.prove(converted, attempt())
+    assert proof.passed, proof.problems
+    assert {nic.mac: nic.name for nic in proof.nics} == {nic.mac: nic.name for nic in arrival.guest.nics}
+
+
+def test_a_guest_that_labels_its_files_and_boots_again_is_waited_for(output_dir: Path) -> None:
+    """SELinux' own relabelling, as the source was told to do it."""
+    arrival = arrive(SELINUX, output_dir)
+    converted = arrival.convert(attempt())
+    proof = arrival.prove(converted, attempt())
+    assert proof.passed, proof.problems
+    assert [nic.addresses for nic in proof.nics] == [(ADDRESS,)]
+    serial = (arrival.staging.evidence() / "proof.serial.log").read_bytes()
+    assert serial.count(b"Linux version") == 2, "one boot that labels, and one after it"
