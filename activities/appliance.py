@@ -8,9 +8,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hyperctl.activities.acceleration import Acceleration, libguestfs_environment
+from hyperctl.activities.emulated_qemu import write_wrapper
 from hyperctl.activities.held_folder import held_folder
 
 FOLDER_PREFIX = "hyperctl-guestfs-"
+WRAPPER = "LIBGUESTFS_HV"
+"""libguestfs' variable for what it runs in qemu's place."""
 SOCKETS = Path("/tmp")
 """Where libguestfs has the sockets of root's appliances, whatever TMPDIR says."""
 _BOUND = Path("/proc/net/unix")
@@ -21,14 +24,16 @@ def appliance_environment(acceleration: Acceleration) -> Iterator[dict[str, str]
     """The environment of a process that starts an appliance; when it ends, however, nothing of it is left.
 
     What a process of a worker that was killed has left is removed, too. The built appliance stays where it is
-    kept.
+    kept. In emulation its qemu is run by `emulated_qemu`.
     """
     temporary = Path(tempfile.gettempdir())
     cache = os.environ.get("LIBGUESTFS_CACHEDIR") or os.environ.get("TMPDIR") or "/var/tmp"
     with held_folder(temporary, FOLDER_PREFIX) as folder:
+        wrapper = write_wrapper(folder) if acceleration is Acceleration.TCG else None
         try:
             yield {
                 **libguestfs_environment(acceleration),
+                **({WRAPPER: str(wrapper)} if wrapper else {}),
                 "TMPDIR": str(folder),
                 "LIBGUESTFS_CACHEDIR": cache,
             }

@@ -6,12 +6,14 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from hyperctl.activities.acceleration import Acceleration, libguestfs_environment, probe_acceleration
+from hyperctl.activities.acceleration import Acceleration, probe_acceleration
+from hyperctl.activities.appliance import WRAPPER, appliance_environment
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.windows.parts import WindowsParts
 from hyperctl.activities.process import ProcessError, run
@@ -85,20 +87,25 @@ def _libguestfs(acceleration: Acceleration, running: Attempt) -> Check:
     if importlib.util.find_spec("guestfs") is None:
         hint = "Install it: apt install python3-guestfs libguestfs-tools"
         return Check(name, CheckState.FAILED, "not there for this Python", hint)
-    started = time.monotonic()
     try:
-        run(
-            [sys.executable, "-c", LAUNCH],
-            running,
-            timeout_seconds=LAUNCH_TIMEOUT_SECONDS,
-            environment=libguestfs_environment(acceleration),
-        )
+        with appliance_environment(acceleration) as environment:
+            started = time.monotonic()
+            run(
+                [sys.executable, "-c", LAUNCH],
+                running,
+                timeout_seconds=LAUNCH_TIMEOUT_SECONDS,
+                environment=environment,
+            )
+            duration = time.monotonic() - started
     except ProcessError as error:
         why = error.completed.complaint
         return Check(
             name, CheckState.FAILED, f"its appliance does not start: {why}", "Try: libguestfs-test-tool"
         )
-    return Check(name, CheckState.OK, f"its appliance starts in {time.monotonic() - started:.0f} s")
+    detail = f"its appliance starts in {duration:.0f} s"
+    if acceleration is Acceleration.TCG and WRAPPER not in environment:
+        detail += f"; faster, were programmes allowed in {tempfile.gettempdir()} (TMPDIR)"
+    return Check(name, CheckState.OK, detail)
 
 
 def _firmware() -> Check:

@@ -27,6 +27,8 @@ class HostSettings(BaseSettings):
     vsphere_credentials_file: Path | None = None
     """YAML, 0600: `username`, `password`, or a mapping of server to these."""
     vsphere_timeout_seconds: float = 60.0
+    stream_silence_seconds: float = Field(default=900.0, gt=0)
+    """How long the stream of an export may send nothing: a host reads what is zero and sends none of it."""
     vddk_library_dir: Path | None = None
     """Where VMware's Virtual Disk Development Kit was unpacked; it holds `lib64`."""
     vddk_transports: str = Field(default="", pattern=r"^([a-z]+(:[a-z]+)*)?$")

@@ -14,20 +14,23 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 WHOLE_STACK = "tests/e2e/"
+LONGEST = "tests/e2e/test_convert.py"
 FIRST = (
     WHOLE_STACK,
+    LONGEST,
     "tests/integration/guests/test_matrix.py",
+    "tests/integration/test_source_guest.py",
     "tests/workflow/test_running_source.py",
-    "tests/integration/test_prove.py",
-    "tests/integration/test_rehearsal.py",
-    "tests/integration/test_running_copy.py",
-    "tests/integration/guests/test_refusals.py",
-    "tests/integration/guests/test_families.py",
-    "tests/integration/test_running_source.py",
     "tests/integration/test_convert.py",
     "tests/integration/test_windows.py",
+    "tests/integration/test_running_copy.py",
+    "tests/integration/test_prove.py",
+    "tests/integration/test_rehearsal.py",
+    "tests/integration/guests/test_families.py",
+    "tests/integration/test_running_source.py",
+    "tests/integration/guests/test_refusals.py",
+    "tests/integration/guests/test_arch.py",
     "tests/integration/test_datastore.py",
-    "tests/integration/test_source_guest.py",
     "tests/integration/test_crash.py",
     "tests/integration/test_export.py",
     "tests/integration/test_space.py",
@@ -50,8 +53,10 @@ class ByRealParts(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def group_of(nodeid: str) -> str:
-    """All of the whole way are one group, else those of a file; tests that share nothing fill the gaps."""
+    """Those of a file; of the whole way all that share a stack; tests that share nothing fill the gaps."""
     file = nodeid.partition("::")[0]
+    if file == LONGEST:
+        return file  # with a stack of its own
     if file.startswith(WHOLE_STACK):
         return WHOLE_STACK
     return file if file.startswith(BY_FILE) else nodeid

@@ -36,13 +36,22 @@ def remember(name: str) -> None:
 def content_digest(image: Path) -> str:
     """Of a sparse file: its size, and its data by their places."""
     found = hashlib.sha256(str(image.stat().st_size).encode())
+    end = -1
+    for offset, content in data_of(image):
+        if offset != end:
+            found.update(f" {offset} ".encode())
+        found.update(content)
+        end = offset + len(content)
+    return found.hexdigest()
+
+
+def data_of(image: Path) -> Iterator[tuple[int, bytes]]:
+    """The data of a sparse file in pieces, each with its offset."""
     with image.open("rb") as file:
         for start, end in _data(file.fileno(), image.stat().st_size):
             file.seek(start)
-            found.update(f" {start} ".encode())
             for at in range(start, end, CHUNK_BYTES):
-                found.update(file.read(min(CHUNK_BYTES, end - at)))
-    return found.hexdigest()
+                yield at, file.read(min(CHUNK_BYTES, end - at))
 
 
 def _data(descriptor: int, size: int) -> Iterator[tuple[int, int]]:

@@ -86,14 +86,17 @@ def opened_guest(order: Order) -> Iterator[Inspected | InspectedWindows]:
         if keys:
             guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
-        yield _inspect(guest, order, keys)
+        yield inspect_guest(guest, order, keys)
         guest.umount_all()
         guest.shutdown()
     finally:
         guest.close()
 
 
-def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) -> Inspected | InspectedWindows:
+def inspect_guest(
+    guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]
+) -> Inspected | InspectedWindows:
+    """Inspect and mount what a launched appliance has. Raises as `opened_guest` does."""
     machine = order.machine
     encryption = open_encrypted(guest, keys)
     storage = survey(guest)
@@ -123,17 +126,8 @@ def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) ->
         files.is_folder(f"{place}/EFI") for place in SYSTEM_PARTITION_PLACES
     ):
         mounts |= mount_system_partition(guest, storage.system_partitions)
-    kernels = find_kernels(files)
     product = _product_name(files) or guest.inspect_get_product_name(root)
-    if not kernels:
-        raise Refused(ErrorCode.GUEST_UNSUPPORTED, "no Linux kernel with its modules was found in /boot")
-    tool = _initramfs_tool(files)
-    if tool not in SUPPORTED_TOOLS:
-        raise Refused(
-            ErrorCode.GUEST_UNSUPPORTED,
-            f"{product} builds its initramfs with {tool or 'an unknown tool'}",
-            f"Guests with {' or '.join(SUPPORTED_TOOLS)} can be converted.",
-        )
+    kernels, tool = kernels_and_tool(files, product)
     unsure = [f"{device} is encrypted, and stays closed" for device in encryption.closed]
     if distribution == "unknown":
         unsure.append(f"{product} is a distribution that is not known here")
@@ -151,6 +145,21 @@ def _inspect(guest: guestfs.GuestFS, order: Order, keys: tuple[DiskKey, ...]) ->
     )
     all_warnings = (*storage.warnings, *unsure, *warnings)
     return Inspected(files, machine, system, kernels, names, mounts, known.encrypted, all_warnings, order)
+
+
+def kernels_and_tool(files: GuestFiles, product: str) -> tuple[tuple[Kernel, ...], str]:
+    """A system's kernels and what makes their initramfs. Raises `Refused` where either is not known."""
+    kernels = find_kernels(files)
+    if not kernels:
+        raise Refused(ErrorCode.GUEST_UNSUPPORTED, "no Linux kernel with its modules was found in /boot")
+    tool = _initramfs_tool(files)
+    if tool not in SUPPORTED_TOOLS:
+        raise Refused(
+            ErrorCode.GUEST_UNSUPPORTED,
+            f"{product} builds its initramfs with {tool or 'an unknown tool'}",
+            f"Guests with {' or '.join(SUPPORTED_TOOLS)} can be converted.",
+        )
+    return kernels, tool
 
 
 def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption) -> str:

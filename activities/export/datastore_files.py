@@ -6,6 +6,7 @@ that one, and it never gets the session's cookie. A session that has ended is re
 """
 
 import http.client
+import math
 import re
 import socket
 import ssl
@@ -26,6 +27,8 @@ from hyperctl.activities.vsphere.session import SESSION_COOKIE, Session, fault_t
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 
 READ_BYTES = 1 << 20
+TRICKLE_SECONDS = 300.0
+"""A server that has not sent so much in that time, though something now and then, is given up."""
 """At most so much at once: large enough that Python costs nothing beside TLS, small enough to stop in it."""
 MOST_REDIRECTS = 5
 MOST_RENEWALS = 2
@@ -135,7 +138,7 @@ class DatastoreFiles:
             with self._lock:
                 readers = tuple(self._readers)
             for reader in readers:
-                reader.interrupt_if_stopped()
+                reader.interrupt_if_pointless()
 
 
 class FileReader:
@@ -148,6 +151,8 @@ class FileReader:
         self._connections: dict[Endpoint, http.client.HTTPSConnection] = {}
         self._active: socket.socket | None = None
         """Also where http.client has let go of it, because the answer is the connection's last."""
+        self._waiting_since = math.inf
+        self._is_given_up = False
 
     def whole(self, target: str, name: str, most_bytes: int) -> bytes:
         """All of a small file. Raises `HyperctlError`, `image_invalid` for a larger one."""
@@ -198,19 +203,27 @@ class FileReader:
     @contextmanager
     def translated(self, endpoint: Endpoint, name: str) -> Iterator[None]:
         """Around whatever touches the network, and nothing else: errors of a storage are `OSError`, too."""
+        self._waiting_since = time.monotonic()
         try:
             yield
         except (OSError, http.client.HTTPException, ValueError) as error:
             if self._stop.is_set():
                 raise Stopped from error
             reason = "no data for too long" if isinstance(error, TimeoutError) else str(error) or repr(error)
+            if self._is_given_up:
+                self._is_given_up = False
+                reason = f"not even {READ_BYTES >> 10} KiB came in {TRICKLE_SECONDS:.0f} s"
             # What a server says in place of a status line is its own choice, and its length too.
             raise _interrupted(f"reading {name} from {endpoint} broke off: {reason[:200]}") from error
+        finally:
+            self._waiting_since = math.inf
 
-    def interrupt_if_stopped(self) -> None:
-        """From another thread: end whatever the reader waits for."""
+    def interrupt_if_pointless(self) -> None:
+        """From another thread: end what the reader waits for, where it is to stop or waits for too long."""
         active = self._active
-        if self._stop.is_set() and active is not None:
+        if time.monotonic() - self._waiting_since > TRICKLE_SECONDS:
+            self._is_given_up = True
+        if (self._stop.is_set() or self._is_given_up) and active is not None:
             # Of the plain socket: SSLSocket.shutdown takes the TLS state from under the reading thread.
             with suppress(OSError):  # it had ended by itself
                 socket.socket.shutdown(active, socket.SHUT_RDWR)

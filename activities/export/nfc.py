@@ -11,6 +11,7 @@ import queue
 import socket
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,10 @@ from hyperctl.workflows.machine import MachineDisk
 CHUNK_BYTES = 256 << 10
 QUEUE_CHUNKS = 64
 POLL_SECONDS = 0.2
+TRICKLE_SILENCES = 2
+"""In which a whole chunk must have come: a server that sends a byte now and then is given up."""
+_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6))
+"""tcp(7): that a silent host is still there is asked after 30 seconds, and no longer believed after 90."""
 _JOIN_SECONDS = 2.0
 
 
@@ -41,29 +46,41 @@ _JOIN_SECONDS = 2.0
 def nfc_transport(argument: ExportInput, settings: HostSettings, terms: Terms) -> Iterator["_NfcMachine"]:
     """The machine in its vCenter. Opening it for copying takes an export lease."""
     with opened_machine(argument, settings, terms.attempt) as (session, source):
-        yield _NfcMachine(session, source, terms)
+        yield _NfcMachine(session, source, terms, settings.stream_silence_seconds)
 
 
 class _NfcMachine(VSphereMachine):
+    def __init__(self, session: Session, source: SourceMachine, terms: Terms, silence_seconds: float) -> None:
+        super().__init__(session, source, terms)
+        self._silence_seconds = silence_seconds
+
     @contextmanager
     def open(self) -> Iterator["_NfcSource"]:
         """Export under a lease, which is completed when the block ends well and aborted when not."""
         with export_lease(self.session, self.source, self.terms.attempt) as lease:
-            yield _NfcSource(self.session, self.source, lease, self.terms)
+            yield _NfcSource(self.session, self.source, lease, self.terms, self._silence_seconds)
 
 
 class _NfcSource:
-    def __init__(self, session: Session, source: SourceMachine, lease: Lease, terms: Terms) -> None:
+    def __init__(
+        self,
+        session: Session,
+        source: SourceMachine,
+        lease: Lease,
+        terms: Terms,
+        silence_seconds: float,
+    ) -> None:
         self._session = session
         self._lease = lease
         self._terms = terms
+        self._silence_seconds = silence_seconds
         self._urls = match_urls(lease.urls, source.machine.disks)
 
     def version(self, disk: MachineDisk) -> str:
         return ""
 
     def copy(self, disk: MachineDisk, landing: Landing, stop: threading.Event) -> Received:
-        download = Download(self._session, self._urls[disk.key], disk.name)
+        download = Download(self._session, self._urls[disk.key], disk.name, self._silence_seconds)
 
         def took(size_bytes: int) -> None:
             landing.received(size_bytes)
@@ -127,11 +144,12 @@ class _NfcSource:
 class Download(threading.Thread):
     """Reads one URL to its end on a thread of its own. `chunks` ends with None; then see `error`."""
 
-    def __init__(self, session: Session, device: DeviceUrl, name: str) -> None:
+    def __init__(self, session: Session, device: DeviceUrl, name: str, silence_seconds: float) -> None:
         super().__init__(name=f"nfc-{name}", daemon=True)
         self.chunks: queue.Queue[memoryview | None] = queue.Queue(QUEUE_CHUNKS)
         self.error: HyperctlError | None = None
         self.received_bytes = 0
+        self.silence_seconds = silence_seconds
         self._disk = name
         self._used: deque[memoryview] = deque()
         self._sha1 = hashlib.sha1()
@@ -165,7 +183,7 @@ class Download(threading.Thread):
             self.error = untrusted(self._endpoint, error)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = "no data for too long" if isinstance(error, TimeoutError) else str(error) or repr(error)
-            self.error = self._interrupted(reason)
+            self.error = self.interrupted(reason)
         self._put(None)
 
     def take_back(self, chunk: memoryview) -> None:
@@ -194,10 +212,11 @@ class Download(threading.Thread):
         try:
             connection.connect()
             self._socket = connection.sock
+            self._be_patient(connection.sock)
             connection.request("GET", self._path, headers=self._headers)
             answer = connection.getresponse()
             if answer.status != http.client.OK:
-                raise self._interrupted(f"{self._endpoint} answers {answer.status} {answer.reason}")
+                raise self.interrupted(f"{self._endpoint} answers {answer.status} {answer.reason}")
             announced = answer.length
             while not self._closed.is_set():
                 chunk = self._used.popleft() if self._used else memoryview(bytearray(CHUNK_BYTES))
@@ -208,9 +227,16 @@ class Download(threading.Thread):
                 self.received_bytes += size
                 self._put(chunk[:size])
             if announced is not None and self.received_bytes < announced:
-                raise self._interrupted(f"{self.received_bytes} of {announced} bytes came")
+                raise self.interrupted(f"{self.received_bytes} of {announced} bytes came")
         finally:
             connection.close()
+
+    def _be_patient(self, stream: socket.socket) -> None:
+        """A host may be silent for long; whether it is still there is TCP's to find out."""
+        stream.settimeout(self.silence_seconds)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _ALIVE:
+            stream.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def _put(self, data: memoryview | None) -> None:
         while not self._closed.is_set():
@@ -220,7 +246,8 @@ class Download(threading.Thread):
             except queue.Full:
                 continue
 
-    def _interrupted(self, reason: str) -> HyperctlError:
+    def interrupted(self, reason: str) -> HyperctlError:
+        """That the stream has broken off, and why."""
         return HyperctlError(
             ErrorCode.TRANSFER_INTERRUPTED,
             f"the stream of {self._disk} from {self._endpoint} broke off "
@@ -256,12 +283,17 @@ class _Stream:
 
     def _next(self) -> bool:
         self._download.take_back(self._chunk)
+        began = time.monotonic()
         while not self._ended:
             if self._stop.is_set():
                 raise Stopped
             try:
                 chunk = self._download.chunks.get(timeout=POLL_SECONDS)
             except queue.Empty:
+                longest = TRICKLE_SILENCES * self._download.silence_seconds
+                if time.monotonic() - began > longest:
+                    reason = f"not even {CHUNK_BYTES >> 10} KiB came in {longest:.0f} s"
+                    raise self._download.interrupted(reason) from None
                 continue
             if chunk is not None:
                 self._took(len(chunk))

@@ -1,4 +1,7 @@
-"""`hyperctl convert --file`: a guest in an OVA, without any vCenter; and a watched folder."""
+"""`hyperctl convert --file`: a guest in an OVA, without any vCenter; and a watched folder.
+
+What follows on the copy is the same for every source, and `test_convert` has its boot proof.
+"""
 
 import hashlib
 import json
@@ -7,6 +10,7 @@ import time
 from pathlib import Path
 
 from deploy.dev.prepare import load_parts
+from hyperctl.workflows.guest import Step
 from hyperctl.workflows.status import MigrationResult
 from tests.e2e.conftest import Running
 
@@ -54,20 +58,18 @@ def make_ova(folder: Path) -> Path:
     return ova
 
 
-def test_an_ova_is_migrated_and_proved_without_a_vcenter(stack: Running, tmp_path: Path) -> None:
+def test_an_ova_is_migrated_without_a_vcenter(stack: Running, tmp_path: Path) -> None:
     ova = make_ova(tmp_path)
-    done = stack.hyperctl("convert", "--file", str(ova), "--prove", "full")
+    done = stack.hyperctl("convert", "--file", str(ova), "--prove", "none")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Source: {ova}" in done.stdout
     assert "vSphere" not in done.stdout
-    assert "passed" in done.stdout
 
     (document,) = stack.output_dir.glob(f"????-??-??/{VM}/migration.json")
     result = MigrationResult.model_validate_json(document.read_text())
-    assert result.proof is not None
-    assert result.proof.passed, result.proof.problems
-    (nic,) = result.proof.nics
-    assert nic.name == "ens192"
+    assert result.proof is None
+    (network,) = (step for step in result.steps if step.step is Step.NETWORK)
+    assert "ens192 stays with 00:50:56:aa:bb:01" in network.detail
     (landed,) = result.landed
     assert landed.source_checksum.startswith("sha256:")
     listed = json.loads(stack.hyperctl("list", "--vcenter", "file", "--json").stdout)

@@ -11,7 +11,7 @@ import pytest
 from temporalio.exceptions import CancelledError
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.export import datastore, ranges
+from hyperctl.activities.export import datastore, datastore_files, ranges
 from hyperctl.activities.export.activity import export_disks
 from hyperctl.activities.export.ledger import read_ledger
 from hyperctl.activities.plan_source import plan_source
@@ -82,7 +82,7 @@ def assert_right(sim: VCenterSimulator, result: ExportResult, vm: str = VM) -> N
 
 
 def sent_bytes(sim: VCenterSimulator) -> int:
-    return int(sim.call("GET", "/traffic")["folder"])
+    return int(sim.call("GET", "/traffic").get("folder", 0))
 
 
 # --- right, and at once ------------------------------------------------------------------------------
@@ -192,6 +192,21 @@ def test_a_stalled_connection_is_left_for_another(
     started = time.monotonic()
     assert_right(sim, export_disks(argument, settings, running))
     assert time.monotonic() - started < 20
+
+
+def test_a_connection_that_only_trickles_is_left_for_another(
+    sim: VCenterSimulator,
+    settings: HostSettings,
+    running: Attempt,
+    argument: ExportInput,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(datastore_files, "TRICKLE_SECONDS", 1.0)
+    sim.fault("slow", vm=VM, disk=0, bytes_per_second=2000)
+    threading.Timer(3.0, sim.call, ("DELETE", "/faults")).start()
+    assert_right(sim, export_disks(argument, settings, running))
+    assert "not even 1024 KiB" in caplog.text
 
 
 def test_a_call_of_the_api_in_an_ended_session_logs_in_anew(

@@ -227,10 +227,31 @@ def test_a_stalled_stream_times_out(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput
 ) -> None:
     sim.fault("stall", vm=VM, disk=0, after_bytes=MIB)
-    settings = settings.model_copy(update={"vsphere_timeout_seconds": 2.0})
-    with pytest.raises(HyperctlError) as caught:
+    settings = settings.model_copy(update={"stream_silence_seconds": 2.0})
+    with pytest.raises(HyperctlError, match="no data for too long") as caught:
         export_disks(argument, settings, running)
     assert caught.value.code is ErrorCode.TRANSFER_INTERRUPTED
+
+
+def test_a_stream_may_be_silent_for_longer_than_a_call(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput
+) -> None:
+    """An ESXi host reads what is zero of a thick disk, for minutes, and sends none of it."""
+    sim.fault("stall", vm=VM, disk=0, after_bytes=MIB, seconds=6)
+    settings = settings.model_copy(update={"vsphere_timeout_seconds": 3.0})
+    assert_right(sim, export_disks(argument, settings, running))
+    assert len(sim.leases(VM)) == 1
+
+
+def test_a_stream_that_only_trickles_is_given_up(
+    sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput
+) -> None:
+    sim.fault("slow", vm=VM, disk=0, bytes_per_second=2000)
+    settings = settings.model_copy(update={"stream_silence_seconds": 1.0})
+    with pytest.raises(HyperctlError, match="not even 256 KiB") as caught:
+        export_disks(argument, settings, running)
+    assert caught.value.code is ErrorCode.TRANSFER_INTERRUPTED
+    assert_no_copying_threads()
 
 
 def test_progress_calls_keep_a_slow_copy_alive(

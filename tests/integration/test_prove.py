@@ -22,8 +22,9 @@ from hyperctl.activities.convert.overlay import fresh_overlays
 from hyperctl.activities.prove.activity import prove_and_record
 from hyperctl.activities.staging import Staging
 from hyperctl.activities.target.libvirt_host import connect, find_domain
-from hyperctl.workflows.contract import ProveInput
+from hyperctl.workflows.contract import CONVERT_GUEST, ConvertResult, ProveInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.request import ProveMode
 from hyperctl.workflows.status import Phase
 from tests.integration.conftest import state_of
@@ -71,6 +72,10 @@ def attempt() -> Attempt:
 
 @pytest.fixture(scope="module")
 def unconverted(source_guest: SourceGuest, guest_output_dir: Path, libvirt_uri: str) -> Prepared:
+    return prepared_guest(source_guest, guest_output_dir)
+
+
+def prepared_guest(source_guest: SourceGuest, guest_output_dir: Path) -> Prepared:
     """The guest as it came from VMware, under an overlay that changes nothing."""
     staging = source_guest.land(guest_output_dir, f"job-unconverted-{secrets.token_hex(4)}")
     disks = (BaseDisk.landed(landed(staging.image(1))),)
@@ -125,15 +130,35 @@ def cancel_at(prepared: Prepared, reached: Callable[[], bool]) -> None:
     prepared.assert_nothing_is_left()
 
 
-def test_a_cancel_in_the_boot_ends_it_within_five_seconds(unconverted: Prepared) -> None:
-    cancel_at(unconverted, unconverted.domain_is_there)
+def test_a_cancel_while_the_reporter_is_put_in_ends_it_within_five_seconds(unconverted: Prepared) -> None:
+    cancel_at(unconverted, lambda: is_worked_on(unconverted.staging.proof()))
 
 
-def test_killed_it_leaves_no_domain_and_is_done_again_until_a_cancel(
-    unconverted: Prepared, tmp_path: Path
+@pytest.fixture
+def booted_at_once(source_guest: SourceGuest, guest_output_dir: Path, libvirt_uri: str) -> Prepared:
+    """The same disk by the name of a system that no reporter is put into: its proof begins with the boot."""
+    prepared = prepared_guest(source_guest, guest_output_dir)
+    guest = GuestSystem(
+        product_name="Windows Server 2019",
+        distribution="windows",
+        major_version=10,
+        minor_version=0,
+        host_name="",
+        root_device="/dev/sda2",
+        filesystems=(),
+        kernels=(),
+        initramfs_tool="",
+    )
+    found = ConvertResult(disks=prepared.argument.disks, guest=guest, steps=(), duration_seconds=0)
+    prepared.staging.finish(CONVERT_GUEST.name, found)
+    return prepared
+
+
+def test_killed_in_the_boot_it_leaves_no_domain_and_is_done_again_until_a_cancel(
+    booted_at_once: Prepared, tmp_path: Path
 ) -> None:
     document = tmp_path / "input.json"
-    document.write_text(unconverted.argument.model_dump_json())
+    document.write_text(booted_at_once.argument.model_dump_json())
     programme = (
         "import sys, logging; from pathlib import Path\n"
         "from hyperctl.activities.attempt import Attempt\n"
@@ -144,15 +169,15 @@ def test_killed_it_leaves_no_domain_and_is_done_again_until_a_cancel(
     )
     process = subprocess.Popen([sys.executable, "-c", programme, str(document), URI])
     deadline = time.monotonic() + 300
-    while not unconverted.domain_is_there():
+    while not booted_at_once.domain_is_there():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.5)
     process.kill()
     process.wait()
     deadline = time.monotonic() + 10
-    while unconverted.domain_is_there():
+    while booted_at_once.domain_is_there():
         assert time.monotonic() < deadline, "libvirt ends a trial whose owner is gone"
         time.sleep(0.2)
-    cancel_at(unconverted, lambda: is_worked_on(unconverted.staging.proof()))  # the reporter is being put in
-    assert all(os.access(path, os.R_OK) for path in unconverted.images)
+    cancel_at(booted_at_once, booted_at_once.domain_is_there)
+    assert all(os.access(path, os.R_OK) for path in booted_at_once.images)

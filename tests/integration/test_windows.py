@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import guestfs
 import pytest
@@ -15,7 +16,8 @@ from temporalio.exceptions import CancelledError
 
 from deploy.dev.artifact import keep
 from deploy.dev.layout import digest
-from hyperctl.activities.acceleration import libguestfs_environment
+from hyperctl.activities.acceleration import probe_acceleration
+from hyperctl.activities.appliance import appliance_environment
 from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.convert.conversation import Conversation
 from hyperctl.activities.convert.order import Order
@@ -64,9 +66,9 @@ def images() -> Images:
 
     def build(folder: Path) -> None:
         names = [str(folder / name) for name in ("server.raw", "hibernated.raw")]
-        environment = {**os.environ, **libguestfs_environment()}
         argv = [sys.executable, "-m", "tests.windows_image", *names]
-        subprocess.run(argv, check=True, env=environment, timeout=600)
+        with appliance_environment(probe_acceleration()) as environment:
+            subprocess.run(argv, check=True, env={**os.environ, **environment}, timeout=600)
 
     folder = keep(digest([Path(windows_image.__file__)]), build, "windows")
     return Images(folder / "server.raw", folder / "hibernated.raw")
@@ -122,14 +124,14 @@ def converted(images: Images, parts: WindowsParts, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="module")
 def opened(converted: ConvertResult) -> Iterator[guestfs.GuestFS]:
     """The converted system, mounted."""
-    guest = guestfs.GuestFS(python_return_dict=True)
-    guest.set_backend("direct")
-    guest.set_backend_settings(libguestfs_environment()["LIBGUESTFS_BACKEND_SETTINGS"].split())
-    guest.add_drive_opts(converted.disks[0].overlay, format="qcow2")
-    guest.launch()
-    guest.mount(windows_image.ROOT, "/")
-    yield guest
-    guest.close()
+    with appliance_environment(probe_acceleration()) as environment:
+        with mock.patch.dict(os.environ, environment):
+            guest = guestfs.GuestFS(python_return_dict=True)  # reads them now
+        guest.add_drive_opts(converted.disks[0].overlay, format="qcow2")
+        guest.launch()
+        guest.mount(windows_image.ROOT, "/")
+        yield guest
+        guest.close()
 
 
 def test_the_result_says_what_was_done(converted: ConvertResult) -> None:

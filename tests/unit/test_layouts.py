@@ -8,14 +8,15 @@ from typing import cast
 import pytest
 
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
-from hyperctl.activities.convert.inspect import Inspected, begins_grub, is_on_disk
+from hyperctl.activities.convert.encrypted import Encryption
+from hyperctl.activities.convert.inspect import Inspected, begins_grub, is_on_disk, kernels_and_tool
 from hyperctl.activities.convert.linux.bootloader import update_bootloader
 from hyperctl.activities.convert.linux.entries import find_entries
 from hyperctl.activities.convert.linux.fstab import update_fstab
 from hyperctl.activities.convert.linux.grub_environment import saved_entry
 from hyperctl.activities.convert.linux.kernels import find_kernels
 from hyperctl.activities.convert.linux.network import CLOUD_INIT_SETTING, keep_from_cloud_init
-from hyperctl.activities.convert.refusal import StepFailed
+from hyperctl.activities.convert.refusal import Refused, StepFailed
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.hardware import Hardware
 from hyperctl.workflows.machine import Firmware
@@ -272,3 +273,20 @@ def test_a_file_may_be_made_at_the_top(tmp_path: Path) -> None:
     tree(tmp_path, {}).create("/.autorelabel", "", work)
     assert (tmp_path / ".autorelabel").is_file()
     assert work.changed == ["/.autorelabel"]
+
+
+def test_a_system_that_nothing_could_boot_or_make_an_initramfs_of_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no Linux kernel with its modules was found"):
+        kernels_and_tool(tree(tmp_path / "bare", {f"/boot/vmlinuz-{ABLE}": ""}), "Debian")
+    with pytest.raises(Refused, match="Frobnix 1 builds its initramfs with an unknown tool") as raised:
+        kernels_and_tool(tree(tmp_path / "frobnix", KERNEL), "Frobnix 1")
+    assert "dracut" in raised.value.hint
+    found, tool = kernels_and_tool(tree(tmp_path / "known", {**KERNEL, "/usr/bin/dracut": ""}), "Red Hat")
+    assert ([kernel.version for kernel in found], tool) == ([ABLE], "dracut")
+
+
+def test_whether_there_was_a_key_for_what_stays_closed_is_said() -> None:
+    assert "none of the worker's 2 keys opens it" in Encryption({}, ("/dev/sda",), 2).reason
+    assert (
+        "/dev/sda is encrypted with LUKS, and the worker has no key" in Encryption({}, ("/dev/sda",)).reason
+    )

@@ -144,12 +144,13 @@ def test_a_unified_image_is_made_from_its_parts(builder: str) -> None:
     assert ("root=UUID=1 ro" in argv) == (builder == "dracut")
 
 
-def test_profiles_are_made_first_and_joined() -> None:
+def test_profiles_behind_the_first_are_made_before_it_and_joined() -> None:
     argv = profile_command("/w", 1, {"profile": b"", "cmdline": b""})
     assert " ".join(argv) == (
         "ukify build --profile=@/w/profile1 --cmdline=@/w/cmdline1 --output=/w/profile1.efi"
     )
-    joined = unified_command("ukify", "6.1", "", "/w", "/w/image.efi", 2)
-    assert [word for word in joined if "profile" in word] == [
-        f"--join-profile=/w/profile{number}.efi" for number in (0, 1)
+    whole = unified_command("ukify", "6.1", "", "/w", "/w/image.efi", 2)
+    assert [word for word in whole if "profile" in word] == [
+        "--profile=@/w/profile0",
+        "--join-profile=/w/profile1.efi",
     ]

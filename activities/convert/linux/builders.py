@@ -49,8 +49,10 @@ def command(tool: str, building: Building) -> tuple[str, ...]:
 def unified_command(
     builder: str, version: str, arguments: str, folder: str, output: str, profiles: int = 0
 ) -> tuple[str, ...]:
-    """From the parts `linux`, `cmdline` and, for ukify, `initrd` and so many `profileN.efi` in a folder of
-    the guest."""
+    """From the parts `linux`, `cmdline` and, for ukify, `initrd` in a folder of the guest.
+
+    With so many profiles: the first's `profile0` is there too, and the others as `profileN.efi`.
+    """
     linux, arguments_file = f"{folder}/linux", f"{folder}/cmdline"
     if builder == "ukify":
         return (
@@ -61,7 +63,8 @@ def unified_command(
             f"--cmdline=@{arguments_file}",
             f"--uname={version}",
             "--os-release=@/etc/os-release",
-            *(f"--join-profile={folder}/profile{number}.efi" for number in range(profiles)),
+            *((f"--profile=@{folder}/profile0",) if profiles else ()),
+            *(f"--join-profile={folder}/profile{number}.efi" for number in range(1, profiles)),
             f"--output={output}",
         )
     if builder == "dracut":
@@ -83,9 +86,9 @@ def unified_command(
 
 
 def profile_command(folder: str, number: int, parts: Collection[str]) -> tuple[str, ...]:
-    """ukify's for one profile, of what it has of its own: `profileN`, `cmdlineN` and `initrdN` in the folder.
+    """ukify's for one profile behind the first, of `profileN`, `cmdlineN` and `initrdN` in the folder.
 
-    ukify has profiles since systemd 257.
+    ukify has profiles since systemd 257; what the first has becomes what all share.
     """
     options = {"profile": "--profile=@", "cmdline": "--cmdline=@", "initrd": "--initrd="}
     given = (f"{options[part]}{folder}/{part}{number}" for part in options if part in parts)

@@ -111,14 +111,15 @@ def _build_unified(inspected: Inspected, one: Rebuild, folder: str, new: str) ->
         )
     if len(image.own) > 1 and builder != "ukify":
         raise StepFailed(f"{_cannot(inspected, one)}: {builder} makes none with several profiles, ukify does")
-    sections = image.base if builder == "ukify" else image.profiles[0]
-    arguments = fitting_arguments(unified_images.text(sections, unified_images.COMMAND_LINE, read), inspected)
-    _put(inspected, f"{folder}/linux", unified_images.part(image.profiles[0], unified_images.KERNEL, read))
+    first = image.profiles[0]
+    arguments = fitting_arguments(unified_images.text(first, unified_images.COMMAND_LINE, read), inspected)
+    _put(inspected, f"{folder}/linux", unified_images.part(first, unified_images.KERNEL, read))
     _put(inspected, f"{folder}/cmdline", arguments.encode())
     if builder == "ukify":
-        _put(inspected, f"{folder}/initrd", _extended(inspected, one, image.base, read))
-        for number, own in enumerate(image.own):
-            _build_profile(inspected, one, folder, number, own, read)
+        _put(inspected, f"{folder}/initrd", _extended(inspected, one, first, read))
+        _put(inspected, f"{folder}/profile0", unified_images.part(first, unified_images.PROFILE, read))
+        for number in range(1, len(image.own)):
+            _build_profile(inspected, one, folder, number, image, read)
     argv = unified_command(builder, one.kernel.version, arguments, folder, new, len(image.own))
     _run(inspected, argv, one)
     _assert_fits(inspected, one, image, read, new, builder)
@@ -126,14 +127,21 @@ def _build_unified(inspected: Inspected, one: Rebuild, folder: str, new: str) ->
 
 
 def _build_profile(
-    inspected: Inspected, one: Rebuild, folder: str, number: int, own: Sections, read: unified_images.Read
+    inspected: Inspected,
+    one: Rebuild,
+    folder: str,
+    number: int,
+    image: unified_images.Unified,
+    read: unified_images.Read,
 ) -> None:
-    arguments = unified_images.text(own, unified_images.COMMAND_LINE, read)
-    parts = {"profile": unified_images.part(own, unified_images.PROFILE, read)}
-    if unified_images.COMMAND_LINE in own:
-        parts["cmdline"] = fitting_arguments(arguments, inspected).encode()
-    if unified_images.INITRAMFS in own:
-        parts["initrd"] = _extended(inspected, one, own, read)
+    first, sections = image.profiles[0], image.profiles[number]
+    arguments = unified_images.text(sections, unified_images.COMMAND_LINE, read)
+    parts = {
+        "profile": unified_images.part(sections, unified_images.PROFILE, read),
+        "cmdline": fitting_arguments(arguments, inspected).encode(),
+    }
+    if sections.get(unified_images.INITRAMFS) != first.get(unified_images.INITRAMFS):
+        parts["initrd"] = _extended(inspected, one, sections, read)
     for name, content in parts.items():
         _put(inspected, f"{folder}/{name}{number}", content)
     _run(inspected, profile_command(folder, number, parts), one)

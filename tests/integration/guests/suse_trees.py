@@ -160,7 +160,7 @@ SLES11 = Family(
             b'FAILSAFE_APPEND="showopts ide=nodma apm=off noresume edd=off powersaved=off"\n'
         ),
         "etc/sysconfig/kernel": (
-            b'## Type: string\nINITRD_MODULES="vmw_pvscsi sd_mod"\nDOMU_INITRD_MODULES="xennet xenblk"\n'
+            b'INITRD_MODULES="vmw_pvscsi sd_mod dm-mod"\nDOMU_INITRD_MODULES="xennet xenblk"\n'
             b'MODULES_LOADED_ON_BOOT=""\n'
         ),
         "boot/vmlinuz": text(f"-> vmlinuz-{SLES11_KERNEL}"),

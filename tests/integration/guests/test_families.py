@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from hyperctl.activities.acceleration import libguestfs_environment
+from deploy.dev.artifact import keep
+from deploy.dev.layout import digest
+from hyperctl.activities.acceleration import probe_acceleration
+from hyperctl.activities.appliance import appliance_environment
 from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.convert.linux.cpio import read_archive
 from hyperctl.activities.convert.order import Order
@@ -23,6 +26,7 @@ from hyperctl.workflows.guest import Outcome, Step, StepOutcome
 from hyperctl.workflows.machine import MachineNic
 from hyperctl.workflows.request import Fixers
 from tests.found_out import AGAIN
+from tests.integration.guests import families, family_trees
 from tests.integration.guests.arrival import attempt, landed_disk
 from tests.integration.guests.families import files_in
 from tests.integration.guests.family_disks import BOOT_UUID, ONE, ROOT_UUID, SWAP_UUID, THREE, TWO
@@ -88,11 +92,17 @@ class Converted:
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("families")
-    argv = [sys.executable, "-m", "tests.integration.guests.families", str(folder), *WANTED]
-    subprocess.run(argv, check=True, env={**os.environ, **libguestfs_environment()}, timeout=900)
-    return folder
+def images() -> Path:
+    """Made once of the same code and modules of this host; nothing writes to them."""
+
+    def build(folder: Path) -> None:
+        argv = [sys.executable, "-m", families.__name__, str(folder), *WANTED]
+        with appliance_environment(probe_acceleration()) as environment:
+            subprocess.run(argv, check=True, env={**os.environ, **environment}, timeout=900)
+
+    code = [Path(str(module.__file__)) for module in (families, family_trees)]
+    modules = sorted(path.name for path in Path("/lib/modules").iterdir())
+    return keep(digest(code, *modules, *WANTED), build, "families")
 
 
 TWO_NICS = (nic(1, mac=ONE), nic(2, mac=TWO))
@@ -115,14 +125,15 @@ def convert(
     result = convert_guest(argument, attempt())
     order = Order(machine=about, overlays=(result.disks[0].overlay,), fix=Fixers())
     tree = folder / "after.tar"
-    done = subprocess.run(
-        [sys.executable, "-c", LOOKED_AT_AGAIN, str(tree)],
-        input=order.model_dump_json().encode(),
-        env={**os.environ, **libguestfs_environment()},
-        stdout=subprocess.PIPE,
-        timeout=600,
-        check=True,
-    )
+    with appliance_environment(probe_acceleration()) as environment:
+        done = subprocess.run(
+            [sys.executable, "-c", LOOKED_AT_AGAIN, str(tree)],
+            input=order.model_dump_json().encode(),
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            timeout=600,
+            check=True,
+        )
     seen = json.loads(done.stdout)
     return Converted(
         result,
@@ -362,7 +373,7 @@ def test_sles_11(tmp_path: Path, images: Path) -> None:
         "boot/grub/menu.lst",
         "boot/grub/device.map",
     }
-    settings = 'INITRD_MODULES="vmw_pvscsi sd_mod virtio_pci virtio_blk virtio_net"\nDOMU_INITRD_MODULES="xen'
+    settings = 'INITRD_MODULES="vmw_pvscsi sd_mod dm-mod virtio_pci virtio_blk virtio_net"\n'
     assert settings in found.text("etc/sysconfig/kernel"), "of what its kernel has, else mkinitrd fails"
     assert modules_in(found.after[initrd]) >= {"virtio_pci", "virtio_blk", "virtio_net", "vmw_pvscsi"}
     assert found.steps[Step.REBUILD].detail.startswith(f"/{initrd} by mkinitrd: ")

@@ -20,6 +20,7 @@ from hyperctl.workflows.guest import BootProof, Outcome, Step
 from hyperctl.workflows.rehearsal import Rehearsed, Verdict
 from tests.found_out import AGAIN, is_known, name_of, remember
 from tests.integration.conftest import state_of
+from tests.integration.guests import arrival as arriving
 from tests.integration.guests.arrival import Arrival, arrive, attempt
 from tests.integration.rehearsing import assert_nothing_is_left, machine_of, rehearsed
 from tests.simulator import VCenterSimulator
@@ -113,7 +114,7 @@ def _assert_alike(found: Rehearsed, arrival: Arrival, converted: ConvertResult, 
 def test_it_does_not_boot_as_it_came(guest: Guest, output_dir: Path) -> None:
     """Seen once for each image that was built; what the proof makes of such a boot is `test_prove`'s."""
     disks = sorted((make_guest(guest) / guest.name).glob("disk*.raw"))
-    fact = name_of(f"does-not-boot-{guest.name}", disks, [*Path(__file__).parent.glob("*.py")])
+    fact = name_of(f"does-not-boot-{guest.name}", disks, [Path(arriving.__file__)])
     if is_known(fact):
         return
     proof = arrive(guest, output_dir).boot_as_it_came(attempt())

@@ -91,13 +91,11 @@ def with_profiles(image: Path) -> str:
         guest.mkdir(addon.rpartition("/")[0])
         ukify = ["/usr/bin/ukify", "build"]
         guest.command([*ukify, f"--cmdline={IN_ADDON}", f"--output={addon}"])
-        joined = []
-        for number, (profile, arguments) in enumerate(PROFILES.items()):
-            made = f"/var/tmp/profile{number}.efi"
-            guest.command([*ukify, f"--profile=ID={profile}", f"--cmdline={arguments}", f"--output={made}"])
-            joined.append(f"--join-profile={made}")
+        main, rescue = ([f"--profile=ID={name}", f"--cmdline={PROFILES[name]}"] for name in PROFILES)
+        guest.command([*ukify, *rescue, "--output=/var/tmp/rescue.efi"])
         whole = ["--linux=/var/tmp/linux", "--initrd=/var/tmp/initrd", "--os-release=@/etc/os-release"]
-        guest.command([*ukify, *whole, *joined, f"--output={path}"])
+        joined = "--join-profile=/var/tmp/rescue.efi"
+        guest.command([*ukify, *whole, *main, joined, f"--output={path}"])
         for left in guest.glob_expand("/var/tmp/*"):
             guest.rm_rf(left)
         guest.umount_all()

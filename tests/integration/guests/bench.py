@@ -1,0 +1,70 @@
+"""One launched appliance for many guests, one after the other: its disks are written anew for each."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import guestfs
+
+from hyperctl.activities.acceleration import probe_acceleration
+from hyperctl.activities.appliance import appliance_environment
+from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB
+from tests.found_out import data_of
+
+DEVICES = ("/dev/sda", "/dev/sdb", "/dev/sdc")
+DISK_BYTES = 64 << 20
+
+
+class Bench:
+    """`guest` is libguestfs with `DEVICES`, which are blank at first."""
+
+    def __init__(self, guest: guestfs.GuestFS, files: Sequence[Path]) -> None:
+        self.guest = guest
+        self._files = dict(zip(DEVICES, files, strict=True))
+
+    def clear(self, *devices: str) -> None:
+        """Nothing is mounted or active any more, and these disks, or all, are blank."""
+        self.guest.umount_all()
+        self.guest.vg_activate_all(False)
+        for device in devices or DEVICES:
+            self.guest.blkdiscard(device)
+            self.guest.blockdev_flushbufs(device)
+
+    def put(self, *images: Path) -> None:
+        """The images' content on the first disks; the others are blank."""
+        self.clear()
+        for device, image in zip(DEVICES, images, strict=False):
+            self.write(device, image)
+
+    def write(self, device: str, image: Path) -> None:
+        for offset, content in data_of(image):
+            self.guest.pwrite_device(device, content, offset)
+        self.guest.blockdev_flushbufs(device)
+
+    def copy(self, device: str, image: Path) -> Path:
+        """What is on one of the disks, as an image."""
+        self.guest.sync()
+        copy = ["cp", "--sparse=always", str(self._files[device]), str(image)]
+        subprocess.run(copy, check=True, timeout=60)
+        return image
+
+
+@contextmanager
+def launched(folder: Path) -> Iterator[Bench]:
+    files = [folder / f"bench{number}.raw" for number in range(len(DEVICES))]
+    with appliance_environment(probe_acceleration()) as environment:
+        with mock.patch.dict(os.environ, environment):
+            guest = guestfs.GuestFS(python_return_dict=True)  # reads them now
+        guest.set_memsize(KEY_DERIVATION_MEMORY_MIB)
+        try:
+            for file in files:
+                with file.open("wb") as opened:
+                    opened.truncate(DISK_BYTES)
+                guest.add_drive_opts(str(file), format="raw", cachemode="unsafe", discard="enable")
+            guest.launch()
+            yield Bench(guest, files)
+        finally:
+            guest.close()
