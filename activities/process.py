@@ -115,7 +115,8 @@ def run(
                         _kill_group(process)
                         completed = Completed(tuple(argv), -1, _tail(out.fileno()), _tail(err.fileno()))
                         raise ProcessError(completed, f"did not end in {timeout_seconds:.0f} s") from None
-            lines.read(final=True)
+            while lines.read(final=True):
+                attempt.checkpoint()
         finally:
             _kill_group(process)
         completed = Completed(tuple(argv), process.returncode, _tail(out.fileno()), _tail(err.fileno()))
@@ -242,16 +243,16 @@ class _LineReader:
         self._on_line = on_line
         self._offset = 0
 
-    def read(self, *, final: bool = False) -> None:
+    def read(self, *, final: bool = False) -> bool:
+        """Hand on the next lines, of one MiB at most; whether there were any. At last a half one, too."""
         if self._on_line is None:
-            return
+            return False
         data = os.pread(self._descriptor, OUTPUT_LIMIT_BYTES, self._offset)
-        while data:
-            head, newline, data = data.partition(b"\n")
-            if not newline and not final:
-                break
-            self._offset += len(head) + len(newline)
-            self._on_line(head.decode(errors="replace"))
+        data = data[: data.rfind(b"\n") + 1] or (data if final else b"")
+        self._offset += len(data)
+        for line in data.decode(errors="replace").removesuffix("\n").split("\n") if data else ():
+            self._on_line(line)
+        return bool(data)
 
 
 def _tail(descriptor: int) -> str:

@@ -27,9 +27,9 @@ from hyperctl.activities.vsphere.session import SESSION_COOKIE, Session, fault_t
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 
 READ_BYTES = 1 << 20
+"""At most so much at once: large enough that Python costs nothing beside TLS, small enough to stop in it."""
 TRICKLE_SECONDS = 300.0
 """A server that has not sent so much in that time, though something now and then, is given up."""
-"""At most so much at once: large enough that Python costs nothing beside TLS, small enough to stop in it."""
 MOST_REDIRECTS = 5
 MOST_RENEWALS = 2
 LONGEST_RETRY_AFTER_SECONDS = 30
@@ -203,6 +203,7 @@ class FileReader:
     @contextmanager
     def translated(self, endpoint: Endpoint, name: str) -> Iterator[None]:
         """Around whatever touches the network, and nothing else: errors of a storage are `OSError`, too."""
+        self._is_given_up = False
         self._waiting_since = time.monotonic()
         try:
             yield
@@ -211,7 +212,6 @@ class FileReader:
                 raise Stopped from error
             reason = "no data for too long" if isinstance(error, TimeoutError) else str(error) or repr(error)
             if self._is_given_up:
-                self._is_given_up = False
                 reason = f"not even {READ_BYTES >> 10} KiB came in {TRICKLE_SECONDS:.0f} s"
             # What a server says in place of a status line is its own choice, and its length too.
             raise _interrupted(f"reading {name} from {endpoint} broke off: {reason[:200]}") from error

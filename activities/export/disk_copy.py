@@ -4,6 +4,7 @@ import threading
 import time
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.export.copy_attempt import CopyAttempt
 from hyperctl.activities.export.image import DiskImage, RawImage
 from hyperctl.activities.export.landing import Landing, open_landing
 from hyperctl.activities.export.ledger import Finish, LedgerHeader, recover_ledger
@@ -178,14 +179,15 @@ class DiskCopy:
         except ValueError:
             return -1
 
-    def _open_image(self, fresh: bool) -> DiskImage:
+    def _open_image(self, fresh: bool, stop: threading.Event) -> DiskImage:
         if self._format is DiskFormat.QCOW2:
-            return Qcow2Image(self._image, self.disk.capacity_bytes, self._attempt, fresh=fresh)
+            attempt = CopyAttempt(self._attempt, stop)
+            return Qcow2Image(self._image, self.disk.capacity_bytes, attempt, fresh=fresh)
         return RawImage(self._image, self.disk.capacity_bytes, fresh=fresh)
 
     def _run(self, source: OpenSource, watch: SpaceWatch, stop: threading.Event) -> None:
         def open_image(fresh: bool) -> DiskImage:
-            return watch.guard(self._open_image(fresh), stop)
+            return watch.guard(self._open_image(fresh, stop), stop)
 
         try:
             with storage_errors(self._image, self.expected_bytes):

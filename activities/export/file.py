@@ -16,10 +16,10 @@ from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.assembly import BlockAssembler
+from hyperctl.activities.export.copy_attempt import CopyAttempt
 from hyperctl.activities.export.landing import Landing
 from hyperctl.activities.export.ranges import Connection, DiskReader, Extent, copy_ranges
 from hyperctl.activities.export.raw_file import RawFileReader
-from hyperctl.activities.export.throttle import Stopped
 from hyperctl.activities.export.transport import Received, Terms
 from hyperctl.activities.export.vmdk import StreamVmdk, VmdkError
 from hyperctl.activities.nbd.reader import NbdReader
@@ -118,7 +118,7 @@ class _OpenFiles:
             return Received(0, "")
         if found.image.is_stream:
             return Received(self._decode(found, found.image, landing, stop), "")
-        running = _CopyAttempt(self._terms.attempt, stop)
+        running = CopyAttempt(self._terms.attempt, stop)
         self._check(found, found.image, running, stop)
         with self._reader(found.image, running, stop) as reader:
             try:
@@ -140,7 +140,7 @@ class _OpenFiles:
         if image is None:
             yield ZeroDisk(disk.capacity_bytes)
             return
-        running = _CopyAttempt(self._terms.attempt, stop)
+        running = CopyAttempt(self._terms.attempt, stop)
         with self._reader(image, running, stop) as reader:
             yield reader
 
@@ -245,18 +245,6 @@ class ZeroDisk:
     @contextmanager
     def open(self, offset_bytes: int, length_bytes: int) -> Iterator[BytesIO]:
         yield BytesIO(bytes(length_bytes))
-
-
-class _CopyAttempt(Attempt):
-    """The attempt for what runs on a copying thread, which no cancel of an activity reaches."""
-
-    def __init__(self, attempt: Attempt, stop: threading.Event) -> None:
-        super().__init__(attempt.phase, attempt.log)
-        self._told = stop
-
-    def checkpoint(self) -> None:
-        if self._told.is_set():
-            raise Stopped
 
 
 class _FileStream:

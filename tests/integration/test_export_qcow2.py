@@ -1,18 +1,22 @@
 """Copies that land in qcow2 directly: right, sparse, resumed after anything."""
 
+import os
 import random
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from temporalio.exceptions import CancelledError
+from temporalio.testing import ActivityEnvironment
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.chain import BaseDisk
 from hyperctl.activities.commit import commit
 from hyperctl.activities.convert.overlay import fresh_overlays
-from hyperctl.activities.export.activity import export_disks
+from hyperctl.activities.export.activity import ExportActivities, export_disks
 from hyperctl.activities.export.image_reader import open_image
 from hyperctl.activities.export.landing import Landing, open_landing
 from hyperctl.activities.export.ledger import LedgerHeader, read_ledger
@@ -23,7 +27,7 @@ from hyperctl.activities.staging import Staging
 from hyperctl.activities.verify.activity import verify_disks
 from hyperctl.workflows.contract import CommitInput, ExportInput, ExportResult, VerifyInput
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
-from hyperctl.workflows.request import DiskFormat, VerifyMode
+from hyperctl.workflows.request import DiskFormat, FileSource, MigrationRequest, VerifyMode
 from tests.simulator import VCenterSimulator
 
 from .conftest import MIB
@@ -162,6 +166,39 @@ def test_a_worker_that_was_killed_is_gone_on_from(
     assert_right(sim, export_disks(argument, settings, running))
     assert staging.image(2, DiskFormat.QCOW2).stat().st_ino == inode, "what was whole is kept"
     sim.fault("expire_sessions")  # the dead worker's own, which would idle out
+
+
+def test_a_cancel_ends_the_making_of_a_large_image(
+    tmp_path: Path, settings: HostSettings, running: Attempt
+) -> None:
+    """By an activity's own cancel, which reaches the thread of the activity alone."""
+    source = tmp_path / "large.raw"
+    source.write_bytes(b"a disk" * MIB)
+    os.truncate(source, 8 << 40)
+    file = FileSource(path=str(source))
+    machine = plan_source(MigrationRequest(file=file), settings, running).machine
+    assert machine is not None
+    argument = ExportInput(
+        job_id="job-large",
+        file=file,
+        machine=machine,
+        transport="file",
+        output_dir=settings.output_dir,
+        format=DiskFormat.QCOW2,
+    )
+    image = Staging(argument.output_dir, argument.job_id).image(1, DiskFormat.QCOW2)
+    environment = ActivityEnvironment()
+    beats: list[float] = []
+    environment.on_heartbeat = lambda *details: beats.append(time.monotonic())
+    timer = threading.Timer(1.5, environment.cancel)
+    timer.start()
+    with pytest.raises(CancelledError):
+        environment.run(ExportActivities(settings).export_disks, argument)
+    timer.join()
+    assert len(beats) >= 2, "it beats meanwhile"
+    assert image.exists(), "it was being made"
+    held = subprocess.run(["pgrep", "--full", f"^qemu-img create .*{image}"], capture_output=True)
+    assert not held.stdout, "what makes it has ended"
 
 
 # --- the image itself -----------------------------------------------------------------------------------
@@ -333,7 +370,7 @@ def test_a_full_disk_has_its_errno_and_is_gone_on_with(small_disk: Path, running
 
 
 def test_a_full_disk_that_is_waited_for_loses_nothing(small_disk: Path, running: Attempt) -> None:
-    """The same connection goes on once there is room."""
+    """The same image goes on once there is room."""
     path, ledger = small_disk / "disk.qcow2", small_disk / "ledger"
     content = random.Random(9).randbytes(CAPACITY)
     told: list[int] = []

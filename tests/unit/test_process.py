@@ -54,6 +54,14 @@ def test_what_it_is_given_and_what_it_says() -> None:
     assert lines == ["one", "two", "4"], "four descriptors: the three of everybody, and that of ls' folder"
 
 
+def test_no_line_of_many_is_left_out() -> None:
+    """More than fits into what is read at once, most of it said in the last moment."""
+    lines: list[str] = []
+    argv = ["sh", "-c", "seq 300000; printf 'the end'"]
+    run(argv, attempt(), timeout_seconds=60, on_line=lines.append)
+    assert lines == [*map(str, range(1, 300001)), "the end"]
+
+
 def test_its_own_exit_code_is_what_counts() -> None:
     with pytest.raises(ProcessError, match="so it goes") as failed:
         run(["sh", "-c", "echo so it goes >&2; exit 7"], attempt(), timeout_seconds=20)
