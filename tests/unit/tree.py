@@ -93,7 +93,7 @@ class Tree:
     def find0(self, path: str, local: str) -> None:
         top = self._at(path)
         found = sorted(str(one.relative_to(top)) for one in top.rglob("*"))
-        Path(local).write_text("".join(f"{one}\0" for one in found))
+        Path(local).write_text("".join(f"/{one}\0" for one in found))
 
     def glob_expand(self, pattern: str) -> list[str]:
         start = len(str(self._root))

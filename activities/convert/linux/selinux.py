@@ -153,7 +153,8 @@ def every_path(files: GuestFiles) -> Iterator[str]:
         with tempfile.NamedTemporaryFile(prefix="hyperctl-paths-") as local:
             files.guest.find0(f"/{top}", local.name)
             found = Path(local.name).read_bytes().split(b"\0")
-        yield from (f"/{top}/{one.decode('utf-8', 'replace')}" for one in found if one)
+        # Each begins with a slash, where the folder's name ends without one.
+        yield from (f"/{top}/{one.decode('utf-8', 'replace').lstrip('/')}" for one in found if one)
 
 
 def _changed_since(files: GuestFiles, moment: float) -> Iterator[str]:
