@@ -18,6 +18,8 @@ from hyperctl.activities.convert.mounts import KnownDevices, Wanted
 CRYPTTAB = "/etc/crypttab"
 BY_ID = "/dev/disk/by-id"
 LVM_UUID = "dm-uuid-LVM-"
+_NOT_OF_UDEV = re.compile(r"[^\w#+\-.:=@/]")
+"""What udev puts an underscore in the place of."""
 _ARRAY = re.compile(r"^\s*ARRAY\s+(\S+)[^\n]*?\bUUID=(\S+)", re.MULTILINE | re.IGNORECASE)
 
 
@@ -75,7 +77,11 @@ def names_of_arrays(details: Mapping[str, Mapping[str, str]], configuration: str
     for array, detail in details.items():
         uuid, name = detail.get("uuid", "").lower(), detail.get("name", "")
         own = name.rpartition(":")[2]
-        names = [f"{BY_ID}/md-uuid-{uuid}", f"{BY_ID}/md-name-{name}", f"/dev/md/{own}"]
+        names = [
+            f"{BY_ID}/md-uuid-{uuid}",
+            f"{BY_ID}/md-name-{_NOT_OF_UDEV.sub('_', name)}",
+            f"/dev/md/{own}",
+        ]
         found |= dict.fromkeys(names if own else names[:1], array)
         if own.isdecimal():
             found[f"/dev/md{own}"] = array

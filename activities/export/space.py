@@ -25,9 +25,12 @@ def check_space(folder: Path, needed_bytes: int, reserve_bytes: int = RESERVE_BY
         raise no_space(folder, missing)
 
 
-def no_space(folder: Path, missing_bytes: int) -> HyperctlError:
+def no_space(folder: Path, missing_bytes: int, error: OSError | None = None) -> HyperctlError:
+    """What is missing there, of bytes or what else a file system counts; `error` is what was refused with."""
     status = os.statvfs(folder)
-    if status.f_files and not status.f_favail:
+    if error is not None and error.errno == errno.EDQUOT:
+        missing = "a quota of the worker's user, group or project is used up"
+    elif status.f_files and not status.f_favail:
         missing = "its file system has no inode left for another file"
     else:
         missing = f"{shown(missing_bytes)} are missing"
@@ -52,7 +55,7 @@ def storage_errors(path: Path, needed_bytes: int) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             present = path.stat().st_blocks * 512 if path.exists() else 0
             missing = needed_bytes - present + RESERVE_BYTES - free_bytes(path.parent)
-            raise no_space(path.parent, max(missing, 1)) from error
+            raise no_space(path.parent, max(missing, 1), error) from error
         hint = "Check the target host's disk and file system (dmesg)."
         if error.errno == errno.EFBIG:
             hint = (

@@ -19,6 +19,7 @@ TRY_AGAIN_SECONDS = 2.0
 """After a write that was refused although there seems to be room: a quota, or somebody else was faster."""
 ENOUGH_BYTES = 256 << 20
 """So much above the reserve, or what is still to come where that is less, lets a held copy go on."""
+QUOTA = "quota used up"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -46,10 +47,9 @@ class SpaceWatch:
             if not self._holding:
                 return ""
             reason = self._reason
-        return (
-            f"holding, {reason} in {self._folder}: {shown(self._missing_bytes)} are missing; "
-            "goes on by itself once there is room"
-        )
+        # Of a quota nobody tells how much of it is missing.
+        missing = "" if reason == QUOTA else f": {shown(self._missing_bytes)} are missing"
+        return f"holding, {reason} in {self._folder}{missing}; goes on by itself once there is room"
 
     def guard(self, image: DiskImage, stop: threading.Event) -> DiskImage:
         """The image, held back before every write while the reserve is touched."""
@@ -61,7 +61,7 @@ class SpaceWatch:
         def held(error: OSError) -> None:
             if error.errno not in _FULL:
                 raise error
-            self._wait("quota used up" if error.errno == errno.EDQUOT else "no space left", stop, error)
+            self._wait(QUOTA if error.errno == errno.EDQUOT else "no space left", stop, error)
 
         return held
 
@@ -92,7 +92,7 @@ class SpaceWatch:
             while True:
                 now = time.monotonic()
                 if now - since > self._patience_seconds:
-                    raise no_space(self._folder, self._missing_bytes) from error
+                    raise no_space(self._folder, self._missing_bytes, error) from error
                 if stop.wait(POLL_SECONDS):
                     raise Stopped
                 if error is not None and now - began < TRY_AGAIN_SECONDS:

@@ -119,6 +119,7 @@ def test_two_disks_are_told_apart() -> None:
         ("RESUME=/dev/sda2\n", "RESUME=UUID=root-uuid\n"),
         ("root=/dev/mapper/vg-root rd.lvm.lv=vg/root", "root=/dev/mapper/vg-root rd.lvm.lv=vg/root"),
         ("cryptdevice=/dev/sda3:root boot=/dev/sda1", "cryptdevice=PARTUUID=part-3:root boot=UUID=boot-uuid"),
+        ("cryptkey=/dev/sda1:ext4:/key rw", "cryptkey=UUID=boot-uuid:ext4:/key rw"),
         (
             "resume=/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part2",
             "resume=UUID=root-uuid",

@@ -182,9 +182,9 @@ def test_suses_grub_finds_its_disk_at_its_next_update(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loaders", "copied"),
     [
-        (("opensuse/shim.efi", "opensuse/grub.efi", "opensuse/MokManager.efi"),
+        (("opensuse/shim.efi", "opensuse/grub.efi", "opensuse/MokManager.efi", "opensuse/grub.cfg"),
          {"BOOTX64.EFI": "opensuse/shim.efi", "grub.efi": "opensuse/grub.efi",
-          "MokManager.efi": "opensuse/MokManager.efi"}),
+          "MokManager.efi": "opensuse/MokManager.efi", "grub.cfg": "opensuse/grub.cfg"}),
         (("redhat/shimx64.efi", "redhat/grubx64.efi", "redhat/mmx64.efi"),
          {"BOOTX64.EFI": "redhat/shimx64.efi", "grubx64.efi": "redhat/grubx64.efi",
           "mmx64.efi": "redhat/mmx64.efi"}),
@@ -203,6 +203,22 @@ def test_a_firmware_without_an_entry_finds_the_loader_with_all_that_it_loads(
     update_bootloader(guest, Work())
     folder = tmp_path / "boot/efi/EFI/BOOT"
     assert {path.name: path.read_text() for path in folder.iterdir()} == copied
+
+
+def test_grub_legacy_has_its_menu_beside_it(tmp_path: Path) -> None:
+    """As Red Hat's release 6 has it on UEFI."""
+    menu = (
+        f"default=0\ntitle one\n\tkernel /vmlinuz-{ABLE} ro root=/dev/sda2\n\tinitrd /initramfs-{ABLE}.img\n"
+    )
+    files = {**KERNEL, "/boot/efi/EFI/redhat/grub.efi": "GRUB", "/boot/efi/EFI/redhat/grub.conf": menu}
+    guest, work = inspected(tmp_path, files, firmware=Firmware.EFI), Work()
+    update_bootloader(guest, work)
+    stable = menu.replace("/dev/sda2", "UUID=root-uuid")
+    assert guest.files.text("/boot/efi/EFI/redhat/grub.conf") == stable
+    assert guest.files.text("/boot/efi/EFI/BOOT/BOOTX64.EFI") == "GRUB"
+    assert guest.files.text("/boot/efi/EFI/BOOT/BOOTX64.conf") == stable
+    (warning,) = work.warnings
+    assert "/boot/efi/EFI/BOOT/BOOTX64.conf" in warning
 
 
 def test_a_system_partition_without_a_loader_is_a_failure(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperctl.activities.convert.linux.selinux import AUTORELABEL, is_on, relabel
+from hyperctl.activities.convert.linux.selinux import AUTORELABEL, every_path, is_on, relabel
 from hyperctl.activities.convert.work import Work
 from tests.unit.test_layouts import inspected
 
@@ -72,3 +72,12 @@ def test_what_has_nothing_new_is_left_alone(tmp_path: Path) -> None:
     work = Work()
     relabel(inspected(tmp_path, {"/etc/selinux/config": "SELINUX=enforcing\n", **POLICY}), work)
     assert (work.changed, work.warnings) == ([], [])
+
+
+def test_snapshots_of_the_root_are_none_of_its_paths(tmp_path: Path) -> None:
+    files = {"/etc/selinux/config": "", "/.snapshots/1/snapshot/etc/fstab": "", "/.autorelabel": ""}
+    guest = inspected(tmp_path, files)
+    assert set(every_path(guest.files)) == {
+        *("/etc", "/etc/selinux", "/etc/selinux/config"),
+        *("/.snapshots", "/.autorelabel"),
+    }

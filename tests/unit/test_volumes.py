@@ -104,7 +104,7 @@ def test_an_encrypted_volume_is_found_by_any_name_of_its_device() -> None:
 
 def test_mdadms_configuration_wins_over_the_names_in_arrays() -> None:
     details = {
-        "/dev/md126": {"uuid": "A:1", "name": "web:0"},
+        "/dev/md126": {"uuid": "A:1", "name": "(web):0"},
         "/dev/md127": {"uuid": "b:2", "name": "web:1"},
     }
     configuration = (
@@ -114,3 +114,4 @@ def test_mdadms_configuration_wins_over_the_names_in_arrays() -> None:
     assert (found["/dev/md1"], found["/dev/md0"]) == ("/dev/md126", "/dev/md127")
     assert (found["/dev/md/0"], found["/dev/md/1"]) == ("/dev/md126", "/dev/md127")
     assert "/dev/md9" not in found
+    assert found["/dev/disk/by-id/md-name-_web_:0"] == "/dev/md126"

@@ -87,6 +87,14 @@ class Tree:
     def lgetxattrs(self, path: str) -> list[dict[str, Any]]:
         return []
 
+    def ls(self, path: str) -> list[str]:
+        return sorted(os.listdir(self._at(path)))
+
+    def find0(self, path: str, local: str) -> None:
+        top = self._at(path)
+        found = sorted(str(one.relative_to(top)) for one in top.rglob("*"))
+        Path(local).write_text("".join(f"{one}\0" for one in found))
+
     def glob_expand(self, pattern: str) -> list[str]:
         start = len(str(self._root))
         return [path[start:] for path in glob.glob(f"{self._root}{pattern}")]

@@ -5,7 +5,7 @@ import re
 from hyperctl.activities.convert.devices import StableNames
 
 _NAMING = re.compile(
-    r"(?<![\w.-])((?:(?:real_)?root|resume|boot|mount\.usr|cryptdevice|source|ROOT|RESUME)=[\"']?)"
+    r"(?<![\w.-])((?:(?:real_)?root|resume|boot|mount\.usr|cryptdevice|cryptkey|source|ROOT|RESUME)=[\"']?)"
     r"(/dev/disk/[^\s\"',;]+|/dev/[^\s\"',;:]+)"
 )
 _OTHER_DISK = re.compile(r"((?:rootflags=|,)(?:device|logdev|rtdev|journal_path)=)(/dev/[^\s\"',;]+)")

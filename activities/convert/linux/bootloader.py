@@ -74,9 +74,14 @@ LOADERS = (
     ("shim.efi", "grub.efi"),
     ("", "grubx64.efi"),
     ("", "systemd-bootx64.efi"),
+    ("", "grub.efi"),
 )
-"""A shim for Secure Boot, or none, and what it loads from its own folder; the second pair is SUSE's."""
-MOK_MANAGERS = ("mmx64.efi", "MokManager.efi")
+"""A shim for Secure Boot, or none, and what it loads from its own folder; the second pair is SUSE's, the last
+GRUB legacy as Red Hat has it."""
+LEGACY_CONFIGURATION = "grub.conf"
+"""GRUB legacy looks in its own folder for one with its own name."""
+COMPANIONS = ("mmx64.efi", "MokManager.efi", "grub.cfg")
+"""What else it looks for in its own folder: a manager of keys, and SUSE's GRUB the way to its menu."""
 
 _BY_DEVICE = re.compile(r"^(\s*(?:export\s+)?GRUB_DISABLE_LINUX_UUID=[\"']?)true", re.MULTILINE)
 _INSTALLED = re.compile(
@@ -210,10 +215,18 @@ def _ensure_fallback(inspected: Inspected, work: Work) -> None:
         work.changed.append(f"{place}/{FALLBACK}")
         if shim:
             source = found.rpartition("/")[0]
-            for name in (loader, *MOK_MANAGERS):
+            for name in (loader, *COMPANIONS):
                 if f"{source}/{name}".lower() in esp_files:
                     files.guest.cp(f"{source}/{name}", f"{folder}/{name}")
                     work.changed.append(f"{folder}/{name}")
+        configuration = f"{found.rpartition('/')[0]}/{LEGACY_CONFIGURATION}"
+        if wanted == "grub.efi" and files.exists(configuration):
+            copy = f"{place}/{FALLBACK.removesuffix('EFI')}conf"
+            files.guest.cp(configuration, copy)
+            work.changed.append(copy)
+            work.warnings.append(
+                f"the menu on KVM is {copy}: a kernel that is installed later goes in there, too"
+            )
         work.done.append(f"{found} also as {FALLBACK}")
         return
     needed = drivers_for(inspected.order.hardware).needed

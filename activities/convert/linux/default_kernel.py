@@ -16,7 +16,7 @@ from hyperctl.activities.convert.work import Work
 
 GRUB_CONFIGURATIONS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 GRUB_SETTINGS = "/etc/default/grub"
-LEGACY_MENUS = ("/boot/grub/menu.lst", "/boot/grub/grub.conf")
+LEGACY_MENUS = ("/boot/grub/menu.lst", "/boot/grub/grub.conf", "/boot/efi/EFI/*/grub.conf")
 SYSLINUX_MENUS = (
     ("/boot/extlinux/extlinux.conf", "/boot/extlinux/*.conf", "/boot/extlinux/*.cfg"),
     ("/boot/syslinux/syslinux.cfg", "/boot/syslinux/*.conf", "/boot/syslinux/*.cfg"),

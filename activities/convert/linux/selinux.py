@@ -25,6 +25,8 @@ AUTORELABEL = "/.autorelabel"
 MODES = frozenset({"enforcing", "permissive"})
 LABELLED_FILESYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs"})
 """Others get one label for all their files when they are mounted."""
+SNAPSHOTS = ".snapshots"
+"""Of snapper's, at the root's top."""
 BATCH = 1000
 CLOCK_SECONDS = 5
 _SETTING = re.compile(r"^[ \t]*(SELINUX|SELINUXTYPE|AUTORELABEL)[ \t]*=[ \t]*(\S+)", re.MULTILINE)
@@ -142,15 +144,24 @@ def _policy(files: GuestFiles, folder: str) -> FileContexts | None:
     return FileContexts([main, *more], substitutions)
 
 
+def every_path(files: GuestFiles) -> Iterator[str]:
+    """Of a guest, but for its snapshots: where the root is one of them, find(1) meets it in itself."""
+    for top in files.guest.ls("/"):
+        yield f"/{top}"
+        if top == SNAPSHOTS or not files.guest.is_dir(f"/{top}"):
+            continue
+        with tempfile.NamedTemporaryFile(prefix="hyperctl-paths-") as local:
+            files.guest.find0(f"/{top}", local.name)
+            found = Path(local.name).read_bytes().split(b"\0")
+        yield from (f"/{top}/{one.decode('utf-8', 'replace')}" for one in found if one)
+
+
 def _changed_since(files: GuestFiles, moment: float) -> Iterator[str]:
     """What the guest's own programmes may have made, wherever: it is in a folder that has changed since."""
-    with tempfile.NamedTemporaryFile(prefix="hyperctl-paths-") as local:
-        files.guest.find0("/", local.name)
-        found = Path(local.name).read_bytes().split(b"\0")
     names: dict[str, list[str]] = {}
-    for path in (one.decode("utf-8", "replace") for one in found if one):
+    for path in every_path(files):
         folder, _, name = path.rpartition("/")
-        names.setdefault(f"/{folder}", []).append(name)
+        names.setdefault(folder or "/", []).append(name)
 
     def changed(folder: str, within: list[str]) -> Iterator[str]:
         for at in range(0, len(within), BATCH):

@@ -60,7 +60,7 @@ def _make_stream(disk: Path, stream: Path) -> None:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.dev.guest.build", description=__doc__)
     every = (*ALL, SYSVINIT, SELINUX)
-    groups = {"fast": FAST, "all": every, **{guest.name: (guest,) for guest in every}}
+    groups = {"fast": FAST, "all": (*ALL, SYSVINIT), **{guest.name: (guest,) for guest in every}}
     parser.add_argument("names", nargs="*", help=f"of {', '.join(groups)}; the demo's when none is given")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--cache", action="store_true", help="build into the cache, if it is not there")

@@ -49,12 +49,13 @@ LOOKED_AT_AGAIN = """
 import json, sys
 from hyperctl.activities.convert.child import FIXERS, run_fixer
 from hyperctl.activities.convert.inspect import opened_guest
+from hyperctl.activities.convert.linux.selinux import every_path
 from hyperctl.activities.convert.order import Order
 order = Order.model_validate_json(sys.stdin.read())
 with opened_guest(order) as inspected:
     guest = inspected.files.guest
     guest.tar_out("/", sys.argv[1])
-    paths = [f"/{name}" for name in guest.find("/")]
+    paths = list(every_path(inspected.files))
     labels = {
         path: one["attrval"].decode().rstrip("\\0")
         for path in paths for one in guest.lgetxattrs(path) if one["attrname"] == "security.selinux"
