@@ -187,7 +187,12 @@ class DiskCopy:
 
     def _run(self, source: OpenSource, watch: SpaceWatch, stop: threading.Event) -> None:
         def open_image(fresh: bool) -> DiskImage:
-            return watch.guard(self._open_image(fresh, stop), stop)
+            try:
+                image = self._open_image(fresh, stop)
+            except ValueError as error:
+                self._attempt.log.warning("disk%d cannot be gone on with: %s", self.index, error)
+                raise
+            return watch.guard(image, stop)
 
         try:
             with storage_errors(self._image, self.expected_bytes):
