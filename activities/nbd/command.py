@@ -66,7 +66,6 @@ def image_command(place: Place, path: Path, image_format: str, *, direct: bool =
         "--persistent",
         "--shared=0",
         f"--cache={'none' if direct else 'writeback'}",
-        "--discard=unmap",
         f"--format={image_format}",
         f"--socket={place.socket}",
         f"--pid-file={place.pid_file}",
