@@ -8,7 +8,7 @@ from hyperctl.activities.export.copy_attempt import CopyAttempt
 from hyperctl.activities.export.image import DiskImage, RawImage
 from hyperctl.activities.export.landing import Landing, open_landing
 from hyperctl.activities.export.ledger import Finish, LedgerHeader, recover_ledger
-from hyperctl.activities.export.qcow2_image import Qcow2Image
+from hyperctl.activities.export.qcow2_image import Qcow2Image, table_bytes
 from hyperctl.activities.export.rate import RateMeter, eta_seconds
 from hyperctl.activities.export.space import storage_errors
 from hyperctl.activities.export.space_watch import SpaceWatch
@@ -66,7 +66,10 @@ class DiskCopy:
     @property
     def bytes_to_come(self) -> int:
         """The best estimate of what the image will still take of its file system."""
-        return max(0, self.expected_bytes - self.present_bytes) if self.finish is None else 0
+        if self.finish is not None:
+            return 0
+        tables = table_bytes(self.disk.capacity_bytes) if self._format is DiskFormat.QCOW2 else 0
+        return max(0, self.expected_bytes + tables - self.present_bytes)
 
     @property
     def moved_bytes(self) -> int:

@@ -98,6 +98,11 @@ class Qcow2Image:
             at += 1
 
 
+def table_bytes(capacity_bytes: int) -> int:
+    """What the image of a disk takes before anything has landed: of each cluster an address and a counter."""
+    return -(-capacity_bytes // CLUSTER_BYTES) * (8 + 2)
+
+
 def _create(path: Path, capacity_bytes: int, attempt: Attempt) -> None:
     if capacity_bytes % 512:
         raise HyperctlError(
@@ -117,7 +122,7 @@ def _create(path: Path, capacity_bytes: int, attempt: Attempt) -> None:
         os.fsync(descriptor)
     except ProcessError as error:
         status = os.statvfs(path.parent)
-        has_room = status.f_bavail * status.f_frsize > capacity_bytes // 1024 + (1 << 20)
+        has_room = status.f_bavail * status.f_frsize > table_bytes(capacity_bytes) + (1 << 20)
         raise OSError(errno.EIO if has_room else errno.ENOSPC, str(error), str(path)) from error
     finally:
         os.close(descriptor)
