@@ -203,7 +203,6 @@ class FileReader:
     @contextmanager
     def translated(self, endpoint: Endpoint, name: str) -> Iterator[None]:
         """Around whatever touches the network, and nothing else: errors of a storage are `OSError`, too."""
-        self._is_given_up = False
         self._waiting_since = time.monotonic()
         try:
             yield
@@ -234,6 +233,7 @@ class FileReader:
 
     @contextmanager
     def _answered(self, target: str, name: str, headers: dict[str, str]) -> Iterator[_Answer]:
+        self._is_given_up = False
         with self.translated(self._session.endpoint, name):
             answer = self._ask(target, name, headers)
         try:

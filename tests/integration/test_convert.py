@@ -150,4 +150,7 @@ def test_a_cancel_ends_it_within_five_seconds_and_leaves_nothing(
     thread.join()
     assert overlays(staging) == []
     assert source_guest.disk.stat().st_mtime_ns == before
-    assert not is_worked_on(staging.folder), "the appliance has ended with its child"
+    deadline = time.monotonic() + 2
+    while is_worked_on(staging.folder):  # what was killed has memory to give back
+        assert time.monotonic() < deadline, "the appliance has outlived its child"
+        time.sleep(0.05)
