@@ -5,7 +5,7 @@ mdadm.conf(5).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import guestfs
@@ -38,9 +38,10 @@ def known_devices(
     crypttab = files.text(CRYPTTAB) or ""
     volumes = list(guest.lvs())
     by_uuid = any(LVM_UUID in text for text in (crypttab, *(one.source for one in wanted)))
+    uuids = _lvm_uuids(guest, volumes) if by_uuid else {}
     others: dict[str, str] = {}
     for volume in volumes:
-        others |= dict.fromkeys(volume_names(volume, _lvm_uuid(guest, volume) if by_uuid else ""), volume)
+        others |= dict.fromkeys(volume_names(volume, uuids.get(volume, "")), volume)
     arrays = {array: dict(guest.md_detail(array)) for array in guest.list_md_devices()}
     configurations = [files.text(path) or "" for path in MDADM]
     others |= names_of_arrays(arrays, "\n".join(configurations))
@@ -108,8 +109,10 @@ def encrypted_names(crypttab: str, known: KnownDevices, opened: Mapping[str, str
     return found
 
 
-def _lvm_uuid(guest: guestfs.GuestFS, volume: str) -> str:
-    """Without the hyphens that LVM shows."""
-    group = volume.split("/")[2]
-    found = next((one["vg_uuid"] for one in guest.vgs_full() if one["vg_name"] == group), "")
-    return f"{found}{guest.lvuuid(volume)}".replace("-", "")
+def _lvm_uuids(guest: guestfs.GuestFS, volumes: Sequence[str]) -> dict[str, str]:
+    """By volume, its group's and its own, without the hyphens that LVM shows."""
+    groups = {one["vg_name"]: one["vg_uuid"] for one in guest.vgs_full()}
+    return {
+        volume: f"{groups.get(volume.split('/')[2], '')}{guest.lvuuid(volume)}".replace("-", "")
+        for volume in volumes
+    }

@@ -36,8 +36,10 @@ class Unlocking:
 
     def look(self, serial: bytes) -> None:
         """See to a prompt in what the console has shown since the last. `serial` is all that it has shown."""
+        if self.is_at_its_end:
+            return
         found = PASSPHRASE_PROMPT.search(readable(serial[self._seen_bytes :]))
-        if self.is_at_its_end or found is None:
+        if found is None:
             return
         self._seen_bytes = len(serial)
         disk = found["what"].strip()

@@ -100,9 +100,12 @@ def inject_virtio_drivers(inspected: Inspected, work: Work) -> None:
             if change is not None:
                 changes.append(change)
         for path in kernel.unified:
-            added = _addons_of(path, inspected)
+            read = inspected.files.reader(path)
+            image = unified_images.read_unified(read)
+            release = unified_images.text(image.profiles[0], unified_images.RELEASE, read)
+            added = tuple(find_addons(inspected.files, path, release))
             addons |= {addon.path: addon for addon in added}
-            if not (reasons := _unfit_profiles(path, kernel, inspected, added)):
+            if not (reasons := _unfit_profiles(image, read, kernel, inspected, added)):
                 continue
             boots, what = 0 not in reasons, f"a unified kernel image {'; '.join(reasons.values())}"
             if boots and way is InitramfsWay.APPEND:
@@ -155,23 +158,17 @@ def _note_rebuild(inspected: Inspected, one: Rebuild) -> None:
     inspected.rebuilds.append(one)
 
 
-def _addons_of(path: str, inspected: Inspected) -> tuple[Addon, ...]:
-    """A unified kernel image's."""
-    read = inspected.files.reader(path)
-    image = unified_images.read_unified(read)
-    release = unified_images.text(image.profiles[0], unified_images.RELEASE, read)
-    return tuple(find_addons(inspected.files, path, release))
-
-
 def _unfit_profiles(
-    path: str, kernel: Kernel, inspected: Inspected, addons: Sequence[Addon]
+    image: unified_images.Unified,
+    read: unified_images.Read,
+    kernel: Kernel,
+    inspected: Inspected,
+    addons: Sequence[Addon],
 ) -> dict[int, str]:
     """By which of its profiles a unified kernel image does not boot as it is, and why.
 
     Raises `StepFailed` where that is an addon's initramfs, which comes last and so counts.
     """
-    read = inspected.files.reader(path)
-    image = unified_images.read_unified(read)
     judged: dict[unified_images.Section | None, str] = {}
     found = {}
     for number, sections in enumerate(image.profiles):
