@@ -104,9 +104,9 @@ def _judged(source: SourceMachine) -> tuple[tuple[WhenRunning, ...], tuple[Failu
     """What a running machine needs, and what stands against any machine whatever is done to it."""
     if source.machine.power_state is not PowerState.ON:
         return (), problems_of(source)
-    left = {way.action: problems_of(source, way) for way in _WAYS}
-    ways = tuple(action for action, problems in left.items() if not problems)
-    return ways, () if ways else min(left.values(), key=len)
+    if ways := tuple(way.action for way in _WAYS if not problems_of(source, way)):
+        return ways, ()
+    return (), tuple(one for one in problems_of(source) if one.code is not ErrorCode.VM_POWERED_ON)
 
 
 def _fits(one: Listed, request: InventoryRequest) -> bool:

@@ -112,6 +112,7 @@ def make_guests(folder: Path) -> None:
             "guest_id": "rhel8_64Guest",
             "independent_disk": True,
             "consolidation_needed": True,
+            "tools": "absent",
             "power_state": "poweredOn",
         },
         "rdm-01": {"physical_rdm": True},
