@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import random
+import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,12 +14,14 @@ from typing import Any
 
 import pytest
 
+from deploy.dev.guest.packages import agent_packages
 from deploy.dev.libvirt import libvirt_in_use
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.settings import HostSettings
 from hyperctl.workflows.status import Phase
 from tests.found_out import content_digest
-from tests.integration.source_guest import SourceGuest, read_source_guest
+from tests.integration.source_guest import ConvertedGuest, SourceGuest, add_units, read_source_guest
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
 
 PASSWORD = "a password for tests"
@@ -56,6 +59,19 @@ def libvirt_uri() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def source_guest() -> SourceGuest:
     return read_source_guest()
+
+
+@pytest.fixture(scope="session")
+def converted_guest(source_guest: SourceGuest, guest_output_dir: Path) -> ConvertedGuest:
+    """Converted once for all tests, which leave it as it is; with the guest agent, and `UNITS`."""
+    staging = source_guest.land(guest_output_dir, f"job-converted-{secrets.token_hex(4)}")
+    with TemporaryDirectory() as folder:
+        add_units(staging.image(1), Path(folder))
+    order = source_guest.order(staging, staging.image(1)).model_copy(
+        update={"guest_packages": str(agent_packages())}
+    )
+    running = Attempt(Phase.CONVERT, logging.getLogger("test"))
+    return ConvertedGuest(staging, order, convert_guest(order, running))
 
 
 @pytest.fixture(scope="session")
