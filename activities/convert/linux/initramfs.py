@@ -6,7 +6,6 @@ import stat
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux import unified as unified_images
@@ -236,13 +235,9 @@ def _true_arguments(arguments: str, inspected: Inspected) -> str:
 
 def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None:
     """The change that one initramfs needs, or None where it needs none. Raises `NotAppendable`."""
-    guest = inspected.files.guest
     if inspected.files.size(path) > LARGEST_INITRAMFS_BYTES:
         raise StepFailed(f"{path} is larger than {LARGEST_INITRAMFS_BYTES} bytes")
-    with tempfile.TemporaryDirectory(prefix="hyperctl-initramfs-") as folder:
-        local = Path(folder) / "initramfs"
-        guest.download(path, str(local))
-        before = local.read_bytes()
+    before = inspected.files.content(path)
     try:
         archive = read_archive(before)
     except CpioError as error:
@@ -265,20 +260,14 @@ def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None
 
 def _entries(archive: Archive, kernel: Kernel, inspected: Inspected) -> list[Entry]:
     drivers = drivers_for(inspected.order.hardware)
-    with tempfile.NamedTemporaryFile(prefix="hyperctl-module-") as piece:
-
-        def fetch(wanted: str) -> bytes:
-            inspected.files.guest.download(wanted, piece.name)
-            return Path(piece.name).read_bytes()
-
-        return additions(
-            archive,
-            kernel,
-            [name for name in drivers.storage if name not in kernel.builtin_names],
-            inspected,
-            list_indexes=lambda: inspected.files.matching(f"{kernel.modules_folder}/{INDEXES}"),
-            fetch=fetch,
-        )
+    return additions(
+        archive,
+        kernel,
+        [name for name in drivers.storage if name not in kernel.builtin_names],
+        inspected,
+        list_indexes=lambda: inspected.files.matching(f"{kernel.modules_folder}/{INDEXES}"),
+        fetch=inspected.files.content,
+    )
 
 
 def _modules_in(entries: list[Entry]) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ replaced only by one that was read as the kernel reads it; as it was it also lie
 import re
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 from hyperctl.activities.convert.encrypted import named_as_in_guest
 from hyperctl.activities.convert.files import GuestFiles
@@ -212,12 +211,10 @@ def _archive(inspected: Inspected, path: str) -> Archive | None:
     """None where it cannot be read."""
     if not inspected.files.exists(path):
         return None
-    with tempfile.NamedTemporaryFile(prefix="hyperctl-initramfs-") as local:
-        inspected.files.guest.download(path, local.name)
-        try:
-            return read_archive(Path(local.name).read_bytes())
-        except CpioError:
-            return None
+    try:
+        return read_archive(inspected.files.content(path))
+    except CpioError:
+        return None
 
 
 def _assert_complete(inspected: Inspected, one: Rebuild, new: Archive, old: Archive | None) -> None:

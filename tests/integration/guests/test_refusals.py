@@ -21,7 +21,7 @@ from hyperctl.activities.convert.inspect import Inspected, inspect_guest
 from hyperctl.activities.convert.linux.initramfs import assert_room
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
-from hyperctl.activities.convert.storage import survey
+from hyperctl.activities.convert.storage import block_facts, survey
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertInput, ConvertResult
@@ -39,7 +39,11 @@ from tests.simulator import VCenterSimulator
 from tests.unit.machines import disk, machine
 
 SWAP_PAGE = 4096
-DEBIAN = {"etc/debian_version": "12.1\n", "etc/os-release": "ID=debian\nVERSION_ID=12\n", "etc/fstab": ""}
+DEBIAN = {
+    "etc/debian_version": "12.1\n",
+    "etc/os-release": "ID=debian\nPRETTY_NAME=Debian\nVERSION_ID=12\n",
+    "etc/fstab": "",
+}
 PASSPHRASE = "the right one"
 ROOM_BYTES = 256 << 10
 
@@ -215,7 +219,7 @@ def test_a_system_that_was_switched_off_hard_is_told(bench: Bench, tmp_path: Pat
     bench.guest.sync()
     bench.guest.copy_device_to_device("/dev/sda", "/dev/sdb")  # as it is at this moment
     bench.clear("/dev/sda")
-    assert survey(bench.guest).warnings == (
+    assert survey(bench.guest, block_facts(bench.guest)).warnings == (
         "/dev/sdb (ext4) was not unmounted: the VM was switched off, not shut down",
     )
 
