@@ -1,7 +1,8 @@
 """Running one step of a workflow: its activity, its business retries, its pauses."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -180,6 +181,15 @@ class StepRunner:
         finally:
             self.waiting = None
             self._on_change()
+
+
+@contextmanager
+def tried_once(priority: Priority) -> Iterator[StepRunner]:
+    """Steps of a workflow that is no job: none is tried again, and the workflow fails with one that fails."""
+    try:
+        yield StepRunner(RetryPolicy(max_retries=0), priority, lambda: None)
+    except StepFailed as failed:
+        raise failed.as_error() from failed
 
 
 def _has_result(handle: workflow.ActivityHandle[ResultT]) -> bool:
