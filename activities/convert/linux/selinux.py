@@ -36,7 +36,7 @@ def relabel(inspected: Inspected, work: Work) -> None:
     """Label what has no label yet; where that cannot be done, have the guest label all at its next boot."""
     files = inspected.files
     settings = _settings(files)
-    folder, enabled = _folder(settings), is_on(files)
+    folder, enabled = _folder(settings), _is_on(files, settings)
     if not (enabled or label_of(files.guest, "/etc")) or files.exists(AUTORELABEL):
         return
     bare = [path for path in sorted(_written(inspected)) if _lacks_label(inspected, path)]
@@ -83,7 +83,10 @@ def _leave_to_guest(files: GuestFiles, settings: Mapping[str, str], reason: str,
 
 def is_on(files: GuestFiles) -> bool:
     """Whether its settings have a kernel load a policy, and there is one."""
-    settings = _settings(files)
+    return _is_on(files, _settings(files))
+
+
+def _is_on(files: GuestFiles, settings: Mapping[str, str]) -> bool:
     has_policy = bool(files.matching(f"{_folder(settings)}/policy/policy.*"))
     return has_policy and settings.get("SELINUX", "").lower() in MODES
 
