@@ -197,11 +197,6 @@ class Service:
         return self._process.pid
 
     @property
-    def has_spoken(self) -> bool:
-        """Whether it has printed anything."""
-        return bool(self._lines)
-
-    @property
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 

@@ -39,7 +39,7 @@ class VddkDisk:
 def vddk_command(place: Place, disk: VddkDisk) -> tuple[str, ...]:
     """Serve a disk of a vCenter by VMware's library, read-only."""
     return (
-        *_nbdkit(place, "cacheextents", "retry"),
+        *nbdkit(place, "cacheextents", "retry"),
         "vddk",
         f"libdir={disk.library_dir}",
         f"server={disk.server}",
@@ -73,15 +73,11 @@ def image_command(place: Place, path: Path, image_format: str, *, direct: bool =
     )
 
 
-def nbdkit_command(place: Place, *arguments: str) -> tuple[str, ...]:
-    """Serve what any plugin offers, read-only, without the filters that a remote source needs."""
-    return (*_nbdkit(place), *arguments)
-
-
 _RETRY = (f"retries={RETRIES}", "retry-delay=1", "retry-exponential=yes", "retry-readonly=yes")
 
 
-def _nbdkit(place: Place, *filters: str) -> tuple[str, ...]:
+def nbdkit(place: Place, *filters: str) -> tuple[str, ...]:
+    """Serve read-only what the plugin offers that is to follow with its options."""
     return (
         "nbdkit",
         "--foreground",

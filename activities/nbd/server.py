@@ -17,13 +17,12 @@ from types import TracebackType
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.chain import nbd_address
-from hyperctl.activities.held_folder import new_held_folder, remove_folders_left
+from hyperctl.activities.held_folder import new_held_folder
 from hyperctl.activities.process import END_SECONDS, Service
 
 FOLDER_PREFIX = "hyperctl-nbd-"
 START_SECONDS = 60.0
 POLL_SECONDS = 0.01
-WORDS_SECONDS = 1.0
 _ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 """mallopt(3): the C library is to keep the buffers of requests. By itself it returns each to the kernel, and
 that the next one is mapped and cleared costs more than twice what the request does."""
@@ -107,16 +106,6 @@ class NbdServer:
         return True
 
     @property
-    def last_words(self) -> str:
-        """The last line it printed, as of why it refuses a client; waits a moment for one."""
-        deadline = time.monotonic() + WORDS_SECONDS
-        while (service := self._service) is not None and time.monotonic() < deadline:
-            if service.has_spoken or service.has_ended:
-                return service.complaint
-            time.sleep(POLL_SECONDS)
-        return "it does not say why"
-
-    @property
     def pid(self) -> int:
         """Of its process; 0 once it is closed."""
         return self._service.pid if self._service is not None else 0
@@ -159,8 +148,3 @@ class NbdServer:
                 raise NbdServerError(f"{argv[0]} was not ready in {START_SECONDS:.0f} s")
             self._attempt.checkpoint()
             time.sleep(POLL_SECONDS)
-
-
-def remove_left_over() -> None:
-    """Remove the folders of processes of this user that were killed."""
-    remove_folders_left(Path(tempfile.gettempdir()), FOLDER_PREFIX)

@@ -160,12 +160,6 @@ def probe_image(
     return image
 
 
-def looks_like_image(path: Path) -> bool:
-    """Whether the content is an image's of a format other than raw. Raises `HyperctlError`."""
-    with open_regular(path) as opened:
-        return _format_of(_Window(opened, 0, opened.size_bytes)) is not ImageFormat.RAW
-
-
 def _format_of(window: _Window) -> ImageFormat:
     start = window.read_at(0, SECTOR_BYTES)
     if start.startswith(qcow2_header.MAGIC):

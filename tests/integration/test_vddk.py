@@ -21,7 +21,7 @@ from hyperctl.activities.export.ledger import read_ledger
 from hyperctl.activities.export.transport import Terms
 from hyperctl.activities.export.vddk import VddkMachine
 from hyperctl.activities.export.vsphere import opened_machine
-from hyperctl.activities.nbd.command import nbdkit_command
+from hyperctl.activities.nbd.command import nbdkit
 from hyperctl.activities.nbd.server import NbdServer
 from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
@@ -81,7 +81,7 @@ def transport_of(paths: list[str], filters: list[str]):  # type: ignore[no-untyp
                 names = [name for name in filters if name.startswith("--")]
                 options = [name for name in filters if not name.startswith("--")]
                 return NbdServer(
-                    lambda place: nbdkit_command(place, *names, "file", f"file={path}", *options),
+                    lambda place: (*nbdkit(place), *names, "file", f"file={path}", *options),
                     terms.attempt,
                 )
 
