@@ -2,7 +2,7 @@
 
 import mmap
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Protocol
@@ -27,6 +27,14 @@ class Piece(Protocol):
 
     def content(self) -> bytes | bytearray:
         """All of it; what it takes to get at it is done on a thread that lands blocks."""
+
+
+def assemble(landing: Landing, pieces: Iterable[Piece]) -> None:
+    """Land a whole disk that comes as pieces; see `BlockAssembler`."""
+    with BlockAssembler(landing) as assembler:
+        for piece in pieces:
+            assembler.take(piece)
+        assembler.complete()
 
 
 class BlockAssembler:

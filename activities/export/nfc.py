@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from hyperctl.activities.export.assembly import BlockAssembler
+from hyperctl.activities.export.assembly import assemble
 from hyperctl.activities.export.landing import Landing
 from hyperctl.activities.export.throttle import Stopped
 from hyperctl.activities.export.transport import Received, Terms
@@ -91,10 +91,7 @@ class _NfcSource:
                     f"the stream of {disk.name} holds a disk of {vmdk.capacity_bytes} bytes, "
                     f"vSphere says {disk.capacity_bytes}",
                 )
-            with BlockAssembler(landing) as assembler:
-                for grain in vmdk.grains():
-                    assembler.take(grain)
-                assembler.complete()
+            assemble(landing, vmdk.grains())
         except VmdkTruncated as error:
             raise HyperctlError(
                 ErrorCode.TRANSFER_INTERRUPTED, f"the stream of {disk.name} was cut off: {error}"

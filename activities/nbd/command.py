@@ -60,16 +60,20 @@ def image_command(place: Place, path: Path, image_format: str, *, direct: bool =
 
     `direct`: past the page cache, which its file system must allow.
     """
+    cache = "none" if direct else "writeback"
+    return qemu_nbd(place, f"--cache={cache}", f"--format={image_format}", str(path))
+
+
+def qemu_nbd(place: Place, *image: str) -> tuple[str, ...]:
+    """Serve an image, named with all that qemu must know to open it, in the same way."""
     return (
         "qemu-nbd",
         "--read-only",
         "--persistent",
         "--shared=0",
-        f"--cache={'none' if direct else 'writeback'}",
-        f"--format={image_format}",
         f"--socket={place.socket}",
         f"--pid-file={place.pid_file}",
-        str(path),
+        *image,
     )
 
 
