@@ -15,6 +15,7 @@ import guestfs
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.file_contexts import FileContexts
+from hyperctl.activities.convert.linux.room import filesystem_of
 from hyperctl.activities.convert.work import Work
 
 FOLDER = "/etc/selinux"
@@ -117,8 +118,7 @@ def _lacks_label(inspected: Inspected, path: str) -> bool:
     files = inspected.files
     if not files.is_there(path):
         return False
-    place = max((one for one in inspected.mounts if f"{path}/".startswith(f"{one.rstrip('/')}/")), key=len)
-    kind = files.guest.vfs_type(inspected.mounts[place])
+    kind = files.guest.vfs_type(inspected.mounts[filesystem_of(path, inspected.mounts)])
     return kind in LABELLED_FILESYSTEMS and not label_of(files.guest, path)
 
 
