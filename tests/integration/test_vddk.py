@@ -23,7 +23,6 @@ from hyperctl.activities.export.vddk import VddkMachine
 from hyperctl.activities.export.vsphere import opened_machine
 from hyperctl.activities.nbd.command import nbdkit
 from hyperctl.activities.nbd.server import NbdServer
-from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.activities.vsphere.certificate import Trust, sha1_thumbprint, trusted_certificate
@@ -33,6 +32,7 @@ from hyperctl.workflows.contract import ExportInput, ExportResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import MachineDisk
 from hyperctl.workflows.request import DiskFormat
+from tests.integration.orders import export_input
 from tests.simulator import VCenterSimulator
 
 from .conftest import MIB
@@ -44,21 +44,7 @@ VM = "web-server-01"
 def argument(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, request: pytest.FixtureRequest
 ) -> ExportInput:
-    machine = plan_source(sim.request(VM), settings, running).machine
-    assert machine is not None
-    return ExportInput(
-        job_id="job-test",
-        vcenter=sim.vcenter(),
-        machine=machine,
-        transport="vddk",
-        output_dir=settings.output_dir,
-        format=request.param,
-    )
-
-
-@pytest.fixture
-def staging(argument: ExportInput) -> Staging:
-    return Staging(argument.output_dir, argument.job_id)
+    return export_input(sim, settings, running, VM, "vddk", format=request.param)
 
 
 @pytest.fixture
