@@ -11,7 +11,6 @@ async for status in migration.watch():
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Self
 
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -82,12 +81,7 @@ class MigrationClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         """Nothing is held that has to be given back: Temporal's client closes with the process."""
 
     async def start(

@@ -4,7 +4,6 @@ import mmap
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Protocol
 
 from hyperctl.activities.export.direct import aligned_buffer
@@ -59,9 +58,7 @@ class BlockAssembler:
     def __enter__(self) -> "BlockAssembler":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
     def take(self, piece: Piece) -> None:

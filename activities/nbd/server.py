@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.chain import nbd_address
@@ -76,9 +75,7 @@ class NbdServer:
     def __enter__(self) -> "NbdServer":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     @property
