@@ -16,13 +16,9 @@ from hyperctl.activities.convert.linux.bootloader import ENTRIES
 from hyperctl.activities.convert.linux.builders import Building, command, profile_command, unified_command
 from hyperctl.activities.convert.linux.cpio import Archive, CpioError, read_archive
 from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
-from hyperctl.activities.convert.linux.initramfs import (
-    MIB,
-    assert_room,
-    extended_initramfs,
-    fitting_arguments,
-)
+from hyperctl.activities.convert.linux.initramfs import extended_initramfs, fitting_arguments
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
+from hyperctl.activities.convert.linux.room import MIB, assert_room
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 

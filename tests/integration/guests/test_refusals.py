@@ -18,7 +18,7 @@ from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected, inspect_guest
-from hyperctl.activities.convert.linux.initramfs import assert_room
+from hyperctl.activities.convert.linux.room import assert_room
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
 from hyperctl.activities.convert.storage import block_facts, survey
