@@ -106,7 +106,7 @@ def inspect_guest(
     distribution = guest.inspect_get_distro(root)
     names = StableNames(
         storage.disks,
-        [DiskPlace(disk.unit, disk.controller, disk.controller_bus) for disk in machine.disks],
+        [DiskPlace(disk.unit, disk.controller, disk.controller_bus, disk.uuid) for disk in machine.disks],
         root=guest.mountable_device(root),
     )
     mount_root(guest, root)

@@ -109,6 +109,27 @@ def test_two_disks_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "stable"),
+    [
+        ("disk/by-id/scsi-36000c29f1a2b3c4d5e6f708192a3b4c5-part1", "UUID=a"),
+        ("disk/by-id/wwn-0x6000c29000112233445566778899aabb-part1", "UUID=b"),
+        ("disk/by-id/scsi-SVMware_Virtual_disk_6000c29000112233445566778899aabb-part1", "UUID=b"),
+        ("disk/by-id/scsi-36000c29f00000000000000000000000-part1", None),
+        ("disk/by-id/dm-uuid-part1-mpath-36000c29000112233445566778899aabb", "UUID=b"),
+        ("mapper/36000c29f1a2b3c4d5e6f708192a3b4c5p1", "UUID=a"),
+        ("mapper/36000c29000112233445566778899aabb1", "UUID=b"),
+        ("mapper/36000c29000112233445566778899aabb-part1", "UUID=b"),
+        ("mapper/vg-36000c29000112233445566778899aabb1", None),
+    ],
+)
+def test_the_id_that_vmware_has_for_a_disk_tells_several_apart(name: str, stable: str | None) -> None:
+    root, data = "6000c29f1a2b3c4d5e6f708192a3b4c5", "6000c29000112233445566778899aabb"
+    places = [DiskPlace(0, "pvscsi", uuid=root), DiskPlace(1, "pvscsi", uuid=data)]
+    names = StableNames({"/dev/sda1": BlockDevice("a"), "/dev/sdb1": BlockDevice("b")}, places)
+    assert names.stable(f"/dev/{name}") == stable
+
+
+@pytest.mark.parametrize(
     ("before", "after"),
     [
         (

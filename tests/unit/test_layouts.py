@@ -247,6 +247,22 @@ def test_cloud_init_leaves_the_network_as_it_is(
     assert again.changed == []
 
 
+def test_cloud_init_takes_the_machine_for_the_instance_that_it_was(tmp_path: Path) -> None:
+    files = tree(tmp_path, {"/usr/bin/cloud-init": "", "/var/lib/cloud/instance/obj.pkl": "pickled"})
+    keep_from_cloud_init(files, Work())
+    text = files.text(CLOUD_INIT_SETTING)
+    assert text == "network:\n  config: disabled\nmanual_cache_clean: true\n"
+
+
+def test_an_initrd_of_red_hats_mkinitrd_is_its_kernels(tmp_path: Path) -> None:
+    """Red Hat Enterprise Linux 5."""
+    version = "2.6.18-398.el5"
+    files = {f"/lib/modules/{version}/modules.dep": VIRTIO, f"/boot/vmlinuz-{version}": ""}
+    files |= {f"/boot/initrd-{version}.img": "", f"/boot/initrd-{version}kdump.img": ""}
+    (kernel,) = find_kernels(tree(tmp_path, files))
+    assert kernel.initramfs == (f"/boot/initrd-{version}.img",)
+
+
 def test_a_menu_without_a_default_boots_its_first_entry(tmp_path: Path) -> None:
     menu = [GRUB.format(version=version, root="UUID=root-uuid") for version in (ABLE, UNABLE)]
     good = inspected(tmp_path / "good", {**KERNELS, "/boot/grub/grub.cfg": "".join(menu)})

@@ -13,7 +13,8 @@ _SUFFIX = re.compile(r"\.ko(?:\.(?:xz|gz|zst))?$")
 _IMAGES = ("/boot/vmlinuz-*", "/boot/vmlinux-*")
 MICROCODE = ("-ucode.img", "microcode.img")
 """Endings of what a boot entry loads beside its initramfs."""
-_INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}")
+_INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}", "/boot/initrd-{}.img")
+"""Debian's, dracut's, SUSE's and Red Hat's mkinitrd's."""
 
 
 @dataclass(frozen=True)

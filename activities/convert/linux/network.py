@@ -31,6 +31,8 @@ DEFAULT_LINK = f"{LINK_FOLDER}/99-default.link"
 CLOUD_INIT = ("/usr/bin/cloud-init", "/usr/local/bin/cloud-init")
 CLOUD_INIT_OFF = "/etc/cloud/cloud-init.disabled"
 CLOUD_INIT_SETTING = "/etc/cloud/cloud.cfg.d/99-hyperctl-network.cfg"
+CLOUD_INIT_CACHE = "/var/lib/cloud/instance/obj.pkl"
+"""What cloud-init knows of the instance that this machine is."""
 KERNELS = re.compile(r"^eth(\d+)$")
 KERNEL_NAMES = "net.ifnames=0"
 _RENAMES = re.compile(r"^\s*Name(?:Policy)?\s*=|\bset-name\b|(?<![\w{])NAME:?=\"", re.MULTILINE)
@@ -73,11 +75,18 @@ def fix_network(inspected: Inspected, work: Work) -> None:
 
 
 def keep_from_cloud_init(files: GuestFiles, work: Work) -> None:
-    """What there is of a network stays. cloud-init finds none of VMware's data on KVM, and would then write a
-    configuration of its own, DHCP on the first NIC (its manual, "Network configuration sources")."""
-    is_on = any(files.exists(path) for path in CLOUD_INIT) and not files.exists(CLOUD_INIT_OFF)
-    if is_on and files.edit(CLOUD_INIT_SETTING, "network:\n  config: disabled\n", work):
-        work.done.append("cloud-init leaves the network's configuration as it is")
+    """What there is of a network stays, and the instance that the machine is.
+
+    cloud-init finds none of VMware's data on KVM. It would then write a configuration of its own, DHCP on the
+    first NIC (its manual, "Network configuration sources"), and take the machine for a new instance, with new
+    SSH host keys and a locked password of its default user, unless it trusts its cache (`manual_cache_clean`).
+    """
+    if not any(files.exists(path) for path in CLOUD_INIT) or files.exists(CLOUD_INIT_OFF):
+        return
+    trusts = "manual_cache_clean: true\n" if files.exists(CLOUD_INIT_CACHE) else ""
+    if files.edit(CLOUD_INIT_SETTING, f"network:\n  config: disabled\n{trusts}", work):
+        and_more = ", and takes the machine for the instance that it was" if trusts else ""
+        work.done.append(f"cloud-init leaves the network's configuration as it is{and_more}")
 
 
 def assign_names(
