@@ -206,6 +206,23 @@ def test_fstab_lines_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("/dev/sr0 /repo iso9660 ro 0 0", "/dev/sr0 /repo iso9660 ro,nofail 0 0"),
+        ("/dev/cdrom\t/repo\tauto\tdefaults\t0 0\n", "/dev/cdrom\t/repo\tauto\tdefaults,nofail\t0 0\n"),
+        ("LABEL=OL-8 /repo udf,iso9660 ro\r\n", "LABEL=OL-8 /repo udf,iso9660 ro,nofail\r\n"),
+        ("/dev/sr0 /repo iso9660\n", "/dev/sr0 /repo iso9660 defaults,nofail\n"),
+        ("/dev/sr0 /repo iso9660 noauto 0 0\n", ""),
+        ("/dev/sr0 /repo iso9660 ro,nofail 0 0\n", ""),
+        ("/srv/ol8.iso /repo iso9660 ro,loop 0 0\n", ""),
+        ("UUID=data-uuid /srv ext4 defaults 0 0\n", ""),
+    ],
+)
+def test_no_boot_waits_for_a_cd_that_vmware_had_in_its_drive(before: str, after: str) -> None:
+    assert stable_fstab(before, ONE_DISK) == (after or before, [])
+
+
+@pytest.mark.parametrize(
     ("text", "name"),
     [
         ('KERNEL=="sd?1", RESULT=="36000c29a", NAME="asm"\n', 'KERNEL=="sd?'),

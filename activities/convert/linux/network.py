@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
-from hyperctl.activities.convert.linux.bootloader import ENTRIES, SETTINGS
+from hyperctl.activities.convert.linux.bootloader import ENTRIES, ENVIRONMENTS, SETTINGS
 from hyperctl.activities.convert.linux.interfaces import PERSISTENT_RULES, PHYSICAL, Clue, find_clues
 from hyperctl.activities.convert.linux.matches import NETPLAN, Place, for_driver
 from hyperctl.activities.convert.linux.matches import RULES as UDEV_RULES
@@ -20,6 +20,7 @@ PERMANENT_MAC_SINCE = 245
 """The first systemd whose .link files match a NIC's own MAC, and not a VLAN's that has it from the NIC."""
 NAMING_RULES = "/etc/udev/rules.d/80-net-setup-link.rules"
 """In the place of systemd's own of that name, which is what gives a NIC the name of its .link file."""
+OLDER_NAMING_RULES = "/etc/udev/rules.d/80-net-name-slot.rules"
 RULES_BY_SLOT = (
     "/usr/lib/udev/rules.d/80-net-setup-link.rules",
     "/lib/udev/rules.d/80-net-setup-link.rules",
@@ -46,7 +47,7 @@ def fix_network(inspected: Inspected, work: Work) -> None:
     files = inspected.files
     clues = find_clues(files)
     nics = inspected.machine.nics
-    names, guesses = assign_names(nics, clues, by_slot=_named_by_slot(files))
+    names, guesses = assign_names(nics, clues, by_slot=named_by_slot(files))
     work.warnings += guesses
     pinned = {clue.mac: clue.name for clue in clues if clue.pinned and clue.source != PERSISTENT_RULES}
     inspected.nic_order.extend(order_for_kernel([nic.mac.lower() for nic in nics], names))
@@ -122,7 +123,9 @@ def assign_names(
         """The likeliest first: not one whose addresses no NIC has, and of the kind that the guest gives."""
         return name in stale, name.startswith("eth") is by_slot, order(name)
 
-    names = sorted(left - set(found.values()), key=likelihood)
+    # Where udev names NICs by their slots there is no eth0, and what is still set up for it is of another time.
+    gone = {name for name in stale if by_slot and KERNELS.match(name)}
+    names = sorted(left - gone - set(found.values()), key=likelihood)
     unnamed = [nic.mac.lower() for nic in nics if nic.mac.lower() not in found]
     if names and all(KERNELS.match(name) for name in names) and all(mac in slots for mac in unnamed):
         unnamed.sort(key=lambda mac: int(slots[mac].removeprefix("ens")))
@@ -192,13 +195,13 @@ def _rule_needed(files: GuestFiles, clues: Sequence[Clue]) -> bool:
     return bool(own) or _systemd_version(files) < PERMANENT_MAC_SINCE or files.is_there(NAMING_RULES)
 
 
-def _named_by_slot(files: GuestFiles) -> bool:
+def named_by_slot(files: GuestFiles) -> bool:
     """Whether the guest's udev gives NICs the names of their slots, and nothing of its own renames them."""
     if not files.matching(*RULES_BY_SLOT):
         return False
-    if any(files.is_there(path) for path in (NAMING_RULES, DEFAULT_LINK)):
+    if any(files.is_there(path) for path in (NAMING_RULES, OLDER_NAMING_RULES, DEFAULT_LINK)):
         return False
-    texts = [files.text(path) or "" for path in files.matching(*ENTRIES, *SETTINGS)]
+    texts = [files.text(path) or "" for path in files.matching(*ENTRIES, *ENVIRONMENTS, *SETTINGS)]
     if any(KERNEL_NAMES in text for text in texts):
         return False
     return not any(
