@@ -79,7 +79,7 @@ def keep_from_cloud_init(files: GuestFiles, work: Work) -> None:
     """What there is of a network stays, and the instance that the machine is.
 
     cloud-init finds none of VMware's data on KVM. It would then write a configuration of its own, DHCP on the
-    first NIC (its manual, "Network configuration sources"), and take the machine for a new instance, with new
+    first NIC (its manual, "Network configuration sources"), and take the machine for a new one, with new
     SSH host keys and a locked password of its default user, unless it trusts its cache (`manual_cache_clean`).
     """
     if not any(files.exists(path) for path in CLOUD_INIT) or files.exists(CLOUD_INIT_OFF):
@@ -123,7 +123,7 @@ def assign_names(
         """The likeliest first: not one whose addresses no NIC has, and of the kind that the guest gives."""
         return name in stale, name.startswith("eth") is by_slot, order(name)
 
-    # Where udev names NICs by their slots there is no eth0, and what is still set up for it is of another time.
+    # Where udev names NICs by their slots there is no eth0; what is still set up for one is of another time.
     gone = {name for name in stale if by_slot and KERNELS.match(name)}
     names = sorted(left - gone - set(found.values()), key=likelihood)
     unnamed = [nic.mac.lower() for nic in nics if nic.mac.lower() not in found]
