@@ -35,7 +35,7 @@ from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.machine import Firmware, Machine
 
-SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd")
+SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd", "mkinitfs")
 SECTOR_BYTES = 512
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 
@@ -268,6 +268,7 @@ def _initramfs_tool(files: GuestFiles) -> str:
         ("initramfs-tools", ("/usr/sbin/mkinitramfs", "/sbin/mkinitramfs")),
         ("mkinitcpio", ("/usr/bin/mkinitcpio",)),
         ("mkinitrd", ("/sbin/mkinitrd", "/usr/sbin/mkinitrd")),
+        ("mkinitfs", ("/sbin/mkinitfs", "/usr/sbin/mkinitfs")),
     ):
         if any(files.exists(sign) for sign in signs):
             return tool

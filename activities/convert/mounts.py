@@ -1,5 +1,6 @@
 """Mounting a guest's filesystems where its fstab has them."""
 
+import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -172,9 +173,18 @@ def _not_mounted(place: str, source: str, error: RuntimeError) -> Refused:
 
 
 def _assert_writable(guest: guestfs.GuestFS, place: str, source: str) -> None:
-    if guest.statvfs(place)["flag"] & READ_ONLY:
+    if guest.statvfs(place)["flag"] & READ_ONLY or _is_read_only_subvolume(guest, place):
         raise Refused(
             ErrorCode.CONVERSION_FAILED,
             f"the filesystem of {place} ({source}) can only be mounted for reading",
             "A filesystem with errors, or one made read-only on purpose: make it writable in the source.",
         )
+
+
+def _is_read_only_subvolume(guest: guestfs.GuestFS, place: str) -> bool:
+    """Of btrfs, as transactional systems have their root; only writing shows it."""
+    try:
+        guest.rmdir(guest.mkdtemp(f"{place.rstrip('/')}/hyperctl-XXXXXX"))
+    except RuntimeError:
+        return guest.last_errno() == errno.EROFS
+    return False

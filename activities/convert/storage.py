@@ -12,6 +12,7 @@ from hyperctl.workflows.errors import ErrorCode
 HIBERNATED = "swsuspend"
 RAID_MEMBER = "linux_raid_member"
 BITLOCKER = "BitLocker"
+ZFS = "zfs_member"
 SYSTEM_PARTITION_TYPES = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef")
 """In a GPT and in an MBR."""
 EXT = ("ext2", "ext3", "ext4")
@@ -68,6 +69,11 @@ def survey(guest: guestfs.GuestFS) -> Storage:
         *_incomplete_arrays(guest, members),
     ]
     errors, warnings = _ext_states(guest, kinds)
+    if pools := [device for device, kind in kinds.items() if kind == ZFS]:
+        warnings.append(
+            f"{', '.join(pools)} is of a ZFS pool, which may know its disks by VMware's names: where it is "
+            "missing on KVM, run zpool import -a -d /dev once in the guest"
+        )
     if problems + errors:
         raise Refused(
             ErrorCode.GUEST_UNSUPPORTED if problems else ErrorCode.CONVERSION_FAILED,
@@ -84,6 +90,8 @@ def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> 
     for device, kind in kinds.items():
         if kind == BITLOCKER:
             reasons.append(f"{device} is encrypted with BitLocker")
+        elif kind == ZFS:
+            reasons.append(f"{device} is ZFS, from which no system can be converted")
         elif kind in (*EXT, "xfs", "btrfs"):
             try:
                 guest.mount_ro(device, "/")

@@ -100,6 +100,15 @@ def test_the_default_of_grubs_boot_entries_is_in_its_environment(tmp_path: Path,
     assert "root=UUID=root-uuid ro" in (guest.files.text(f"/boot/loader/entries/abc-{ABLE}.conf") or "")
 
 
+def test_the_default_of_red_hats_grub_on_the_system_partition_is_beside_it(tmp_path: Path) -> None:
+    files = {path.replace("/boot/grub2/", "/boot/efi/EFI/redhat/"): text for path, text in red_hat().items()}
+    files |= {"/boot/efi/EFI/BOOT/BOOTX64.EFI": ""}
+    guest = inspected(tmp_path, files, firmware=Firmware.EFI)
+    update_bootloader(guest, Work())
+    assert saved_entry(guest.files.text("/boot/efi/EFI/redhat/grubenv") or "") == f"abc-{ABLE}"
+    assert not guest.files.exists("/boot/loader/loader.conf"), "GRUB does not read it"
+
+
 @pytest.mark.parametrize("default", ["1", f"abc-{ABLE}"])
 def test_a_good_default_of_grubs_boot_entries_stays(tmp_path: Path, default: str) -> None:
     guest = inspected(tmp_path, red_hat(default))
@@ -299,6 +308,26 @@ def test_a_system_that_nothing_could_boot_or_make_an_initramfs_of_is_refused(tmp
     assert "dracut" in raised.value.hint
     found, tool = kernels_and_tool(tree(tmp_path / "known", {**KERNEL, "/usr/bin/dracut": ""}), "Red Hat")
     assert ([kernel.version for kernel in found], tool) == ([ABLE], "dracut")
+
+
+def test_alpine_names_its_kernel_by_a_package(tmp_path: Path) -> None:
+    version = "6.6.58-0-lts"
+    files = {
+        f"/lib/modules/{version}/modules.dep": VIRTIO,
+        "/usr/share/kernel/lts/kernel.release": f"{version}\n",
+        "/usr/share/kernel/virt/kernel.release": "6.6.58-0-virt\n",
+        **dict.fromkeys(("/boot/vmlinuz-lts", "/boot/initramfs-lts", "/sbin/mkinitfs"), ""),
+        "/boot/extlinux.conf": (
+            "DEFAULT lts\nLABEL lts\n  LINUX vmlinuz-lts\n  INITRD initramfs-lts\n"
+            "  APPEND root=/dev/sda2 modules=sd-mod,usb-storage,ext4 quiet\n"
+        ),
+    }
+    guest = inspected(tmp_path, files)
+    (kernel,), tool = kernels_and_tool(guest.files, "Alpine Linux v3.20")
+    assert (kernel.version, tool) == (version, "mkinitfs")
+    assert (kernel.image, kernel.initramfs) == ("/boot/vmlinuz-lts", ("/boot/initramfs-lts",))
+    update_bootloader(guest, Work())
+    assert "root=UUID=root-uuid modules=" in (guest.files.text("/boot/extlinux.conf") or "")
 
 
 def test_whether_there_was_a_key_for_what_stays_closed_is_said() -> None:

@@ -17,6 +17,14 @@ WATCHED = (
     "/etc/multipath/conf.d/*.conf",
     "/etc/kdump.conf",
     "/etc/rc.local",
+    "/etc/auto.*",
+    "/etc/drbd.conf",
+    "/etc/drbd.d/*.res",
+    "/etc/smartd.conf",
+    "/etc/sysconfig/sbd",
+    "/etc/sysconfig/rawdevices",
+    "/etc/sysconfig/docker-storage-setup",
+    "/etc/target/saveconfig.json",
 )
 """What may name disks for a purpose that only its owner knows."""
 UNITS = ("/etc/systemd/system/*.mount", "/etc/systemd/system/*.swap")

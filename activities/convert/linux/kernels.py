@@ -125,17 +125,18 @@ def find_kernels(files: GuestFiles) -> tuple[Kernel, ...]:
 
 
 def _packaged(files: GuestFiles) -> dict[str, str]:
-    """Arch's kernels: by version the package, which the files in /boot are named by."""
+    """Arch's and Alpine's kernels: by version the package, which the files in /boot are named by."""
     found = {}
     for path in files.matching("/lib/modules/*/pkgbase"):
-        name = (files.text(path) or "").strip()
-        if name and files.exists(f"/boot/vmlinuz-{name}"):
-            found[path.split("/")[-2]] = name
-    return found
+        found[path.split("/")[-2]] = (files.text(path) or "").strip()
+    for path in files.matching("/usr/share/kernel/*/kernel.release"):
+        found[(files.text(path) or "").strip()] = path.split("/")[-2]
+    return {version: name for version, name in found.items() if files.exists(f"/boot/vmlinuz-{name}")}
 
 
 def _of_package(name: str) -> tuple[str, ...]:
-    return (f"/boot/initramfs-{name}.img", f"/boot/initramfs-{name}-fallback.img")
+    of_arch = (f"/boot/initramfs-{name}.img", f"/boot/initramfs-{name}-fallback.img")
+    return (*of_arch, f"/boot/initramfs-{name}")
 
 
 def _unified(files: GuestFiles) -> dict[str, list[str]]:

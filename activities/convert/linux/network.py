@@ -80,7 +80,7 @@ def keep_from_cloud_init(files: GuestFiles, work: Work) -> None:
 
     cloud-init finds none of VMware's data on KVM. It would then write a configuration of its own, DHCP on the
     first NIC (its manual, "Network configuration sources"), and take the machine for a new one, with new
-    SSH host keys and a locked password of its default user, unless it trusts its cache (`manual_cache_clean`).
+    SSH host keys and its default user's password locked, unless it trusts its cache (`manual_cache_clean`).
     """
     if not any(files.exists(path) for path in CLOUD_INIT) or files.exists(CLOUD_INIT_OFF):
         return

@@ -19,9 +19,11 @@ from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected, inspect_guest
 from hyperctl.activities.convert.linux.initramfs import assert_room
+from hyperctl.activities.convert.mounts import mount_root
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
 from hyperctl.activities.convert.storage import survey
+from hyperctl.activities.convert.work import Work
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertInput, ConvertResult
@@ -180,6 +182,38 @@ def test_a_filesystem_that_can_only_be_read(bench: Bench, tmp_path: Path) -> Non
     e2fs("tune2fs", "-O", "read-only", str(image))
     bench.put(image)
     assert "the filesystem of / (/dev/sda) can only be mounted for reading" in str(refused(bench))
+
+
+def test_a_snapshot_that_can_only_be_read(bench: Bench) -> None:
+    """The root of a transactional system."""
+    bench.clear()
+    bench.guest.mkfs_btrfs(["/dev/sdb", "/dev/sdc"], metadata="raid0", datatype="raid0")
+    bench.guest.mount("/dev/sdb", "/")
+    bench.guest.btrfs_subvolume_create("/root")
+    bench.guest.btrfs_subvolume_snapshot("/root", "/booted", ro=True)
+    bench.guest.umount_all()
+    assert str(refused_root(bench, "btrfsvol:/dev/sdb/booted")) == (
+        "the filesystem of / (btrfsvol:/dev/sdb/booted) can only be mounted for reading"
+    )
+    mount_root(bench.guest, "btrfsvol:/dev/sdb/root")
+    assert bench.guest.ls("/") == [], "the trial leaves nothing"
+
+
+def refused_root(bench: Bench, root: str) -> Refused:
+    with pytest.raises(Refused) as raised:
+        mount_root(bench.guest, root)
+    return raised.value
+
+
+def test_a_file_with_attributes_is_written_and_keeps_them(bench: Bench, tmp_path: Path) -> None:
+    bench.put(system(tmp_path / "held.raw", DEBIAN))
+    bench.guest.mount("/dev/sda", "/")
+    bench.guest.set_e2attrs("/etc/fstab", "i")
+    files = GuestFiles(bench.guest)
+    assert files.edit("/etc/fstab", "# new\n", Work())
+    assert (files.text("/etc/fstab"), bench.guest.get_e2attrs("/etc/fstab")) == ("# new\n", "ei")
+    with pytest.raises(RuntimeError, match="Is a directory"):
+        files.replace("/etc", "", Work())
 
 
 def full_boot(bench: Bench, folder: Path) -> tuple[Path, Path]:
