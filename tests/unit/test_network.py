@@ -118,6 +118,8 @@ def test_systemd_and_network_manager() -> None:
 def test_ifcfg_and_persistent_rules() -> None:
     (found,) = read_ifcfg(f'DEVICE="ens192"\nHWADDR={ONE.upper()}\nIPADDR=192.0.2.10\n', "ifcfg-ens192")
     assert found == Clue("ens192", "ifcfg-ens192", ONE, addresses=("192.0.2.10",))
+    said = f"DEVICE='ens192' # the front\nHWADDR={ONE}# vmxnet3\nIPADDR=\n# DEVICE=eth0\n"
+    assert list(read_ifcfg(said, "i")) == [Clue("ens192", "i", ONE)]
     (unnamed,) = read_ifcfg("BOOTPROTO=dhcp\n", "/etc/sysconfig/network/ifcfg-eth0")
     assert unnamed.name == "eth0"
     rules = f'# a comment\nSUBSYSTEM=="net", ATTR{{address}}=="{TWO}", KERNEL=="eth*", NAME="eth1"\n'

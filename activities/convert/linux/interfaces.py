@@ -20,6 +20,8 @@ _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE)
 _MAC_NAME = re.compile(r"^enx([0-9a-f]{12})$")
 _VALID = re.compile(r"^[^\s/:*?\[\]!]{1,15}$")
 """What a kernel takes for a name, and is no pattern."""
+_SHELL_VALUE = re.compile(r"[ \t]*(?:\"([^\"]*)\"|'([^']*)'|([^\s#]*))")
+"""A shell's assignment up to a comment."""
 _BACKUP = re.compile(r"(?:~|\.(?:bak|old|orig|rpmnew|rpmorig|rpmsave|yast2save|scpmbackup))$", re.IGNORECASE)
 """Endings of files that initscripts, wicked and NetworkManager pass over."""
 _OF_DIRECTORY = re.compile(r"^[\w-]+$", re.ASCII)
@@ -213,8 +215,8 @@ def read_ifcfg(text: str, source: str) -> Iterator[Clue]:
     facts = {}
     for line in text.splitlines():
         key, equals, value = line.partition("=")
-        if equals and not key.lstrip().startswith("#"):
-            facts[key.strip().upper()] = value.strip().strip("\"'")
+        if equals and not key.lstrip().startswith("#") and (said := _SHELL_VALUE.match(value)):
+            facts[key.strip().upper()] = next(filter(None, said.groups()), "")
     own = source.rpartition("ifcfg-")[2]
     # Red Hat's without a DEVICE is a connection that goes by the MAC, whatever its file is called.
     is_named = source.startswith(SUSE) or PHYSICAL.match(own)
