@@ -134,6 +134,12 @@ def mount_all(
                 f"the filesystem of {one.place} ({one.source}) is not found: {encryption.reason}",
                 WAY_OUT,
             )
+        if device is None and one.place in NEEDED:
+            raise Refused(
+                ErrorCode.GUEST_UNSUPPORTED,
+                f"the filesystem of {one.place} ({one.source}) is on none of the disks by that name",
+                "Have /etc/fstab name it by UUID in the source: names that multipathd gives, say, are not known here.",
+            )
         try:
             if device is None:
                 raise RuntimeError(f"{one.source} is on none of the disks")
