@@ -138,7 +138,7 @@ def mount_all(
             raise Refused(
                 ErrorCode.GUEST_UNSUPPORTED,
                 f"the filesystem of {one.place} ({one.source}) is on none of the disks by that name",
-                "Have /etc/fstab name it by UUID in the source: names that multipathd gives, say, are not known here.",
+                "Have /etc/fstab name it by UUID in the source: multipathd's own names are not known.",
             )
         try:
             if device is None:
