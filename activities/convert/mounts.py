@@ -192,5 +192,5 @@ def _is_read_only_subvolume(guest: guestfs.GuestFS, place: str) -> bool:
     try:
         guest.rmdir(guest.mkdtemp(f"{place.rstrip('/')}/hyperctl-XXXXXX"))
     except RuntimeError:
-        return guest.last_errno() == errno.EROFS
+        return int(guest.last_errno()) == errno.EROFS
     return False

@@ -64,7 +64,7 @@ def inspected(
             kernels=find_kernels(found),
             machine=machine(firmware=firmware, secure_boot=secure_boot),
             order=SimpleNamespace(hardware=Hardware(), serial_console=False, initramfs=way),
-            system=SimpleNamespace(initramfs_tool="dracut"),
+            system=SimpleNamespace(initramfs_tool="dracut", distribution="rhel"),
             mounts={"/": "/dev/sda2"},
             rebuilds=[],
             changed=[],

@@ -57,6 +57,14 @@ _MKINITCPIO_MODULES = re.compile(r"^MODULES=(['\"])([^'\"]*)\1$", re.MULTILINE)
 class NotAppendable(Exception):
     """What is appended to it would not serve."""
 
+    is_damaged = False
+
+
+class Damaged(NotAppendable):
+    """It cannot be read."""
+
+    is_damaged = True
+
 
 @dataclass(frozen=True, slots=True)
 class _Change:
@@ -95,7 +103,7 @@ def inject_virtio_drivers(inspected: Inspected, work: Work) -> None:
             try:
                 change = _prepared(path, kernel, inspected)
             except NotAppendable as error:
-                _note_rebuild(inspected, Rebuild(path, kernel, str(error)))
+                _note_rebuild(inspected, Rebuild(path, kernel, str(error), is_damaged=error.is_damaged))
                 continue
             if change is not None:
                 changes.append(change)
@@ -246,7 +254,7 @@ def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None
     try:
         archive = read_archive(before)
     except CpioError as error:
-        raise NotAppendable(f"it cannot be read: {error}") from error
+        raise Damaged(f"it cannot be read: {error}") from error
     entries = _entries(archive, kernel, inspected)
     if not entries:
         return None
