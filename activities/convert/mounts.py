@@ -1,6 +1,5 @@
 """Mounting a guest's filesystems where its fstab has them."""
 
-import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -188,9 +187,13 @@ def _assert_writable(guest: guestfs.GuestFS, place: str, source: str) -> None:
 
 
 def _is_read_only_subvolume(guest: guestfs.GuestFS, place: str) -> bool:
-    """Of btrfs, as transactional systems have their root; only writing shows it."""
+    """Of btrfs, as transactional systems have their root; statvfs(3) does not show it."""
     try:
         guest.rmdir(guest.mkdtemp(f"{place.rstrip('/')}/hyperctl-XXXXXX"))
+        return False
     except RuntimeError:
-        return int(guest.last_errno()) == errno.EROFS
-    return False
+        pass
+    try:
+        return "readonly" in guest.btrfs_subvolume_show(place).get("Flags", "")
+    except RuntimeError:
+        return False

@@ -1,5 +1,6 @@
 """What is on a guest's disks before anything is mounted, and what of it stands in a conversion's way."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ ZFS = "zfs_member"
 SYSTEM_PARTITION_TYPES = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef")
 """In a GPT and in an MBR."""
 EXT = ("ext2", "ext3", "ext4")
+_ESCAPED = re.compile(r"\\(.)")
+"""How blkid(8) exports spaces and quotes."""
 PARTIAL = "p"
 """The fourth letter of a volume group's attributes (vgs(8)) when it lacks a disk."""
 
@@ -40,6 +43,7 @@ def survey(guest: guestfs.GuestFS) -> Storage:
     own = {*guest.list_devices(), *guest.list_partitions()}
     kinds: dict[str, str] = {}
     disks: dict[str, BlockDevice] = {}
+    snapshots = _snapshots(guest)
     tags: dict[tuple[str, str], str] = {}
     members: dict[str, list[str]] = {}
     system_partitions = []
@@ -48,6 +52,8 @@ def survey(guest: guestfs.GuestFS) -> Storage:
         kind, uuid = facts.get("TYPE", ""), facts.get("UUID", "")
         if device in own:
             disks[device] = BlockDevice(uuid, facts.get("PART_ENTRY_UUID", ""), kind)
+        if device in snapshots:
+            continue
         if kind == RAID_MEMBER:
             members.setdefault(uuid, []).append(device)
             continue
@@ -61,7 +67,7 @@ def survey(guest: guestfs.GuestFS) -> Storage:
             ("PARTUUID", "PART_ENTRY_UUID"),
             ("PARTLABEL", "PART_ENTRY_NAME"),
         ):
-            if value := facts.get(fact):
+            if value := _ESCAPED.sub(r"\1", facts.get(fact, "")):
                 tags.setdefault((tag, value.lower() if "UUID" in tag else value), device)
     problems = [
         *_hibernated(kinds),
@@ -113,6 +119,15 @@ def blkid(guest: guestfs.GuestFS, device: str) -> dict[str, str]:
         return dict(guest.blkid(device))
     except RuntimeError:
         return {}
+
+
+def _snapshots(guest: guestfs.GuestFS) -> frozenset[str]:
+    """LVM's volumes that are copies of others as they were, with the same labels and UUIDs. Snapshots of thin
+    volumes are left out by libguestfs itself, since they are not activated."""
+    if not guest.lvs():
+        return frozenset()
+    listed = guest.debug("sh", ["lvm lvs --noheadings -o lv_path -S 'lv_attr=~^[sS]' 2>/dev/null || :"])
+    return frozenset(listed.split())
 
 
 def _hibernated(kinds: Mapping[str, str]) -> list[str]:

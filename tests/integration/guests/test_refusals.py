@@ -205,6 +205,22 @@ def refused_root(bench: Bench, root: str) -> Refused:
     return raised.value
 
 
+def test_a_volume_is_told_from_its_snapshot_and_a_label_may_have_spaces(bench: Bench) -> None:
+    bench.clear()
+    bench.guest.pvcreate("/dev/sda")
+    bench.guest.vgcreate("vg", ["/dev/sda"])
+    bench.guest.lvcreate("root", "vg", 16)
+    bench.guest.mkfs("ext4", "/dev/vg/root", label="the root")
+    bench.guest.debug("sh", ["lvm lvcreate -s -L 8M -n before vg/root 2>&1"])
+    bench.guest.mkfs("ext4", "/dev/sdb", label='of "us"')
+    found = survey(bench.guest)
+    assert found.tags["LABEL", "the root"] == found.tags["UUID", bench.guest.vfs_uuid("/dev/vg/root")]
+    assert found.tags["LABEL", "the root"] == "/dev/vg/root"
+    assert found.tags["LABEL", 'of "us"'] == "/dev/sdb"
+    assert "/dev/vg/before" in bench.guest.lvs()
+    assert "/dev/vg/before" not in found.kinds
+
+
 def test_a_file_with_attributes_is_written_and_keeps_them(bench: Bench, tmp_path: Path) -> None:
     bench.put(system(tmp_path / "held.raw", DEBIAN))
     bench.guest.mount("/dev/sda", "/")
