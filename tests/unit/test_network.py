@@ -15,7 +15,7 @@ from hyperctl.activities.convert.linux.interfaces import (
     read_sections,
     sourced,
 )
-from hyperctl.activities.convert.linux.matches import Place, for_driver
+from hyperctl.activities.convert.linux.matches import Place, for_driver, tolerant_tuning
 from hyperctl.activities.convert.linux.network import (
     assign_names,
     link_file,
@@ -365,6 +365,17 @@ def test_matches_on_vmwares_hardware_become_ones_on_virtios(path: str, before: s
     (rewrite,) = rewrites
     assert rewrite(before) == after
     assert rewrite(after) == after
+
+
+def test_a_nic_is_up_though_it_cannot_be_tuned_as_vmwares() -> None:
+    before = (
+        "iface ens192 inet dhcp\n  pre-up /sbin/ethtool -G $IFACE rx 4096 tx 4096\n"
+        "\tpost-up ethtool --offload ens192 lro off\n  up ethtool -K ens192 gro off || :\n"
+        "  pre-up ethtool ens192\n  up ip route add default via 192.0.2.1\n"
+    )
+    after = before.replace("tx 4096\n", "tx 4096 || true\n").replace("lro off\n", "lro off || true\n")
+    assert tolerant_tuning(before) == after
+    assert tolerant_tuning(after) == after
 
 
 def test_a_guess_and_a_missing_nic_are_said() -> None:

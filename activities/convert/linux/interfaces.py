@@ -56,7 +56,7 @@ def find_clues(files: GuestFiles) -> list[Clue]:
             text = None if _BACKUP.search(path) else files.text(path)
             if text is not None:
                 clues += read(text, path)
-    for path, text in _interfaces_files(files):
+    for path, text in interfaces_files(files):
         clues += read_ifupdown(text, path)
     return of_nics(clues)
 
@@ -83,7 +83,7 @@ def _completed(clue: Clue) -> Clue:
     return clue if _VALID.match(clue.name) else replace(clue, name="", pinned=False)
 
 
-def _interfaces_files(files: GuestFiles) -> Iterator[tuple[str, str]]:
+def interfaces_files(files: GuestFiles) -> Iterator[tuple[str, str]]:
     """interfaces(5) and what it takes in, each once."""
     waiting, seen = [INTERFACES], set[str]()
     while waiting:

@@ -6,8 +6,14 @@ from collections.abc import Mapping, Sequence
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.bootloader import ENTRIES, ENVIRONMENTS, SETTINGS
-from hyperctl.activities.convert.linux.interfaces import PERSISTENT_RULES, PHYSICAL, Clue, find_clues
-from hyperctl.activities.convert.linux.matches import NETPLAN, Place, for_driver
+from hyperctl.activities.convert.linux.interfaces import (
+    PERSISTENT_RULES,
+    PHYSICAL,
+    Clue,
+    find_clues,
+    interfaces_files,
+)
+from hyperctl.activities.convert.linux.matches import NETPLAN, Place, for_driver, tolerant_tuning
 from hyperctl.activities.convert.linux.matches import RULES as UDEV_RULES
 from hyperctl.activities.convert.linux.pci import name_in_slot, order
 from hyperctl.activities.convert.work import Work
@@ -68,6 +74,9 @@ def fix_network(inspected: Inspected, work: Work) -> None:
             text = files.text(path)
             if text is not None and path != PERSISTENT_RULES and files.edit(path, rewrite(text), work):
                 work.done.append(f"{path} matches the new NICs")
+    for path, text in list(interfaces_files(files)):
+        if files.edit(path, tolerant_tuning(text), work):
+            work.done.append(f"{path} has NICs up that cannot be tuned as VMware's")
     keep_from_cloud_init(files, work)
     if files.exists(PERSISTENT_RULES) and names:
         files.guest.mv(PERSISTENT_RULES, f"{PERSISTENT_RULES}.before-hyperctl")
