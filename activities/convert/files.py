@@ -9,6 +9,8 @@ from hyperctl.activities.convert.work import Work
 
 LARGEST_TEXT_BYTES = 2 << 20
 WORK_FOLDER = "/var/tmp"
+HOLDING = "ia"
+"""Attributes under which a file cannot be written."""
 LARGEST_PIECE_BYTES = 2 << 20
 """libguestfs' messages hold no more than 4 MiB."""
 
@@ -70,8 +72,17 @@ class GuestFiles:
         return sorted(found)
 
     def replace(self, path: str, text: str, work: Work) -> None:
-        """Write a file that exists; owner, mode and labels stay."""
-        self.guest.write(path, text.encode("utf-8", "surrogateescape"))
+        """Write a file that exists; owner, mode, labels and attributes (chattr(1)) stay."""
+        content = text.encode("utf-8", "surrogateescape")
+        try:
+            self.guest.write(path, content)
+        except RuntimeError:
+            held = "".join(one for one in self.guest.get_e2attrs(path) if one in HOLDING)
+            if not held:
+                raise
+            self.guest.set_e2attrs(path, held, clear=True)
+            self.guest.write(path, content)
+            self.guest.set_e2attrs(path, held)
         work.changed.append(path)
 
     def create(self, path: str, text: str, work: Work, mode: int = 0o644) -> None:

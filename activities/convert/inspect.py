@@ -40,7 +40,7 @@ from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.machine import Firmware, Machine
 
-SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd")
+SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd", "mkinitfs")
 SECTOR_BYTES = 512
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 
@@ -112,7 +112,7 @@ def inspect_guest(
     root_device = guest.mountable_device(root.mountable)
     names = StableNames(
         storage.disks,
-        [DiskPlace(disk.unit, disk.controller, disk.controller_bus) for disk in machine.disks],
+        [DiskPlace(disk.unit, disk.controller, disk.controller_bus, disk.uuid) for disk in machine.disks],
         root=root_device,
     )
     mount_root(guest, root.mountable)
@@ -242,6 +242,7 @@ def _initramfs_tool(files: GuestFiles) -> str:
         ("initramfs-tools", ("/usr/sbin/mkinitramfs", "/sbin/mkinitramfs")),
         ("mkinitcpio", ("/usr/bin/mkinitcpio",)),
         ("mkinitrd", ("/sbin/mkinitrd", "/usr/sbin/mkinitrd")),
+        ("mkinitfs", ("/sbin/mkinitfs", "/usr/sbin/mkinitfs")),
     ):
         if any(files.exists(sign) for sign in signs):
             return tool

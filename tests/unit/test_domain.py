@@ -251,7 +251,8 @@ def test_networks_are_mapped_and_others_go_to_default() -> None:
 def test_firmware_begins_with_the_disk_that_has_the_loader() -> None:
     spec = replace(SECURE, guest=guest().model_copy(update={"boot_disk": 1}))
     disks = ET.fromstring(domain_xml(spec)).findall("devices/disk")
-    assert [disk.find("boot") is not None for disk in disks] == [False, True]
+    orders = [boot.get("order") for disk in disks if (boot := disk.find("boot")) is not None]
+    assert orders == ["2", "1"], "firmware shows the others to the loader, too"
 
 
 def test_nics_are_in_the_order_that_the_guests_names_for_them_need() -> None:

@@ -59,7 +59,11 @@ SETTINGS = (
     "/etc/dracut.conf.d/*.conf",
 )
 """What the guest makes the entries from."""
-ENVIRONMENTS = ("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv")
+ENVIRONMENTS = (
+    *("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv"),
+    *("/boot/photon.cfg", "/boot/systemd.cfg"),
+)
+"""GRUB's own, and Photon's, with its kernel's arguments."""
 DEBCONF = "/var/cache/debconf/config.dat"
 """Where Debian keeps the disks that its grub-pc puts GRUB on whenever it is updated."""
 GRUB_INSTALLED = "/etc/default/grub_installdevice"

@@ -37,6 +37,14 @@ INDEXES = "modules.*"
 class NotAppendable(Exception):
     """What is appended to it would not serve."""
 
+    is_damaged = False
+
+
+class Damaged(NotAppendable):
+    """It cannot be read."""
+
+    is_damaged = True
+
 
 @dataclass(frozen=True, slots=True)
 class _Change:
@@ -75,7 +83,7 @@ def inject_virtio_drivers(inspected: Inspected, work: Work) -> None:
             try:
                 change = _prepared(path, kernel, inspected)
             except NotAppendable as error:
-                _note_rebuild(inspected, Rebuild(path, kernel, str(error)))
+                _note_rebuild(inspected, Rebuild(path, kernel, str(error), is_damaged=error.is_damaged))
                 continue
             if change is not None:
                 changes.append(change)
@@ -226,7 +234,7 @@ def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None
     try:
         archive = read_archive(before)
     except CpioError as error:
-        raise NotAppendable(f"it cannot be read: {error}") from error
+        raise Damaged(f"it cannot be read: {error}") from error
     entries = _entries(archive, kernel, inspected)
     if not entries:
         return None

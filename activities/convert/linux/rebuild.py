@@ -38,13 +38,16 @@ def rebuild_initramfs(inspected: Inspected, work: Work) -> None:
     """Everything that an earlier step has noted. Raises `StepFailed`; what was there is then as it was.
 
     A unified image that cannot be made anew is a warning where it boots by its first profile, and where a
-    boot loader's menu has its kernel's own initramfs, too.
+    boot loader's menu has its kernel's own initramfs, too; and so is a damaged initramfs of an older kernel.
     """
+    needed = drivers_for(inspected.order.hardware).needed
+    newest = next((kernel for kernel in inspected.kernels if kernel.drives(needed)), None)
     for one in inspected.rebuilds:
         try:
             _rebuild(inspected, one, work)
         except StepFailed as failed:
-            if not (one.boots or (one.is_unified and has_entry(inspected.files, one.kernel))):
+            is_left = one.is_damaged and one.kernel is not newest
+            if not (one.boots or is_left or (one.is_unified and has_entry(inspected.files, one.kernel))):
                 raise
             work.warnings.append(str(failed))
 
