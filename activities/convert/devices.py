@@ -14,6 +14,11 @@ _UNIT = re.compile(
 )
 """What udev's path_id says of a disk's place; ports and namespaces count from 1, the others from 0."""
 _BY_ID = re.compile(r"^/dev/disk/by-id/(?:scsi-|wwn-|ata-|nvme-)[^/]*?(?:-part(\d+))?$")
+_MULTIPATH = re.compile(
+    r"^/dev/(?:mapper/|disk/by-id/dm-name-|disk/by-id/dm-uuid-(?:part(?P<part>\d+)-)?mpath-)"
+    r"(?P<id>3[0-9a-f]{32})(?:(?:-part|p)?(?P<partition>\d+))?$"
+)
+"""multipathd's names, where it has none of its own; of virtio's disks it makes none."""
 _DISK = re.compile(r"^/dev/sd[a-z]+")
 _KINDS = {
     "scsi": ("pvscsi", "lsilogic", "lsisas", "buslogic", "unknown"),
@@ -46,6 +51,8 @@ class DiskPlace:
     controller: str = "unknown"
     """Its kind, as a machine's disk has it."""
     controller_bus: int = 0
+    uuid: str = ""
+    """As a machine's disk has it."""
 
 
 class StableNames:
@@ -66,7 +73,7 @@ class StableNames:
 
     def is_unstable(self, name: str) -> bool:
         """Whether the name depends on the controller that the disk is on."""
-        return any(form.match(name) for form in (_LETTERED, _NVME, _BY_PATH, _BY_ID))
+        return any(form.match(name) for form in (_LETTERED, _NVME, _BY_PATH, _BY_ID, _MULTIPATH))
 
     def device(self, name: str) -> str | None:
         """The appliance's name for it, or None where that cannot be told."""
@@ -84,7 +91,9 @@ class StableNames:
         elif found := _BY_PATH.match(name):
             index, partition = self._by_path(found["path"]), found["partition"] or ""
         elif found := _BY_ID.match(name):
-            index, partition = 0 if self._disks <= 1 else None, found[1] or ""
+            index, partition = self._by_id(name), found[1] or ""
+        elif found := _MULTIPATH.match(name):
+            index, partition = self._by_id(found["id"]), found["partition"] or found["part"] or ""
         else:
             return None
         if index is None:
@@ -143,6 +152,11 @@ class StableNames:
             return None
         there = sorted(one for one in on_nvme if one[0] == buses[controller])
         return there[namespace - 1][2] if 0 < namespace <= len(there) else None
+
+    def _by_id(self, name: str) -> int | None:
+        """The disk whose own id is in the name; without ids, the only one."""
+        there = [index for index, place in enumerate(self._places) if place.uuid and place.uuid in name]
+        return there[0] if len(there) == 1 else 0 if self._disks <= 1 else None
 
     def _by_path(self, path: str) -> int | None:
         """The disk at a place; of those at the same unit, the one on the controller that the path names."""

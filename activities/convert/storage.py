@@ -1,5 +1,6 @@
 """What is on a guest's disks before anything is mounted, and what of it stands in a conversion's way."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,9 +13,13 @@ from hyperctl.workflows.errors import ErrorCode
 HIBERNATED = "swsuspend"
 RAID_MEMBER = "linux_raid_member"
 BITLOCKER = "BitLocker"
+ZFS = "zfs_member"
+VOLUMES = "LVM2_member"
 SYSTEM_PARTITION_TYPES = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef")
 """In a GPT and in an MBR."""
 EXT = ("ext2", "ext3", "ext4")
+_ESCAPED = re.compile(r"\\(.)")
+"""How blkid(8) exports spaces and quotes."""
 PARTIAL = "p"
 """The fourth letter of a volume group's attributes (vgs(8)) when it lacks a disk."""
 
@@ -34,19 +39,24 @@ class Storage:
     warnings: tuple[str, ...]
 
 
-def survey(guest: guestfs.GuestFS) -> Storage:
-    """Look at everything. Raises `Refused` with all that cannot be worked on safely, together."""
+def survey(guest: guestfs.GuestFS, devices: Mapping[str, Mapping[str, str]]) -> Storage:
+    """Look at everything; `devices` are the `block_facts`.
+
+    Raises `Refused` with all that cannot be worked on safely, together.
+    """
     own = {*guest.list_devices(), *guest.list_partitions()}
     kinds: dict[str, str] = {}
     disks: dict[str, BlockDevice] = {}
+    snapshots = _snapshots(guest, devices)
     tags: dict[tuple[str, str], str] = {}
     members: dict[str, list[str]] = {}
     system_partitions = []
-    for device in block_devices(guest):
-        facts = blkid(guest, device)
+    for device, facts in devices.items():
         kind, uuid = facts.get("TYPE", ""), facts.get("UUID", "")
         if device in own:
             disks[device] = BlockDevice(uuid, facts.get("PART_ENTRY_UUID", ""), kind)
+        if device in snapshots:
+            continue
         if kind == RAID_MEMBER:
             members.setdefault(uuid, []).append(device)
             continue
@@ -60,7 +70,7 @@ def survey(guest: guestfs.GuestFS) -> Storage:
             ("PARTUUID", "PART_ENTRY_UUID"),
             ("PARTLABEL", "PART_ENTRY_NAME"),
         ):
-            if value := facts.get(fact):
+            if value := _ESCAPED.sub(r"\1", facts.get(fact, "")):
                 tags.setdefault((tag, value.lower() if "UUID" in tag else value), device)
     problems = [
         *_hibernated(kinds),
@@ -68,6 +78,11 @@ def survey(guest: guestfs.GuestFS) -> Storage:
         *_incomplete_arrays(guest, members),
     ]
     errors, warnings = _ext_states(guest, kinds)
+    if pools := [device for device, kind in kinds.items() if kind == ZFS]:
+        warnings.append(
+            f"{', '.join(pools)} is of a ZFS pool, which may know its disks by VMware's names: where it is "
+            "missing on KVM, run zpool import -a -d /dev once in the guest"
+        )
     if problems + errors:
         raise Refused(
             ErrorCode.GUEST_UNSUPPORTED if problems else ErrorCode.CONVERSION_FAILED,
@@ -84,6 +99,8 @@ def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> 
     for device, kind in kinds.items():
         if kind == BITLOCKER:
             reasons.append(f"{device} is encrypted with BitLocker")
+        elif kind == ZFS:
+            reasons.append(f"{device} is ZFS, from which no system can be converted")
         elif kind in (*EXT, "xfs", "btrfs"):
             try:
                 guest.mount_ro(device, "/")
@@ -93,18 +110,27 @@ def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> 
     return "; ".join(reasons)
 
 
-def block_devices(guest: guestfs.GuestFS) -> list[str]:
-    """Disks, partitions, arrays, volumes and what is mapped over others; also what is encrypted."""
+def block_facts(guest: guestfs.GuestFS) -> dict[str, dict[str, str]]:
+    """What blkid(8) finds on disks, partitions, arrays, volumes and what is mapped over others, also on what
+    is encrypted; nothing where there is nothing, or the device is not active."""
     found = [*guest.list_devices(), *guest.list_partitions(), *guest.list_md_devices()]
-    return list(dict.fromkeys([*found, *guest.lvs(), *guest.list_dm_devices()]))
+    return {device: _blkid(guest, device) for device in [*found, *guest.lvs(), *guest.list_dm_devices()]}
 
 
-def blkid(guest: guestfs.GuestFS, device: str) -> dict[str, str]:
-    """What blkid(8) finds on a device; nothing where there is nothing, or the device is not active."""
+def _blkid(guest: guestfs.GuestFS, device: str) -> dict[str, str]:
     try:
         return dict(guest.blkid(device))
     except RuntimeError:
         return {}
+
+
+def _snapshots(guest: guestfs.GuestFS, devices: Mapping[str, Mapping[str, str]]) -> frozenset[str]:
+    """LVM's volumes that are copies of others as they were, with the same labels and UUIDs. Snapshots of thin
+    volumes are left out by libguestfs itself, since they are not activated."""
+    if not any(facts.get("TYPE") == VOLUMES for facts in devices.values()):
+        return frozenset()
+    listed = guest.debug("sh", ["lvm lvs --noheadings -o lv_path -S 'lv_attr=~^[sS]' 2>/dev/null || :"])
+    return frozenset(listed.split())
 
 
 def _hibernated(kinds: Mapping[str, str]) -> list[str]:

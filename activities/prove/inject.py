@@ -6,7 +6,7 @@ libguestfs' appliance only. Run as `python -m hyperctl.activities.prove.inject`.
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import guestfs
@@ -16,7 +16,7 @@ from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, open_encrypted
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.selinux import AUTORELABEL, is_on, label_of, set_label
-from hyperctl.activities.convert.storage import blkid, block_devices
+from hyperctl.activities.convert.storage import block_facts
 from hyperctl.activities.prove import reporter
 
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
@@ -90,13 +90,14 @@ def inject(injection: Injection) -> Injected:
         if keys:
             guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
-        used = open_encrypted(guest, keys).used if keys else ()
+        devices = block_facts(guest)
+        used = open_encrypted(guest, keys, devices).used if keys else ()
         roots: list[str] = []
         without: list[str] = []
         entries: list[str] = []
         notes: list[str] = []
         relabels, files = False, 0
-        for filesystem, kind in _filesystems(guest):
+        for filesystem, kind in _filesystems(guest, block_facts(guest) if used else devices):
             try:
                 guest.mount(filesystem, "/")
                 try:
@@ -128,13 +129,15 @@ def inject(injection: Injection) -> Injected:
     )
 
 
-def _filesystems(guest: guestfs.GuestFS) -> Iterator[tuple[str, str]]:
+def _filesystems(
+    guest: guestfs.GuestFS, devices: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[str, str]]:
     """What may be mounted, subvolumes too, each with its kind.
 
     libguestfs' own list asks for every partition's type as well, which takes longer than all else here.
     """
-    for device in block_devices(guest):
-        kind = blkid(guest, device).get("TYPE", "")
+    for device, facts in devices.items():
+        kind = facts.get("TYPE", "")
         if kind in ("swap", "") or kind.endswith("_member") or kind.startswith("crypto"):
             continue
         yield device, kind
@@ -210,7 +213,7 @@ def _edit_for_trial(guest: guestfs.GuestFS, filesystem: str, is_asked_for_keys: 
     for path in candidates:
         if guest.filesize(path) > LARGEST_CONFIGURATION_BYTES:
             continue
-        before = guest.read_file(path).decode("utf-8", "surrogateescape")
+        before = GuestFiles(guest).content(path).decode("utf-8", "surrogateescape")
         after = for_trial(before, is_asked_for_keys=is_asked_for_keys)
         if after != before:
             guest.write(path, after.encode("utf-8", "surrogateescape"))

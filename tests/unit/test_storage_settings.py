@@ -18,6 +18,10 @@ VIRTIO = '"a|^/dev/vd[a-z]+[0-9]*$|"'
             "filter=['a#/dev/disk/by-path/pci.*#',\n  'r/.*/']",
             f"filter=[ {VIRTIO},'a#/dev/disk/by-path/pci.*#',\n  'r/.*/']",
         ),
+        (  # of virtio's disks multipathd makes none
+            'filter = [ "a|/dev/mapper/mpath.*|", "r|.*|" ]\n',
+            f'filter = [ {VIRTIO}, "a|/dev/mapper/mpath.*|", "r|.*|" ]\n',
+        ),
     ],
 )
 def test_a_filter_for_vmwares_disks_is_widened_once(before: str, after: str) -> None:
@@ -31,7 +35,7 @@ def test_a_filter_for_vmwares_disks_is_widened_once(before: str, after: str) -> 
         '# filter = [ "a|/dev/sd.*|" ]\n',
         'filter = [ "a|.*|" ]\n',
         'filter = [ "r|/dev/sd.*|", "a|.*|" ]\n',
-        'filter = [ "a|/dev/mapper/mpath.*|", "r|.*|" ]\n',
+        'filter = [ "a|/dev/drbd.*|", "r|.*|" ]\n',
     ],
 )
 def test_other_filters_stay(text: str) -> None:

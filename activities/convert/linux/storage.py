@@ -13,7 +13,7 @@ MDADM = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
 
 _FILTER = re.compile(r"""^(\s*(?:global_)?filter\s*=\s*\[)((?:"[^"]*"|'[^']*'|[^\]"'])*)\]""", re.MULTILINE)
 _ACCEPT = re.compile(r"[\"']a(?P<mark>[^\w\s])(?P<pattern>.*?)(?P=mark)[\"']", re.DOTALL)
-_NAMES_SD = re.compile(r"sd|hd|nvme|disk/by-(?:path|id)")
+_NAMES_SD = re.compile(r"sd|hd|nvme|disk/by-(?:path|id)|mpath|mapper/36000c29")
 _DEVICES_ENTRY = re.compile(
     r"^IDTYPE=(?:sys_wwid|sys_serial|wwid_\w+|devname) .*?"
     r"\bDEVNAME=(?P<name>/dev/(?:sd|hd|nvme)\S+)(?P<rest>.*)$",
