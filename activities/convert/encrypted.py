@@ -58,7 +58,7 @@ def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryptio
     used: list[int] = []
     for _ in range(LAYERS):
         others = [device for device in block_devices(guest) if device not in (*opened, *closed)]
-        new = [device for device in others if blkid(guest, device).get("TYPE") == LUKS]
+        new = [device for device in others if blkid(guest, device)[0].get("TYPE") == LUKS]
         if not new:
             break
         for device in new:

@@ -99,7 +99,7 @@ def inspect_guest(
     """Inspect and mount what a launched appliance has. Raises as `opened_guest` does."""
     machine = order.machine
     encryption = open_encrypted(guest, keys)
-    storage = survey(guest)
+    storage = survey(guest, encryption.opened.values())
     root = _only_root(guest, storage, encryption)
     if guest.inspect_get_type(root) == "windows":
         return inspect_windows(guest, root, storage, order)
@@ -121,7 +121,7 @@ def inspect_guest(
         tags=storage.tags,
         opened=encryption.opened,
     )
-    mounts, warnings = mount_all(guest, root, wanted, known, encryption)
+    mounts, warnings = mount_all(guest, root, wanted, known, encryption, storage.untold)
     if machine.firmware is Firmware.EFI and not any(
         files.is_folder(f"{place}/EFI") for place in SYSTEM_PARTITION_PLACES
     ):
@@ -166,7 +166,8 @@ def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption)
     roots = guest.inspect_os()
     if not roots:
         found = ", ".join(f"{device} ({kind})" for device, kind in storage.kinds.items()) or "nothing"
-        reasons, hints = [what_stands_in_the_way(guest, storage.kinds)], [f"On the disks is {found}."]
+        reasons = [what_stands_in_the_way(guest, storage.kinds), *storage.untold]
+        hints = [f"On the disks is {found}."]
         if BITLOCKER in storage.kinds.values():
             hints.append("Turn BitLocker off in the guest (manage-bde -off C:) and let it decrypt all of it.")
         if encryption.closed:

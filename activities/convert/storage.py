@@ -1,6 +1,6 @@
 """What is on a guest's disks before anything is mounted, and what of it stands in a conversion's way."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import guestfs
@@ -31,19 +31,32 @@ class Storage:
     """By `("UUID", value)`, `LABEL`, `PARTUUID` and `PARTLABEL`, the device."""
     system_partitions: tuple[str, ...]
     """Those that a UEFI firmware looks into."""
+    untold: tuple[str, ...]
+    """Devices that blkid(8) fails on, and why: what is on them may be what somebody looks for."""
     warnings: tuple[str, ...]
+    """`untold` among them."""
 
 
-def survey(guest: guestfs.GuestFS) -> Storage:
-    """Look at everything. Raises `Refused` with all that cannot be worked on safely, together."""
+def survey(guest: guestfs.GuestFS, opened: Collection[str] = ()) -> Storage:
+    """Look at everything; `opened` are the mapped devices of encrypted volumes.
+
+    Raises `Refused` with all that cannot be worked on safely, together.
+    """
     own = {*guest.list_devices(), *guest.list_partitions()}
     kinds: dict[str, str] = {}
     disks: dict[str, BlockDevice] = {}
     tags: dict[tuple[str, str], str] = {}
     members: dict[str, list[str]] = {}
     system_partitions = []
+    untold = []
+    parts_of_volumes = {*guest.list_dm_devices()} - {*opened}  # LVM's own, which blkid(8) passes over
     for device in block_devices(guest):
-        facts = blkid(guest, device)
+        facts, failure = blkid(guest, device)
+        if failure and device not in parts_of_volumes:
+            untold.append(
+                f"what is on {device} cannot be told: it is not active, or has traces of more than one "
+                f"filesystem, which wipefs(8) lists ({failure})"
+            )
         kind, uuid = facts.get("TYPE", ""), facts.get("UUID", "")
         if device in own:
             disks[device] = BlockDevice(uuid, facts.get("PART_ENTRY_UUID", ""), kind)
@@ -75,7 +88,7 @@ def survey(guest: guestfs.GuestFS) -> Storage:
             "Put it right in the source: start the VM in vSphere with all its disks, let it check its "
             "filesystems, and shut it down.",
         )
-    return Storage(kinds, disks, tags, tuple(system_partitions), tuple(warnings))
+    return Storage(kinds, disks, tags, tuple(system_partitions), tuple(untold), warnings=(*untold, *warnings))
 
 
 def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> str:
@@ -99,12 +112,12 @@ def block_devices(guest: guestfs.GuestFS) -> list[str]:
     return list(dict.fromkeys([*found, *guest.lvs(), *guest.list_dm_devices()]))
 
 
-def blkid(guest: guestfs.GuestFS, device: str) -> dict[str, str]:
-    """What blkid(8) finds on a device; nothing where there is nothing, or the device is not active."""
+def blkid(guest: guestfs.GuestFS, device: str) -> tuple[dict[str, str], str]:
+    """What blkid(8) finds on a device, and why it fails, where it does. On a blank one it does not."""
     try:
-        return dict(guest.blkid(device))
-    except RuntimeError:
-        return {}
+        return dict(guest.blkid(device)), ""
+    except RuntimeError as error:
+        return {}, str(error)
 
 
 def _hibernated(kinds: Mapping[str, str]) -> list[str]:

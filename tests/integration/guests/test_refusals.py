@@ -42,6 +42,7 @@ SWAP_PAGE = 4096
 DEBIAN = {"etc/debian_version": "12.1\n", "etc/os-release": "ID=debian\nVERSION_ID=12\n", "etc/fstab": ""}
 PASSPHRASE = "the right one"
 ROOM_BYTES = 256 << 10
+BOOT_UUID = "11111111-2222-4333-8444-555555555501"
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -218,6 +219,26 @@ def test_a_system_that_was_switched_off_hard_is_told(bench: Bench, tmp_path: Pat
     assert survey(bench.guest).warnings == (
         "/dev/sdb (ext4) was not unmounted: the VM was switched off, not shut down",
     )
+
+
+def looks_like_two(image: Path) -> Path:
+    """A filesystem in which the mark of a CD is left, as blkid(8) has it."""
+    with image.open("r+b") as file:
+        file.seek(16 * 2048)
+        file.write(b"\1CD001")
+    return image
+
+
+def test_what_is_on_a_device_that_cannot_be_told_is_not_taken_for_nothing(
+    bench: Bench, tmp_path: Path
+) -> None:
+    untold = "what is on {} cannot be told: it is not active, or has traces of more than one filesystem"
+    boot = looks_like_two(system(tmp_path / "boot.raw", {}))
+    fstab = f"UUID={BOOT_UUID} /boot ext4 rw 0 1\n"
+    bench.put(system(tmp_path / "root.raw", {**DEBIAN, "etc/fstab": fstab}), boot)
+    assert f"UUID={BOOT_UUID} is on none of the disks; {untold.format('/dev/sdb')}" in str(refused(bench))
+    bench.put(boot)
+    assert f"no operating system was found on the disks: {untold.format('/dev/sda')}" in str(refused(bench))
 
 
 def test_keys_that_others_may_read(tmp_path: Path) -> None:
