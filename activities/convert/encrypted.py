@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import guestfs
 
 from hyperctl.activities.convert.disk_keys import VARIABLE, DiskKey
-from hyperctl.activities.convert.storage import block_facts
+from hyperctl.activities.convert.storage import Probe, probe_devices
 
 LUKS = "crypto_LUKS"
 KEY_PLACE = "hyperctl-key"
@@ -52,16 +52,16 @@ class Encryption:
 
 
 def open_encrypted(
-    guest: guestfs.GuestFS, keys: Sequence[DiskKey], devices: Mapping[str, Mapping[str, str]]
+    guest: guestfs.GuestFS, keys: Sequence[DiskKey], devices: Mapping[str, Probe]
 ) -> Encryption:
-    """Open what the keys open, and the volume groups in it; volumes in volumes too. `devices` are the
-    `block_facts`, which are others afterwards if anything was opened."""
+    """Open what the keys open, and the volume groups in it; volumes in volumes too. `devices` are
+    what `probe_devices` gives, which is others afterwards if anything was opened."""
     opened: dict[str, str] = {}
     closed: list[str] = []
     used: list[int] = []
     for layer in range(LAYERS):
-        found = block_facts(guest) if layer else devices
-        encrypted = [device for device, facts in found.items() if facts.get("TYPE") == LUKS]
+        found = probe_devices(guest) if layer else devices
+        encrypted = [device for device, probe in found.items() if probe.facts.get("TYPE") == LUKS]
         new = [device for device in encrypted if device not in (*opened, *closed)]
         if not new:
             break

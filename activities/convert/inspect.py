@@ -30,7 +30,7 @@ from hyperctl.activities.convert.roots import LINUX, UNKNOWN, WINDOWS, Root, fin
 from hyperctl.activities.convert.storage import (
     BITLOCKER,
     Storage,
-    block_facts,
+    probe_devices,
     survey,
     what_stands_in_the_way,
 )
@@ -103,9 +103,10 @@ def inspect_guest(
 ) -> Inspected | InspectedWindows:
     """Inspect and mount what a launched appliance has. Raises as `opened_guest` does."""
     machine = order.machine
-    facts = block_facts(guest)
-    encryption = open_encrypted(guest, keys, facts)
-    storage = survey(guest, block_facts(guest) if encryption.opened else facts)
+    probes = probe_devices(guest)
+    encryption = open_encrypted(guest, keys, probes)
+    opened = encryption.opened.values()
+    storage = survey(guest, probe_devices(guest) if opened else probes, opened)
     root = _only_root(guest, storage, encryption)
     if root.kind == WINDOWS:
         return inspect_windows(guest, root.mountable, storage, order)
@@ -127,7 +128,7 @@ def inspect_guest(
         tags=storage.tags,
         opened=encryption.opened,
     )
-    mounts, warnings = mount_all(guest, root.mountable, wanted, known, encryption)
+    mounts, warnings = mount_all(guest, root.mountable, wanted, known, encryption, storage.untold)
     if machine.firmware is Firmware.EFI and not any(
         files.is_folder(f"{place}/EFI") for place in SYSTEM_PARTITION_PLACES
     ):
@@ -175,7 +176,8 @@ def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption)
     roots = find_roots(guest, storage)
     if not roots:
         found = ", ".join(f"{device} ({kind})" for device, kind in storage.kinds.items()) or "nothing"
-        reasons, hints = [what_stands_in_the_way(guest, storage.kinds)], [f"On the disks is {found}."]
+        reasons = [what_stands_in_the_way(guest, storage.kinds), *storage.untold]
+        hints = [f"On the disks is {found}."]
         if BITLOCKER in storage.kinds.values():
             hints.append("Turn BitLocker off in the guest (manage-bde -off C:) and let it decrypt all of it.")
         if encryption.closed:

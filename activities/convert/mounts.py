@@ -116,8 +116,10 @@ def mount_all(
     wanted: tuple[Wanted, ...],
     known: KnownDevices,
     encryption: Encryption,
+    untold: tuple[str, ...] = (),
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Mount below the root, which is mounted; by mount point the devices, and what could not be mounted.
+    `untold` says of which devices nobody knows what is on them.
 
     Raises `Refused` where one that a conversion needs cannot be mounted, or only for reading.
     """
@@ -141,7 +143,7 @@ def mount_all(
             )
         try:
             if device is None:
-                raise RuntimeError(f"{one.source} is on none of the disks")
+                raise RuntimeError("; ".join((f"{one.source} is on none of the disks", *untold)))
             guest.mkdir_p(one.place)
             guest.mount_options(one.subvolume, device, one.place)
         except RuntimeError as error:

@@ -85,6 +85,8 @@ def find_roots(guest: guestfs.GuestFS, storage: Storage) -> tuple[Root, ...]:
 def plain_root(guest: guestfs.GuestFS, storage: Storage) -> Root | None:
     """The only system of a guest that has nothing but plain filesystems; None where that is not certain."""
     found: list[Root] = []
+    if storage.untold:
+        return None
     guest.umount_all()
     for device, kind in storage.kinds.items():
         if kind in NO_SYSTEM or device in storage.system_partitions:

@@ -1,8 +1,9 @@
 """What is on a guest's disks before anything is mounted, and what of it stands in a conversion's way."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import guestfs
 
@@ -15,6 +16,8 @@ RAID_MEMBER = "linux_raid_member"
 BITLOCKER = "BitLocker"
 ZFS = "zfs_member"
 VOLUMES = "LVM2_member"
+MAPPED = "/dev/mapper/"
+"""Where, beside what was opened, LVM has the parts of its volumes, on which blkid(8) fails."""
 SYSTEM_PARTITION_TYPES = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef")
 """In a GPT and in an MBR."""
 EXT = ("ext2", "ext3", "ext4")
@@ -22,6 +25,13 @@ _ESCAPED = re.compile(r"\\(.)")
 """How blkid(8) exports spaces and quotes."""
 PARTIAL = "p"
 """The fourth letter of a volume group's attributes (vgs(8)) when it lacks a disk."""
+
+
+class Probe(NamedTuple):
+    """What blkid(8) finds on a device, and why it fails, where it does. On a blank one it does not."""
+
+    facts: Mapping[str, str]
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +46,15 @@ class Storage:
     """By `("UUID", value)`, `LABEL`, `PARTUUID` and `PARTLABEL`, the device."""
     system_partitions: tuple[str, ...]
     """Those that a UEFI firmware looks into."""
+    untold: tuple[str, ...]
+    """Devices that blkid(8) fails on, and why: what is on them may be what somebody looks for."""
     warnings: tuple[str, ...]
+    """`untold` among them."""
 
 
-def survey(guest: guestfs.GuestFS, devices: Mapping[str, Mapping[str, str]]) -> Storage:
-    """Look at everything; `devices` are the `block_facts`.
+def survey(guest: guestfs.GuestFS, devices: Mapping[str, Probe], opened: Collection[str] = ()) -> Storage:
+    """Look at everything; `devices` are what `probe_devices` gives, `opened` the mapped ones of encrypted
+    volumes.
 
     Raises `Refused` with all that cannot be worked on safely, together.
     """
@@ -51,7 +65,13 @@ def survey(guest: guestfs.GuestFS, devices: Mapping[str, Mapping[str, str]]) -> 
     tags: dict[tuple[str, str], str] = {}
     members: dict[str, list[str]] = {}
     system_partitions = []
-    for device, facts in devices.items():
+    untold = []
+    for device, (facts, failure) in devices.items():
+        if failure and (device in opened or not device.startswith(MAPPED)):
+            untold.append(
+                f"what is on {device} cannot be told: it is not active, or has traces of more than one "
+                f"filesystem, which wipefs(8) lists ({failure})"
+            )
         kind, uuid = facts.get("TYPE", ""), facts.get("UUID", "")
         if device in own:
             disks[device] = BlockDevice(uuid, facts.get("PART_ENTRY_UUID", ""), kind)
@@ -90,7 +110,7 @@ def survey(guest: guestfs.GuestFS, devices: Mapping[str, Mapping[str, str]]) -> 
             "Put it right in the source: start the VM in vSphere with all its disks, let it check its "
             "filesystems, and shut it down.",
         )
-    return Storage(kinds, disks, tags, tuple(system_partitions), tuple(warnings))
+    return Storage(kinds, disks, tags, tuple(system_partitions), tuple(untold), warnings=(*untold, *warnings))
 
 
 def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> str:
@@ -110,24 +130,23 @@ def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> 
     return "; ".join(reasons)
 
 
-def block_facts(guest: guestfs.GuestFS) -> dict[str, dict[str, str]]:
-    """What blkid(8) finds on disks, partitions, arrays, volumes and what is mapped over others, also on what
-    is encrypted; nothing where there is nothing, or the device is not active."""
+def probe_devices(guest: guestfs.GuestFS) -> dict[str, Probe]:
+    """Disks, partitions, arrays, volumes and what is mapped over others; also what is encrypted."""
     found = [*guest.list_devices(), *guest.list_partitions(), *guest.list_md_devices()]
-    return {device: _blkid(guest, device) for device in [*found, *guest.lvs(), *guest.list_dm_devices()]}
+    return {device: _probe(guest, device) for device in [*found, *guest.lvs(), *guest.list_dm_devices()]}
 
 
-def _blkid(guest: guestfs.GuestFS, device: str) -> dict[str, str]:
+def _probe(guest: guestfs.GuestFS, device: str) -> Probe:
     try:
-        return dict(guest.blkid(device))
-    except RuntimeError:
-        return {}
+        return Probe(dict(guest.blkid(device)))
+    except RuntimeError as error:
+        return Probe({}, str(error))
 
 
-def _snapshots(guest: guestfs.GuestFS, devices: Mapping[str, Mapping[str, str]]) -> frozenset[str]:
+def _snapshots(guest: guestfs.GuestFS, devices: Mapping[str, Probe]) -> frozenset[str]:
     """LVM's volumes that are copies of others as they were, with the same labels and UUIDs. Snapshots of thin
     volumes are left out by libguestfs itself, since they are not activated."""
-    if not any(facts.get("TYPE") == VOLUMES for facts in devices.values()):
+    if not any(probe.facts.get("TYPE") == VOLUMES for probe in devices.values()):
         return frozenset()
     listed = guest.debug("sh", ["lvm lvs --noheadings -o lv_path -S 'lv_attr=~^[sS]' 2>/dev/null || :"])
     return frozenset(listed.split())

@@ -16,7 +16,7 @@ from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, open_encrypted
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.selinux import AUTORELABEL, is_on, label_of, set_label
-from hyperctl.activities.convert.storage import block_facts
+from hyperctl.activities.convert.storage import Probe, probe_devices
 from hyperctl.activities.prove import reporter
 
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
@@ -90,14 +90,14 @@ def inject(injection: Injection) -> Injected:
         if keys:
             guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
-        devices = block_facts(guest)
+        devices = probe_devices(guest)
         used = open_encrypted(guest, keys, devices).used if keys else ()
         roots: list[str] = []
         without: list[str] = []
         entries: list[str] = []
         notes: list[str] = []
         relabels, files = False, 0
-        for filesystem, kind in _filesystems(guest, block_facts(guest) if used else devices):
+        for filesystem, kind in _filesystems(guest, probe_devices(guest) if used else devices):
             try:
                 guest.mount(filesystem, "/")
                 try:
@@ -129,15 +129,13 @@ def inject(injection: Injection) -> Injected:
     )
 
 
-def _filesystems(
-    guest: guestfs.GuestFS, devices: Mapping[str, Mapping[str, str]]
-) -> Iterator[tuple[str, str]]:
+def _filesystems(guest: guestfs.GuestFS, devices: Mapping[str, Probe]) -> Iterator[tuple[str, str]]:
     """What may be mounted, subvolumes too, each with its kind.
 
     libguestfs' own list asks for every partition's type as well, which takes longer than all else here.
     """
-    for device, facts in devices.items():
-        kind = facts.get("TYPE", "")
+    for device, probe in devices.items():
+        kind = probe.facts.get("TYPE", "")
         if kind in ("swap", "") or kind.endswith("_member") or kind.startswith("crypto"):
             continue
         yield device, kind

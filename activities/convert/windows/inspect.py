@@ -117,7 +117,7 @@ def inspect_windows(guest: guestfs.GuestFS, root: str, storage: Storage, order: 
         initramfs_tool="",
     )
     detail = f"{name}, version {release.major}.{release.minor}, {release.architecture}"
-    return InspectedWindows(found, described, (*unclean, *closed), detail)
+    return InspectedWindows(found, described, (*unclean, *closed, *storage.untold), detail)
 
 
 def _mount(guest: guestfs.GuestFS, root: str, name: str) -> None:

@@ -22,7 +22,7 @@ from hyperctl.activities.convert.linux.room import assert_room
 from hyperctl.activities.convert.mounts import mount_root
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
-from hyperctl.activities.convert.storage import block_facts, survey
+from hyperctl.activities.convert.storage import probe_devices, survey
 from hyperctl.activities.convert.work import Work
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
@@ -48,6 +48,7 @@ DEBIAN = {
 }
 PASSPHRASE = "the right one"
 ROOM_BYTES = 256 << 10
+BOOT_UUID = "11111111-2222-4333-8444-555555555501"
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -217,7 +218,7 @@ def test_a_volume_is_told_from_its_snapshot_and_a_label_may_have_spaces(bench: B
     bench.guest.mkfs("ext4", "/dev/vg/root", label="the root")
     bench.guest.debug("sh", ["lvm lvcreate -s -L 8M -n before vg/root 2>&1"])
     bench.guest.mkfs("ext4", "/dev/sdb", label='of "us"')
-    found = survey(bench.guest, block_facts(bench.guest))
+    found = survey(bench.guest, probe_devices(bench.guest))
     assert found.tags["LABEL", "the root"] == found.tags["UUID", bench.guest.vfs_uuid("/dev/vg/root")]
     assert found.tags["LABEL", "the root"] == "/dev/vg/root"
     assert found.tags["LABEL", 'of "us"'] == "/dev/sdb"
@@ -269,9 +270,29 @@ def test_a_system_that_was_switched_off_hard_is_told(bench: Bench, tmp_path: Pat
     bench.guest.sync()
     bench.guest.copy_device_to_device("/dev/sda", "/dev/sdb")  # as it is at this moment
     bench.clear("/dev/sda")
-    assert survey(bench.guest, block_facts(bench.guest)).warnings == (
+    assert survey(bench.guest, probe_devices(bench.guest)).warnings == (
         "/dev/sdb (ext4) was not unmounted: the VM was switched off, not shut down",
     )
+
+
+def looks_like_two(image: Path) -> Path:
+    """A filesystem in which the mark of a CD is left, as blkid(8) has it."""
+    with image.open("r+b") as file:
+        file.seek(16 * 2048)
+        file.write(b"\1CD001")
+    return image
+
+
+def test_what_is_on_a_device_that_cannot_be_told_is_not_taken_for_nothing(
+    bench: Bench, tmp_path: Path
+) -> None:
+    untold = "what is on {} cannot be told: it is not active, or has traces of more than one filesystem"
+    boot = looks_like_two(system(tmp_path / "boot.raw", {}))
+    fstab = f"UUID={BOOT_UUID} /boot ext4 rw 0 1\n"
+    bench.put(system(tmp_path / "root.raw", {**DEBIAN, "etc/fstab": fstab}), boot)
+    assert f"UUID={BOOT_UUID} is on none of the disks; {untold.format('/dev/sdb')}" in str(refused(bench))
+    bench.put(boot)
+    assert f"no operating system was found on the disks: {untold.format('/dev/sda')}" in str(refused(bench))
 
 
 def test_keys_that_others_may_read(tmp_path: Path) -> None:

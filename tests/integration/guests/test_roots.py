@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hyperctl.activities.convert.roots import UNKNOWN, find_roots, inspected_roots, plain_root
-from hyperctl.activities.convert.storage import Storage, block_facts, survey
+from hyperctl.activities.convert.storage import Storage, probe_devices, survey
 from tests.found_out import AGAIN
 from tests.integration.guests.bench import Bench, launched
 from tests.integration.guests.test_refusals import DEBIAN, blank, e2fs, system
@@ -39,7 +39,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 def surveyed(bench: Bench) -> Storage:
-    return survey(bench.guest, block_facts(bench.guest))
+    return survey(bench.guest, probe_devices(bench.guest))
 
 
 def data(image: Path) -> Path:
