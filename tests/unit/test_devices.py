@@ -145,6 +145,7 @@ def test_the_id_that_vmware_has_for_a_disk_tells_several_apart(name: str, stable
             "resume=/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part2",
             "resume=UUID=root-uuid",
         ),
+        ("set rootpartition=/dev/sda2\n", "set rootpartition=UUID=root-uuid\n"),
         ("nfsroot=/dev/sda2 subroot=/dev/sda2", "nfsroot=/dev/sda2 subroot=/dev/sda2"),
         ("set root='hd0,msdos1'", "set root='hd0,msdos1'"),
     ],
