@@ -219,7 +219,7 @@ def test_dhcpcd_and_gentoo() -> None:
         Clue("ens192", "d", addresses=("192.0.2.10", "2001:db8::10")),
         Clue("ens224", "d"),
     ]
-    gentoo = 'config_eth0="192.0.2.10/24"\n#config_eth1="dhcp"\nconfig_eth2="dhcp"\nroutes_eth0="via 192.0.2.1"\n'
+    gentoo = 'config_eth0="192.0.2.10/24"\n#config_eth1="dhcp"\nconfig_eth2="dhcp"\nroutes_eth0="no"\n'
     found = [Clue("eth0", "g", addresses=("192.0.2.10",)), Clue("eth2", "g")]
     assert list(read_netifrc(gentoo, "g")) == found
 
