@@ -18,6 +18,7 @@ from hyperctl.activities.convert.encrypted import (
 )
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, find_kernels
+from hyperctl.activities.convert.linux.storage import BINDINGS, MULTIPATH, multipath_names
 from hyperctl.activities.convert.mounts import (
     SYSTEM_PARTITION_PLACES,
     is_root_of,
@@ -111,6 +112,8 @@ def inspect_guest(
     )
     mount_root(guest, root)
     files = GuestFiles(guest)
+    configurations = "\n".join(files.text(path) or "" for path in files.matching(*MULTIPATH))
+    names.learn(multipath_names(configurations, files.text(BINDINGS) or ""))
     wanted = wanted_mounts(files.text("/etc/fstab") or "")
     known = known_devices(
         guest,

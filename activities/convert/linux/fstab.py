@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
-from hyperctl.activities.convert.linux.storage import rewrites
+from hyperctl.activities.convert.linux.storage import MULTIPATH, rewrites
 from hyperctl.activities.convert.work import Work
 
 FSTAB = "/etc/fstab"
@@ -13,8 +13,7 @@ CRYPTTAB = "/etc/crypttab"
 _FIELD = re.compile(r"^(\s*)([^\s#]\S*)(\s+)(\S+)(.*)$", re.DOTALL)
 WATCHED = (
     "/etc/udev/rules.d/*.rules",
-    "/etc/multipath.conf",
-    "/etc/multipath/conf.d/*.conf",
+    *MULTIPATH,
     "/etc/kdump.conf",
     "/etc/rc.local",
     "/etc/auto.*",
