@@ -23,13 +23,16 @@ class GuestFiles:
 
     def text(self, path: str) -> str | None:
         """A configuration file's content, or None where there is no such file or it is far too long."""
-        if not self.is_file(path) or self.size(path) > LARGEST_TEXT_BYTES:
+        if not self.is_file(path) or (size := self.size(path)) > LARGEST_TEXT_BYTES:
             return None
-        content: bytes = self.guest.read_file(path)
-        return content.decode("utf-8", "surrogateescape")
+        return self.reader(path)(0, size).decode("utf-8", "surrogateescape")
 
     def size(self, path: str) -> int:
         return int(self.guest.filesize(path))
+
+    def content(self, path: str) -> bytes:
+        """The whole of a file. For a small one, libguestfs' own calls take a hundred times as long."""
+        return self.reader(path)(0, self.size(path))
 
     def reader(self, path: str) -> Callable[[int, int], bytes]:
         """Reads a file of any size in pieces: so many bytes from an offset on, fewer at its end."""

@@ -14,6 +14,7 @@ HIBERNATED = "swsuspend"
 RAID_MEMBER = "linux_raid_member"
 BITLOCKER = "BitLocker"
 ZFS = "zfs_member"
+VOLUMES = "LVM2_member"
 SYSTEM_PARTITION_TYPES = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef")
 """In a GPT and in an MBR."""
 EXT = ("ext2", "ext3", "ext4")
@@ -38,17 +39,19 @@ class Storage:
     warnings: tuple[str, ...]
 
 
-def survey(guest: guestfs.GuestFS) -> Storage:
-    """Look at everything. Raises `Refused` with all that cannot be worked on safely, together."""
+def survey(guest: guestfs.GuestFS, devices: Mapping[str, Mapping[str, str]]) -> Storage:
+    """Look at everything; `devices` are the `block_facts`.
+
+    Raises `Refused` with all that cannot be worked on safely, together.
+    """
     own = {*guest.list_devices(), *guest.list_partitions()}
     kinds: dict[str, str] = {}
     disks: dict[str, BlockDevice] = {}
-    snapshots = _snapshots(guest)
+    snapshots = _snapshots(guest, devices)
     tags: dict[tuple[str, str], str] = {}
     members: dict[str, list[str]] = {}
     system_partitions = []
-    for device in block_devices(guest):
-        facts = blkid(guest, device)
+    for device, facts in devices.items():
         kind, uuid = facts.get("TYPE", ""), facts.get("UUID", "")
         if device in own:
             disks[device] = BlockDevice(uuid, facts.get("PART_ENTRY_UUID", ""), kind)
@@ -107,24 +110,24 @@ def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> 
     return "; ".join(reasons)
 
 
-def block_devices(guest: guestfs.GuestFS) -> list[str]:
-    """Disks, partitions, arrays, volumes and what is mapped over others; also what is encrypted."""
+def block_facts(guest: guestfs.GuestFS) -> dict[str, dict[str, str]]:
+    """What blkid(8) finds on disks, partitions, arrays, volumes and what is mapped over others, also on what
+    is encrypted; nothing where there is nothing, or the device is not active."""
     found = [*guest.list_devices(), *guest.list_partitions(), *guest.list_md_devices()]
-    return list(dict.fromkeys([*found, *guest.lvs(), *guest.list_dm_devices()]))
+    return {device: _blkid(guest, device) for device in [*found, *guest.lvs(), *guest.list_dm_devices()]}
 
 
-def blkid(guest: guestfs.GuestFS, device: str) -> dict[str, str]:
-    """What blkid(8) finds on a device; nothing where there is nothing, or the device is not active."""
+def _blkid(guest: guestfs.GuestFS, device: str) -> dict[str, str]:
     try:
         return dict(guest.blkid(device))
     except RuntimeError:
         return {}
 
 
-def _snapshots(guest: guestfs.GuestFS) -> frozenset[str]:
+def _snapshots(guest: guestfs.GuestFS, devices: Mapping[str, Mapping[str, str]]) -> frozenset[str]:
     """LVM's volumes that are copies of others as they were, with the same labels and UUIDs. Snapshots of thin
     volumes are left out by libguestfs itself, since they are not activated."""
-    if not guest.lvs():
+    if not any(facts.get("TYPE") == VOLUMES for facts in devices.values()):
         return frozenset()
     listed = guest.debug("sh", ["lvm lvs --noheadings -o lv_path -S 'lv_attr=~^[sS]' 2>/dev/null || :"])
     return frozenset(listed.split())

@@ -15,6 +15,7 @@ from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, open_encrypted
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.selinux import AUTORELABEL, is_on, label_of, set_label
+from hyperctl.activities.convert.storage import block_facts
 from hyperctl.activities.prove import reporter
 
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
@@ -86,7 +87,7 @@ def inject(injection: Injection) -> Injected:
         if keys:
             guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
-        encryption = open_encrypted(guest, keys)
+        opened = open_encrypted(guest, keys, block_facts(guest)).used if keys else ()
         roots: list[str] = []
         without: list[str] = []
         entries: list[str] = []
@@ -108,7 +109,7 @@ def inject(injection: Injection) -> Injected:
                         relabels |= bool(guest.exists(AUTORELABEL)) and is_on(GuestFiles(guest))
                     space = guest.statvfs("/")
                     files += space["files"] - space["ffree"]  # btrfs does not count them
-                    entries += _add_serial_console(guest, filesystem, bool(encryption.used))
+                    entries += _add_serial_console(guest, filesystem, bool(opened))
                 finally:
                     guest.umount_all()
             except RuntimeError as error:
@@ -120,7 +121,7 @@ def inject(injection: Injection) -> Injected:
         roots=tuple(roots),
         without_systemd=tuple(without),
         boot_entries=tuple(entries),
-        keys_used=encryption.used,
+        keys_used=opened,
         relabels=max(1, files) if relabels else 0,
         notes=tuple(notes),
     )
@@ -187,7 +188,7 @@ def _add_serial_console(guest: guestfs.GuestFS, filesystem: str, is_asked_for_ke
     for path in candidates:
         if guest.filesize(path) > LARGEST_CONFIGURATION_BYTES:
             continue
-        before = guest.read_file(path).decode("utf-8", "surrogateescape")
+        before = GuestFiles(guest).content(path).decode("utf-8", "surrogateescape")
         after = with_serial_console(before, is_asked_for_keys=is_asked_for_keys)
         if after != before:
             guest.write(path, after.encode("utf-8", "surrogateescape"))

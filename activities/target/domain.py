@@ -110,8 +110,9 @@ class DomainSpec:
 
 
 def runs_on_q35(machine: Machine, guest: GuestSystem | None) -> bool:
-    """Whether the guest is young enough for q35; older ones get i440fx. Secure Boot exists on q35 only."""
-    if machine.secure_boot or guest is None:
+    """Whether the guest is young enough for q35; older ones get i440fx. A rolling distribution, which has no
+    version, is; and Secure Boot exists on q35 only."""
+    if machine.secure_boot or guest is None or not guest.major_version:
         return True
     return guest.major_version >= _OLDEST_ON_Q35.get(guest.distribution, 0)
 

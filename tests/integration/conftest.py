@@ -16,6 +16,8 @@ import pytest
 from deploy.dev.libvirt import libvirt_in_use
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.settings import HostSettings
+from hyperctl.activities.staging import Staging
+from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.status import Phase
 from tests.found_out import content_digest
 from tests.integration.source_guest import SourceGuest, read_source_guest
@@ -89,6 +91,12 @@ def settings(tmp_path: Path) -> HostSettings:
 def running() -> Attempt:
     """An attempt outside of Temporal; `stop()` is its cancel."""
     return Attempt(Phase.EXPORT, logging.getLogger("test"))
+
+
+@pytest.fixture
+def staging(argument: ExportInput) -> Staging:
+    """Where the copy lands that a module's own `argument` asks for."""
+    return Staging(argument.output_dir, argument.job_id)
 
 
 def make_guests(folder: Path) -> None:

@@ -210,7 +210,8 @@ def test_cores_that_do_not_divide_the_processors_become_sockets() -> None:
 @pytest.mark.parametrize(
     ("distribution", "version", "q35"),
     [("debian", 8, False), ("debian", 9, True), ("ubuntu", 14, False), ("ubuntu", 22, True),
-     ("centos", 6, False), ("rhel", 7, True), ("arch", 0, True)],
+     ("centos", 6, False), ("rhel", 7, True), ("arch", 0, True),
+     ("debian", 0, True)],
 )  # fmt: skip
 def test_old_guests_get_the_old_machine_type(distribution: str, version: int, q35: bool) -> None:
     assert runs_on_q35(machine(), guest(distribution, version)) is q35

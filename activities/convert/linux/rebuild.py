@@ -7,7 +7,6 @@ replaced only by one that was read as the kernel reads it; as it was it also lie
 import re
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 from hyperctl.activities.convert.encrypted import named_as_in_guest
 from hyperctl.activities.convert.files import GuestFiles
@@ -17,13 +16,9 @@ from hyperctl.activities.convert.linux.bootloader import ENTRIES
 from hyperctl.activities.convert.linux.builders import Building, command, profile_command, unified_command
 from hyperctl.activities.convert.linux.cpio import Archive, CpioError, read_archive
 from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
-from hyperctl.activities.convert.linux.initramfs import (
-    MIB,
-    assert_room,
-    extended_initramfs,
-    fitting_arguments,
-)
+from hyperctl.activities.convert.linux.initramfs import extended_initramfs, fitting_arguments
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
+from hyperctl.activities.convert.linux.room import MIB, assert_room
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 
@@ -215,12 +210,10 @@ def _archive(inspected: Inspected, path: str) -> Archive | None:
     """None where it cannot be read."""
     if not inspected.files.exists(path):
         return None
-    with tempfile.NamedTemporaryFile(prefix="hyperctl-initramfs-") as local:
-        inspected.files.guest.download(path, local.name)
-        try:
-            return read_archive(Path(local.name).read_bytes())
-        except CpioError:
-            return None
+    try:
+        return read_archive(inspected.files.content(path))
+    except CpioError:
+        return None
 
 
 def _assert_complete(inspected: Inspected, one: Rebuild, new: Archive, old: Archive | None) -> None:

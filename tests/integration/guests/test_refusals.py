@@ -18,11 +18,11 @@ from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected, inspect_guest
-from hyperctl.activities.convert.linux.initramfs import assert_room
+from hyperctl.activities.convert.linux.room import assert_room
 from hyperctl.activities.convert.mounts import mount_root
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
-from hyperctl.activities.convert.storage import survey
+from hyperctl.activities.convert.storage import block_facts, survey
 from hyperctl.activities.convert.work import Work
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
@@ -41,7 +41,11 @@ from tests.simulator import VCenterSimulator
 from tests.unit.machines import disk, machine
 
 SWAP_PAGE = 4096
-DEBIAN = {"etc/debian_version": "12.1\n", "etc/os-release": "ID=debian\nVERSION_ID=12\n", "etc/fstab": ""}
+DEBIAN = {
+    "etc/debian_version": "12.1\n",
+    "etc/os-release": "ID=debian\nPRETTY_NAME=Debian\nVERSION_ID=12\n",
+    "etc/fstab": "",
+}
 PASSPHRASE = "the right one"
 ROOM_BYTES = 256 << 10
 
@@ -213,7 +217,7 @@ def test_a_volume_is_told_from_its_snapshot_and_a_label_may_have_spaces(bench: B
     bench.guest.mkfs("ext4", "/dev/vg/root", label="the root")
     bench.guest.debug("sh", ["lvm lvcreate -s -L 8M -n before vg/root 2>&1"])
     bench.guest.mkfs("ext4", "/dev/sdb", label='of "us"')
-    found = survey(bench.guest)
+    found = survey(bench.guest, block_facts(bench.guest))
     assert found.tags["LABEL", "the root"] == found.tags["UUID", bench.guest.vfs_uuid("/dev/vg/root")]
     assert found.tags["LABEL", "the root"] == "/dev/vg/root"
     assert found.tags["LABEL", 'of "us"'] == "/dev/sdb"
@@ -265,7 +269,7 @@ def test_a_system_that_was_switched_off_hard_is_told(bench: Bench, tmp_path: Pat
     bench.guest.sync()
     bench.guest.copy_device_to_device("/dev/sda", "/dev/sdb")  # as it is at this moment
     bench.clear("/dev/sda")
-    assert survey(bench.guest).warnings == (
+    assert survey(bench.guest, block_facts(bench.guest)).warnings == (
         "/dev/sdb (ext4) was not unmounted: the VM was switched off, not shut down",
     )
 
