@@ -19,6 +19,7 @@ _MULTIPATH = re.compile(
     r"(?P<id>3[0-9a-f]{32})(?:(?:-part|p)?(?P<partition>\d+))?$"
 )
 """multipathd's names, where it has none of its own; of virtio's disks it makes none."""
+_MAPPED = re.compile(r"^/dev/mapper/(?P<name>[^/]+?)(?:-part|p)?(?P<partition>\d+)$")
 _DISK = re.compile(r"^/dev/sd[a-z]+")
 _KINDS = {
     "scsi": ("pvscsi", "lsilogic", "lsisas", "buslogic", "unknown"),
@@ -69,15 +70,22 @@ class StableNames:
         self._devices = devices
         self._places = tuple(places)
         self._root = root
+        self._multipath: dict[str, str] = {}
         self._disks = len({found[0] for name in devices if (found := _DISK.match(name))})
+
+    def learn(self, multipath: Mapping[str, str]) -> None:
+        """Take these for names in /dev/mapper, too, of disks with these ids."""
+        self._multipath = dict(multipath)
 
     def is_unstable(self, name: str) -> bool:
         """Whether the name depends on the controller that the disk is on."""
+        name = self._by_wwid(name)
         return any(form.match(name) for form in (_LETTERED, _NVME, _BY_PATH, _BY_ID, _MULTIPATH))
 
     def device(self, name: str) -> str | None:
         """The appliance's name for it, or None where that cannot be told."""
         index: int | None
+        name = self._by_wwid(name)
         if found := _LETTERED.match(name):
             letters, partition = found[2], found[3]
             position = (
@@ -127,6 +135,14 @@ class StableNames:
             stable = f"PARTUUID={facts.partition_uuid}"
         tag, _, value = (stable or "").partition("=")
         return f"/dev/disk/by-{tag.lower()}/{value}" if value else None
+
+    def _by_wwid(self, name: str) -> str:
+        """What a name that multipathd was told would be, had it not been told one."""
+        if whole := self._multipath.get(name.removeprefix("/dev/mapper/")):
+            return f"/dev/mapper/{whole}"
+        found = _MAPPED.match(name)
+        wwid = self._multipath.get(found["name"]) if found else None
+        return f"/dev/mapper/{wwid}{found['partition']}" if found and wwid else name
 
     def _may_be(self, kind: str) -> bool:
         return not self._places or any(place.controller in _KINDS[kind] for place in self._places)

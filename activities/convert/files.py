@@ -77,13 +77,19 @@ class GuestFiles:
         try:
             self.guest.write(path, content)
         except RuntimeError:
-            held = "".join(one for one in self.guest.get_e2attrs(path) if one in HOLDING)
+            held = self._holding(path)
             if not held:
                 raise
             self.guest.set_e2attrs(path, held, clear=True)
             self.guest.write(path, content)
             self.guest.set_e2attrs(path, held)
         work.changed.append(path)
+
+    def _holding(self, path: str) -> str:
+        try:
+            return "".join(one for one in self.guest.get_e2attrs(path) if one in HOLDING)
+        except RuntimeError:  # a filesystem without attributes
+            return ""
 
     def create(self, path: str, text: str, work: Work, mode: int = 0o644) -> None:
         """Write a new file. Its SELinux label comes last, with those of all others."""

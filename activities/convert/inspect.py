@@ -17,6 +17,7 @@ from hyperctl.activities.convert.encrypted import (
 )
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, find_kernels
+from hyperctl.activities.convert.linux.storage import BINDINGS, MULTIPATH, multipath_names
 from hyperctl.activities.convert.mounts import (
     SYSTEM_PARTITION_PLACES,
     mount_all,
@@ -118,6 +119,8 @@ def inspect_guest(
     )
     mount_root(guest, root.mountable)
     files = GuestFiles(guest)
+    configurations = "\n".join(files.text(path) or "" for path in files.matching(*MULTIPATH))
+    names.learn(multipath_names(configurations, files.text(BINDINGS) or ""))
     wanted = wanted_mounts(files.text("/etc/fstab") or "")
     known = known_devices(
         guest,

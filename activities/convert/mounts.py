@@ -139,7 +139,7 @@ def mount_all(
             raise Refused(
                 ErrorCode.GUEST_UNSUPPORTED,
                 f"the filesystem of {one.place} ({one.source}) is on none of the disks by that name",
-                "Have /etc/fstab name it by UUID in the source: multipathd's own names are not known.",
+                "Have /etc/fstab name it by UUID in the source, as blkid(8) shows it there.",
             )
         try:
             if device is None:

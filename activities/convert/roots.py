@@ -14,7 +14,9 @@ import guestfs
 
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.mounts import is_root_of
+from hyperctl.activities.convert.refusal import Refused
 from hyperctl.activities.convert.storage import EXT, Storage
+from hyperctl.workflows.errors import ErrorCode
 
 LINUX, WINDOWS = "linux", "windows"
 UNKNOWN = "unknown"
@@ -137,7 +139,18 @@ def product_name(files: GuestFiles) -> str:
 
 
 def inspected_roots(guest: guestfs.GuestFS) -> tuple[Root, ...]:
-    """What libguestfs' inspection finds, which is there for its other calls afterwards."""
+    """What libguestfs' inspection finds, which is there for its other calls afterwards.
+
+    Raises `Refused` where it gives up, as on an fstab with CRLF line ends.
+    """
+    try:
+        roots = _without_snapshots(guest, list(guest.inspect_os()))
+    except RuntimeError as error:
+        raise Refused(
+            ErrorCode.GUEST_UNSUPPORTED,
+            f"which systems are on the disks cannot be told: {error}",
+            "What is named here must be readable in the source, with line ends of Linux.",
+        ) from error
     return tuple(
         Root(
             mountable=root,
@@ -148,7 +161,7 @@ def inspected_roots(guest: guestfs.GuestFS) -> tuple[Root, ...]:
             minor_version=guest.inspect_get_minor_version(root),
             host_name=guest.inspect_get_hostname(root),
         )
-        for root in _without_snapshots(guest, list(guest.inspect_os()))
+        for root in roots
     )
 
 

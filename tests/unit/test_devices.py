@@ -119,13 +119,21 @@ def test_two_disks_are_told_apart() -> None:
         ("mapper/36000c29f1a2b3c4d5e6f708192a3b4c5p1", "UUID=a"),
         ("mapper/36000c29000112233445566778899aabb1", "UUID=b"),
         ("mapper/36000c29000112233445566778899aabb-part1", "UUID=b"),
+        ("mapper/mpatha1", "UUID=a"),
+        ("mapper/mpathap1", "UUID=a"),
+        ("mapper/oracle2-part1", "UUID=b"),
+        ("mapper/oracle2p1", "UUID=b"),
+        ("mapper/oracle21", "PARTUUID=b-part"),
+        ("mapper/mpathb1", None),
         ("mapper/vg-36000c29000112233445566778899aabb1", None),
     ],
 )
 def test_the_id_that_vmware_has_for_a_disk_tells_several_apart(name: str, stable: str | None) -> None:
     root, data = "6000c29f1a2b3c4d5e6f708192a3b4c5", "6000c29000112233445566778899aabb"
     places = [DiskPlace(0, "pvscsi", uuid=root), DiskPlace(1, "pvscsi", uuid=data)]
-    names = StableNames({"/dev/sda1": BlockDevice("a"), "/dev/sdb1": BlockDevice("b")}, places)
+    devices = {"/dev/sda1": BlockDevice("a"), "/dev/sdb1": BlockDevice("b")}
+    names = StableNames({**devices, "/dev/sdb": BlockDevice("", "b-part")}, places)
+    names.learn({"mpatha": f"3{root}", "oracle2": f"3{data}", "oracle21": f"3{data}"})
     assert names.stable(f"/dev/{name}") == stable
 
 
@@ -145,6 +153,7 @@ def test_the_id_that_vmware_has_for_a_disk_tells_several_apart(name: str, stable
             "resume=/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part2",
             "resume=UUID=root-uuid",
         ),
+        ("set rootpartition=/dev/sda2\n", "set rootpartition=UUID=root-uuid\n"),
         ("nfsroot=/dev/sda2 subroot=/dev/sda2", "nfsroot=/dev/sda2 subroot=/dev/sda2"),
         ("set root='hd0,msdos1'", "set root='hd0,msdos1'"),
     ],

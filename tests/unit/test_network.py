@@ -8,8 +8,10 @@ from hyperctl.activities.convert.linux.interfaces import (
     Clue,
     find_clues,
     of_nics,
+    read_dhcpcd,
     read_ifcfg,
     read_ifupdown,
+    read_netifrc,
     read_netplan,
     read_rules,
     read_sections,
@@ -206,6 +208,20 @@ def test_an_ifcfg_without_a_device_is_named_by_its_file_on_suse_only() -> None:
 def test_whether_udev_names_nics_by_their_slots(tmp_path: Path, there: dict[str, str], by_slot: bool) -> None:
     files = tree(tmp_path, {"/usr/lib/udev/rules.d/80-net-setup-link.rules": "", **there})
     assert named_by_slot(files) is by_slot
+
+
+def test_dhcpcd_and_gentoo() -> None:
+    text = (
+        "hostname\n#interface eth9\ninterface ens192\nstatic ip_address=192.0.2.10/24\n"
+        "static ip6_address=2001:db8::10/64\nstatic routers=192.0.2.1\nprofile lan\ninterface ens224\n"
+    )
+    assert list(read_dhcpcd(text, "d")) == [
+        Clue("ens192", "d", addresses=("192.0.2.10", "2001:db8::10")),
+        Clue("ens224", "d"),
+    ]
+    gentoo = 'config_eth0="192.0.2.10/24"\n#config_eth1="dhcp"\nconfig_eth2="dhcp"\nroutes_eth0="no"\n'
+    found = [Clue("eth0", "g", addresses=("192.0.2.10",)), Clue("eth2", "g")]
+    assert list(read_netifrc(gentoo, "g")) == found
 
 
 def test_a_parent_of_network_managers_vlan_is_a_nic_and_the_vlan_is_none() -> None:

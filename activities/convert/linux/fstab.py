@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
-from hyperctl.activities.convert.linux.storage import rewrites
+from hyperctl.activities.convert.linux.storage import MULTIPATH, rewrites
 from hyperctl.activities.convert.work import Work
 
 FSTAB = "/etc/fstab"
@@ -13,8 +13,7 @@ CRYPTTAB = "/etc/crypttab"
 _FIELD = re.compile(r"^(\s*)([^\s#]\S*)(\s+)(\S+)(.*)$", re.DOTALL)
 WATCHED = (
     "/etc/udev/rules.d/*.rules",
-    "/etc/multipath.conf",
-    "/etc/multipath/conf.d/*.conf",
+    *MULTIPATH,
     "/etc/kdump.conf",
     "/etc/rc.local",
     "/etc/auto.*",
@@ -60,7 +59,7 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
         work.warnings += [f"{path}: {name} is on none of the copied disks" for name in unknown]
         if files.edit(path, changed, work):
             by_uuid = changed.upper().count("UUID") > text.upper().count("UUID")
-            work.done.append(f"{path} {'by UUID' if by_uuid else 'without drives of VMware'}")
+            work.done.append(f"{path} {'by UUID' if by_uuid else 'without what stays behind'}")
     for path in files.matching(*WATCHED):
         if name := names_vmwares_disk(files.text(path) or ""):
             work.warnings.append(f"{path} names disks as VMware has them ({name}), and stays as it is")

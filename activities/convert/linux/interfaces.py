@@ -1,7 +1,8 @@
 """Which names the guest's network configuration has for its NICs, and what it says of each.
 
 Read are ifupdown (interfaces(5)), netplan(5), systemd.network(5) and systemd.link(5), NetworkManager's
-keyfiles (nm-settings-keyfile(5)), Red Hat's and SUSE's ifcfg files, and udev's rules (udev(7)).
+keyfiles (nm-settings-keyfile(5)), Red Hat's and SUSE's ifcfg files, dhcpcd.conf(5), Gentoo's /etc/conf.d/net,
+and udev's rules (udev(7)).
 """
 
 import re
@@ -231,6 +232,23 @@ def read_ifcfg(text: str, source: str) -> Iterator[Clue]:
             yield from (Clue(_parent(word), source) for word in value.split())
 
 
+def read_dhcpcd(text: str, source: str) -> Iterator[Clue]:
+    name, addresses = "", tuple[str, ...]()
+    for line in [*text.splitlines(), "interface"]:
+        words = line.split()
+        if words[:1] in (["interface"], ["ssid"], ["profile"]):
+            if name:
+                yield Clue(name, source, addresses=addresses)
+            name, addresses = words[1] if words[0] == "interface" and len(words) > 1 else "", ()
+        elif words[:1] == ["static"] and "address=" in line:
+            addresses += _static(line.partition("=")[2])
+
+
+def read_netifrc(text: str, source: str) -> Iterator[Clue]:
+    for found in _NETIFRC.finditer(text):
+        yield Clue(found[1], source, addresses=_static(found[2]))
+
+
 def read_rules(text: str, source: str) -> Iterator[Clue]:
     """udev's rules that give a NIC its name by its MAC or its place."""
     for line in text.replace("\\\n", " ").splitlines():
@@ -266,6 +284,7 @@ _BEGINNINGS = (
 SUSE = "/etc/sysconfig/network/"
 _IFCFG_LOWER = re.compile(r"ETHERDEVICE|PHYSDEV|BRIDGE_PORTS|BONDING_SLAVE_?\d+|TEAM_PORT_DEVICE_?\d+")
 """Which settings of an ifcfg file name what lies below it."""
+_NETIFRC = re.compile(r"^config_(\w+)=(\([^)]*\)|\"[^\"]*\"|\S+)", re.MULTILINE)
 _LOWER = ("bond-slaves", "slaves", "bridge-ports", "vlan-raw-device")
 _RULE_PLACE = re.compile(r'(?:KERNELS|ENV\{ID_PATH\})=="[^"]*"')
 _READERS: tuple[tuple[tuple[str, ...], Callable[[str, str], Iterator[Clue]]], ...] = (
@@ -275,4 +294,6 @@ _READERS: tuple[tuple[tuple[str, ...], Callable[[str, str], Iterator[Clue]]], ..
     (("/etc/systemd/network/*.network", "/etc/systemd/network/*.network.d/*.conf"), read_sections),
     (("/etc/NetworkManager/system-connections/*",), read_sections),
     (("/etc/sysconfig/network-scripts/ifcfg-*", f"{SUSE}ifcfg-*"), read_ifcfg),
+    (("/etc/dhcpcd.conf",), read_dhcpcd),
+    (("/etc/conf.d/net",), read_netifrc),
 )

@@ -210,6 +210,19 @@ def refused_root(bench: Bench, root: str) -> Refused:
     return raised.value
 
 
+def test_a_table_that_nobody_can_read_is_named(bench: Bench) -> None:
+    """On anything but plain filesystems libguestfs reads it."""
+    bench.clear()
+    bench.guest.debug("sh", ["mkfs.btrfs --mixed /dev/sdb"])
+    bench.guest.mount("/dev/sdb", "/")
+    for folder in ("/bin", "/etc"):
+        bench.guest.mkdir(folder)
+    bench.guest.write("/etc/os-release", DEBIAN["etc/os-release"])
+    bench.guest.write("/etc/fstab", "/dev/sdb / btrfs defaults 0 0\r\n")
+    bench.guest.umount_all()
+    assert "cannot be told: inspect_os: /etc/fstab" in str(refused(bench))
+
+
 def test_a_volume_is_told_from_its_snapshot_and_a_label_may_have_spaces(bench: Bench) -> None:
     bench.clear()
     bench.guest.pvcreate("/dev/sda")
