@@ -129,18 +129,8 @@ def mount_all(
         if one.place == "/":
             continue
         device = known.device(one.source)
-        if device is None and one.place in NEEDED and encryption.closed:
-            raise Refused(
-                ErrorCode.GUEST_UNSUPPORTED,
-                f"the filesystem of {one.place} ({one.source}) is not found: {encryption.reason}",
-                WAY_OUT,
-            )
         if device is None and one.place in NEEDED:
-            raise Refused(
-                ErrorCode.GUEST_UNSUPPORTED,
-                f"the filesystem of {one.place} ({one.source}) is on none of the disks by that name",
-                "Have /etc/fstab name it by UUID in the source, as blkid(8) shows it there.",
-            )
+            raise _not_found(one, encryption, untold)
         try:
             if device is None:
                 raise RuntimeError("; ".join((f"{one.source} is on none of the disks", *untold)))
@@ -169,6 +159,19 @@ def mount_system_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) 
             return {place: device}
         guest.umount(place)
     return {}
+
+
+def _not_found(one: Wanted, encryption: Encryption, untold: tuple[str, ...]) -> Refused:
+    what = f"the filesystem of {one.place} ({one.source})"
+    if encryption.closed:
+        found = f"{what} is not found: {encryption.reason}"
+        return Refused(ErrorCode.GUEST_UNSUPPORTED, found, WAY_OUT)
+    return Refused(
+        ErrorCode.GUEST_UNSUPPORTED,
+        "; ".join((f"{what} is on none of the disks by that name", *untold)),
+        "See in the source that all its disks are there, and have /etc/fstab name it by UUID, as blkid(8) "
+        "shows it.",
+    )
 
 
 def _not_mounted(place: str, source: str, error: RuntimeError) -> Refused:

@@ -108,4 +108,4 @@ def test_a_filesystem_in_a_volume_that_no_key_opens_is_refused_with_the_way_out(
     assert "HYPERCTL_DISK_KEYS_FILE" in raised.value.hint
     with pytest.raises(Refused, match="is on none of the disks by that name") as raised:
         mount_all(guest, "/dev/sda2", wanted, KNOWN, Encryption({}, ()))
-    assert "by UUID in the source" in raised.value.hint
+    assert "name it by UUID" in raised.value.hint

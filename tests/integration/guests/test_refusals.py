@@ -303,7 +303,9 @@ def test_what_is_on_a_device_that_cannot_be_told_is_not_taken_for_nothing(
     boot = looks_like_two(system(tmp_path / "boot.raw", {}))
     fstab = f"UUID={BOOT_UUID} /boot ext4 rw 0 1\n"
     bench.put(system(tmp_path / "root.raw", {**DEBIAN, "etc/fstab": fstab}), boot)
-    assert f"UUID={BOOT_UUID} is on none of the disks; {untold.format('/dev/sdb')}" in str(refused(bench))
+    assert f"(UUID={BOOT_UUID}) is on none of the disks by that name; {untold.format('/dev/sdb')}" in str(
+        refused(bench)
+    )
     bench.put(boot)
     assert f"no operating system was found on the disks: {untold.format('/dev/sda')}" in str(refused(bench))
 
