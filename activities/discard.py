@@ -23,7 +23,7 @@ from hyperctl.activities.export.disks import only_copier
 from hyperctl.activities.output import RESULT_FILE
 from hyperctl.activities.places import JobPlaces
 from hyperctl.activities.settings import HostSettings
-from hyperctl.activities.staging import Staging, sync_folder, used_bytes
+from hyperctl.activities.staging import Staging, occupied_bytes, sync_folder, used_bytes
 from hyperctl.activities.target.libvirt_host import connect, disk_files
 from hyperctl.workflows.contract import DISCARD_COPY, TAKE_STOCK, DiscardInput, DiscardResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
@@ -210,7 +210,7 @@ def _describe_images(images: _Images, reason: str = "") -> Leftover:
     return Leftover(
         kind=LeftoverKind.IMAGES,
         path=str(images.folder),
-        size_bytes=sum(_used_bytes(path) for path in images.files),
+        size_bytes=sum(map(occupied_bytes, images.files)),
         reason=reason,
     )
 
@@ -227,10 +227,3 @@ def _is_link_to_any(path: Path, folder: Path) -> bool:
         return any(os.path.samefile(path, other) for other in _files(folder))
     except FileNotFoundError:
         return False
-
-
-def _used_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_blocks * 512
-    except FileNotFoundError:
-        return 0

@@ -16,6 +16,7 @@ from hyperctl.activities.acceleration import Acceleration, probe_acceleration
 from hyperctl.activities.appliance import WRAPPER, appliance_environment
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.windows.parts import WindowsParts
+from hyperctl.activities.output import nearest
 from hyperctl.activities.process import ProcessError, run
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.target.firmware import find_firmware
@@ -25,6 +26,7 @@ from hyperctl.workflows.hardware import VIRTIO
 from hyperctl.workflows.status import Phase
 
 PROGRAMMES = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "qemu-nbd": "qemu-utils"}
+"""And Debian's packages that they are in."""
 LAUNCH = (
     "import guestfs; g = guestfs.GuestFS(python_return_dict=True); g.add_drive_scratch(1 << 20); g.launch()"
 )
@@ -153,7 +155,7 @@ def _libvirt(uri: str) -> Check:
 
 
 def _space(folder: Path) -> Check:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = nearest(folder)
     free = shutil.disk_usage(existing).free
     detail = f"{free / 2**30:.1f} GiB free for {folder}"
     if not os.environ.get("HYPERCTL_OUTPUT_DIR"):

@@ -81,7 +81,7 @@ async def _begun(client: Client, job_id: str) -> datetime | None:
 
 async def _others(client: Client, argument: FindRivalInput) -> list[WorkflowExecution]:
     """Other open migrations of a VM of that name from that vCenter."""
-    name, server = _quoted(argument.machine.name), _quoted(argument.server)
+    name, server = attributes.quoted(argument.machine.name), attributes.quoted(argument.server)
     query = (
         f'WorkflowType = "{JobKind.MIGRATION.workflow_type}" AND ExecutionStatus = "Running" '
         f"AND {attributes.VM_NAME.name} = {name} AND {attributes.VCENTER.name} = {server}"
@@ -102,7 +102,3 @@ async def _status(client: Client, job_id: str) -> MigrationStatus | None:
 
 def _is_same(one: Machine, other: Machine) -> bool:
     return (one.moref, one.uuid) == (other.moref, other.uuid)
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -50,6 +50,13 @@ def safe_folder_name(vm_name: str) -> str:
     return name
 
 
+def nearest(path: Path) -> Path:
+    """The path itself or the nearest folder above it that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
 def output_exists(folder: Path) -> HyperctlError:
     return HyperctlError(
         ErrorCode.OUTPUT_EXISTS,

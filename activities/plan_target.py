@@ -15,12 +15,13 @@ from hyperctl.activities.acceleration import Acceleration, probe_acceleration
 from hyperctl.activities.attempt import Attempt, attempt
 from hyperctl.activities.commit import commit_begun
 from hyperctl.activities.convert.windows.parts import WindowsParts
+from hyperctl.activities.doctor import PROGRAMMES
 from hyperctl.activities.export.move import earlier_copies, final_elsewhere
 from hyperctl.activities.export.space import shown
-from hyperctl.activities.output import choose_folder
+from hyperctl.activities.output import choose_folder, nearest
 from hyperctl.activities.places import JobPlaces
 from hyperctl.activities.settings import HostSettings
-from hyperctl.activities.staging import Staging, used_bytes
+from hyperctl.activities.staging import Staging, occupied_bytes, used_bytes
 from hyperctl.activities.target.activity import (
     NO_TPM_EMULATOR,
     domain_exists,
@@ -49,11 +50,6 @@ from hyperctl.workflows.status import Phase
 FIXED_OVERHEAD_BYTES = 256 << 20
 OVERHEAD_PER_DISK_BYTES = 64 << 20
 """Overlays of the conversion and the trial boot, ledgers."""
-PROGRAMMES = {
-    "qemu-img": "apt install qemu-utils",
-    "qemu-nbd": "apt install qemu-utils",
-    "qemu-system-x86_64": "apt install qemu-system-x86",
-}
 
 
 class PlanTargetActivities:
@@ -123,9 +119,8 @@ class TargetPreflight:
     def _check_programmes(self) -> str:
         missing = [name for name in PROGRAMMES if shutil.which(name) is None]
         for name in missing:
-            self._problem(
-                ErrorCode.HOST_INCAPABLE, f"this host has no {name}", f"Install it ({PROGRAMMES[name]})."
-            )
+            hint = f"Install it (apt install {PROGRAMMES[name]})."
+            self._problem(ErrorCode.HOST_INCAPABLE, f"this host has no {name}", hint)
         if importlib.util.find_spec("guestfs") is None:
             self._problem(
                 ErrorCode.HOST_INCAPABLE,
@@ -171,7 +166,7 @@ class TargetPreflight:
 
     def _check_folder(self) -> bool:
         """Whether the folder is there, or can be made, and can be written."""
-        existing = _nearest(self._output_dir)
+        existing = nearest(self._output_dir)
         hint = "Give another --output-dir, or make it usable for the worker."
         if not existing.is_dir():
             self._problem(ErrorCode.OUTPUT_UNUSABLE, f"{existing} is in the way: it is not a folder", hint)
@@ -213,12 +208,12 @@ class TargetPreflight:
 
     def _check_space(self, continued: Staging) -> tuple[int, int, int]:
         """Free, needed and at worst needed bytes; what this job has landed before is not needed again."""
-        existing = _nearest(self._output_dir)
+        existing = nearest(self._output_dir)
         free = shutil.disk_usage(existing).free
         if self._machine is None:
             return free, 0, 0
         overhead = FIXED_OVERHEAD_BYTES + OVERHEAD_PER_DISK_BYTES * len(self._machine.disks)
-        landed = sum(_used_bytes(path) for path in self._staged_images(continued))
+        landed = sum(map(occupied_bytes, self._staged_images(continued)))
         needed = max(0, self._machine.allocated_bytes - landed) + overhead
         worst = max(0, self._machine.capacity_bytes - landed) + overhead
         if needed > free:
@@ -279,7 +274,7 @@ class TargetPreflight:
         """qemu runs as a user of its own, who must be able to pass through every folder above the images."""
         if user is None or user.uid == os.geteuid():
             return
-        existing = _nearest(self._output_dir)
+        existing = nearest(self._output_dir)
         if not existing.is_dir():
             return  # which has been said
         for folder in (existing, *existing.parents):
@@ -298,20 +293,6 @@ def _may_pass(folder: Path, user: QemuUser) -> bool:
     if status.st_gid == user.gid:
         return bool(status.st_mode & 0o010)
     return bool(status.st_mode & 0o001)
-
-
-def _nearest(path: Path) -> Path:
-    """The path itself or the nearest folder above it that exists."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
-
-
-def _used_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_blocks * 512
-    except FileNotFoundError:
-        return 0
 
 
 def _gib(size_bytes: int) -> str:

@@ -104,22 +104,15 @@ def run(
         )
         lines = _LineReader(out.fileno(), on_line)
         try:
-            while True:
-                try:
-                    process.wait(POLL_SECONDS)
-                    break
-                except subprocess.TimeoutExpired:
-                    attempt.checkpoint()
-                    lines.read()
-                    if time.monotonic() - started > timeout_seconds:
-                        _kill_group(process)
-                        completed = Completed(tuple(argv), -1, _tail(out.fileno()), _tail(err.fileno()))
-                        raise ProcessError(completed, f"did not end in {timeout_seconds:.0f} s") from None
-            while lines.read(final=True):
+            in_time = _wait(process, started + timeout_seconds, attempt, lines)
+            while in_time and lines.read(final=True):
                 attempt.checkpoint()
         finally:
             _kill_group(process)
-        completed = Completed(tuple(argv), process.returncode, _tail(out.fileno()), _tail(err.fileno()))
+        code = process.returncode if in_time else -1
+        completed = Completed(tuple(argv), code, _tail(out.fileno()), _tail(err.fileno()))
+    if not in_time:
+        raise ProcessError(completed, f"did not end in {timeout_seconds:.0f} s")
     seconds = time.monotonic() - started
     attempt.log.info("ended: %s: exit code %d after %.1f s", argv[0], completed.returncode, seconds)
     if completed.stderr.strip():
@@ -127,6 +120,21 @@ def run(
     if check and completed.returncode != 0:
         raise ProcessError(completed, completed.complaint)
     return completed
+
+
+def _wait(
+    process: "subprocess.Popen[bytes]", deadline: float, attempt: Attempt, lines: "_LineReader"
+) -> bool:
+    """Until it has ended; whether it has by then."""
+    while True:
+        try:
+            process.wait(POLL_SECONDS)
+            return True
+        except subprocess.TimeoutExpired:
+            attempt.checkpoint()
+            lines.read()
+            if time.monotonic() > deadline:
+                return False
 
 
 def _environment(argv: Sequence[str], more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -195,11 +203,6 @@ class Service:
     @property
     def pid(self) -> int:
         return self._process.pid
-
-    @property
-    def has_spoken(self) -> bool:
-        """Whether it has printed anything."""
-        return bool(self._lines)
 
     @property
     def has_ended(self) -> bool:

@@ -25,7 +25,7 @@ class HostSettings(BaseSettings):
     vsphere_certificate_sha256: str = ""
     """The one certificate to trust, by its fingerprint; wins over any CA."""
     vsphere_credentials_file: Path | None = None
-    """YAML, 0600: `username`, `password`, or a mapping of server to these."""
+    """YAML, 0600: `username`, `password`, and under `servers` the same by server."""
     vsphere_timeout_seconds: float = 60.0
     stream_silence_seconds: float = Field(default=900.0, gt=0)
     """How long the stream of an export may send nothing: a host reads what is zero and sends none of it."""

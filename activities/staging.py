@@ -81,7 +81,15 @@ def used_bytes(staging: Staging) -> int:
     if not staging.folder.is_dir():
         return 0
     files = (path for path in staging.folder.iterdir() if path.is_file() and not path.is_symlink())
-    return sum(path.stat().st_blocks * 512 for path in files)
+    return sum(map(occupied_bytes, files))
+
+
+def occupied_bytes(path: Path) -> int:
+    """What a file takes of its file system, 0 where there is none."""
+    try:
+        return path.stat().st_blocks * 512
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -11,12 +11,11 @@ async for status in migration.watch():
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Self
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import Priority as TemporalPriority
-from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import TypedSearchAttributes, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -82,12 +81,7 @@ class MigrationClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         """Nothing is held that has to be given back: Temporal's client closes with the process."""
 
     async def start(
@@ -116,7 +110,7 @@ class MigrationClient:
             except JobNotFound:
                 pass
             try:
-                await self._start_workflow(request, request.job_id, _attributes(request), again=True)
+                await self._start_workflow(request, request.job_id, attributes.at_start(request), again=True)
             except WorkflowAlreadyStartedError:
                 continue
             return Rehearsal(self.connection, request.job_id, Origin.STARTED)
@@ -285,7 +279,7 @@ class MigrationClient:
             elif not again:
                 return Migration(self.connection, job_id, Origin.FINISHED)
         try:
-            await self._start_workflow(request, job_id, _attributes(request), again=again)
+            await self._start_workflow(request, job_id, attributes.at_start(request), again=again)
         except WorkflowAlreadyStartedError:
             return None
         return Migration(self.connection, job_id, origin)
@@ -322,15 +316,3 @@ class MigrationClient:
             if error.status is RPCStatusCode.INVALID_ARGUMENT:
                 raise ClientError(f"Temporal takes no such job: {error.message}") from error
             raise translate(error, self.connection.settings) from error
-
-
-def _attributes(request: MigrationRequest | RehearsalRequest) -> TypedSearchAttributes:
-    """Set at the start already, so that lists know a job that no worker has taken yet."""
-    values = {
-        attributes.STATUS: str(JobStatus.PENDING),
-        attributes.PRIORITY: str(request.priority),
-        attributes.VM_NAME: request.name,
-        attributes.VCENTER: request.vcenter.server if request.vcenter else attributes.NO_VCENTER,
-        attributes.REQUESTED_BY: request.requested_by,
-    }
-    return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in values.items() if value])

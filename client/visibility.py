@@ -17,6 +17,7 @@ from hyperctl.client.connection import Connection, translate
 from hyperctl.client.errors import JobAmbiguous, JobNotFound
 from hyperctl.client.observe import attribute, job_status
 from hyperctl.workflows import attributes
+from hyperctl.workflows.attributes import quoted
 from hyperctl.workflows.rehearsal import REASON_MEMO, VERDICT_MEMO, Verdict
 from hyperctl.workflows.request import normal_server
 from hyperctl.workflows.status import JobKind, JobStatus
@@ -89,15 +90,15 @@ async def list_jobs(
 
     A state is compared here and not by the server: an older run of the same job would fit otherwise.
     """
-    types = ", ".join(_quoted(one.workflow_type) for one in JobKind if kind in (None, one))
+    types = ", ".join(quoted(one.workflow_type) for one in JobKind if kind in (None, one))
     clauses = [f"WorkflowType IN ({types})"]
     if vcenter:
         vcenter = _as_recorded(vcenter)
-        clauses.append(f"{attributes.VCENTER.name} = {_quoted(vcenter)}")
+        clauses.append(f"{attributes.VCENTER.name} = {quoted(vcenter)}")
     if vm_name:
-        clauses.append(f"{attributes.VM_NAME.name} = {_quoted(vm_name)}")
+        clauses.append(f"{attributes.VM_NAME.name} = {quoted(vm_name)}")
     if since:
-        clauses.append(f"StartTime >= {_quoted(since.isoformat())}")
+        clauses.append(f"StartTime >= {quoted(since.isoformat())}")
     if status and not status.is_final:
         clauses.append('ExecutionStatus = "Running"')
     found: list[JobSummary] = []
@@ -139,18 +140,18 @@ async def last_rehearsal(connection: Connection, vm_name: str, vcenter: str) -> 
     within two seconds."""
     return await _last_rehearsal(
         connection,
-        f"{attributes.VM_NAME.name} = {_quoted(vm_name)} AND {attributes.VCENTER.name} = "
-        f"{_quoted(_as_recorded(vcenter))}",
+        f"{attributes.VM_NAME.name} = {quoted(vm_name)} AND {attributes.VCENTER.name} = "
+        f"{quoted(_as_recorded(vcenter))}",
     )
 
 
 async def last_rehearsal_by_id(connection: Connection, job_id: str) -> JobSummary | None:
     """The same by the rehearsal's id, by which that of a file is known."""
-    return await _last_rehearsal(connection, f"WorkflowId = {_quoted(job_id)}")
+    return await _last_rehearsal(connection, f"WorkflowId = {quoted(job_id)}")
 
 
 async def _last_rehearsal(connection: Connection, which: str) -> JobSummary | None:
-    kind = _quoted(JobKind.REHEARSAL.workflow_type)
+    kind = quoted(JobKind.REHEARSAL.workflow_type)
     query = f'WorkflowType = {kind} AND ExecutionStatus != "Running" AND {which}'
     with suppress(RPCError):
         async for execution in connection.client.list_workflows(
@@ -165,8 +166,8 @@ async def _last_rehearsal(connection: Connection, which: str) -> JobSummary | No
 async def remembered_jobs(connection: Connection, vcenter: str) -> list[JobSummary]:
     """Of every machine of a vCenter that has any: its last migration, and its last rehearsal that goes on or
     has ended with a verdict or without. The newest first."""
-    types = ", ".join(_quoted(kind.workflow_type) for kind in JobKind)
-    query = f"WorkflowType IN ({types}) AND {attributes.VCENTER.name} = {_quoted(_as_recorded(vcenter))}"
+    types = ", ".join(quoted(kind.workflow_type) for kind in JobKind)
+    query = f"WorkflowType IN ({types}) AND {attributes.VCENTER.name} = {quoted(_as_recorded(vcenter))}"
     found: dict[str, JobSummary] = {}
     with connection.errors():
         async for execution in connection.client.list_workflows(
@@ -182,7 +183,7 @@ async def remembered_jobs(connection: Connection, vcenter: str) -> list[JobSumma
 async def hosts_of(connection: Connection, job_id: str) -> tuple[str, ...]:
     """The hosts that runs of a job have worked on, as far as Temporal still knows, the latest first."""
     migration = JobKind.MIGRATION.workflow_type
-    query = f"WorkflowType = {_quoted(migration)} AND WorkflowId = {_quoted(job_id)}"
+    query = f"WorkflowType = {quoted(migration)} AND WorkflowId = {quoted(job_id)}"
     try:
         runs = [run async for run in connection.client.list_workflows(query, rpc_timeout=connection.timeout)]
     except RPCError as error:
@@ -214,7 +215,3 @@ def _nearest(vm_name: str, known: Iterable[str]) -> str:
     if near:
         return f"Did you mean {', '.join(near)}? `hyperctl list` shows all."
     return "`hyperctl list` shows all; `hyperctl convert --vm NAME` starts one."
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -19,9 +19,8 @@ FIRST = (
     WHOLE_STACK,
     LONGEST,
     "tests/integration/guests/test_matrix.py",
-    "tests/integration/test_source_guest.py",
-    "tests/workflow/test_running_source.py",
     "tests/integration/test_convert.py",
+    "tests/workflow/test_running_source.py",
     "tests/integration/test_windows.py",
     "tests/integration/test_running_copy.py",
     "tests/integration/test_prove.py",
@@ -37,6 +36,8 @@ FIRST = (
     "tests/integration/test_commit.py",
 )
 """The groups that take longest: those that boot guests, and between them those that mostly wait."""
+TOGETHER = {"tests/integration/test_source_guest.py": "tests/integration/test_convert.py"}
+"""By a file the one whose converted guest it takes."""
 BY_FILE = ("tests/integration/", "tests/workflow/")
 
 
@@ -55,6 +56,7 @@ class ByRealParts(LoadScopeScheduling):  # type: ignore[misc]
 def group_of(nodeid: str) -> str:
     """Those of a file; of the whole way all that share a stack; tests that share nothing fill the gaps."""
     file = nodeid.partition("::")[0]
+    file = TOGETHER.get(file, file)
     if file == LONGEST:
         return file  # with a stack of its own
     if file.startswith(WHOLE_STACK):

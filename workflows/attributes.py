@@ -3,7 +3,11 @@
 SQL visibility allows ten keywords a namespace, so these are chosen sparingly.
 """
 
-from temporalio.common import SearchAttributeKey
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+
+from hyperctl.workflows.rehearsal import RehearsalRequest
+from hyperctl.workflows.request import MigrationRequest
+from hyperctl.workflows.status import JobStatus
 
 STATUS = SearchAttributeKey.for_keyword("Status")
 PHASE = SearchAttributeKey.for_keyword("Phase")
@@ -29,3 +33,21 @@ ALL_ATTRIBUTES = (
     BATCH_ID,
     REQUESTED_BY,
 )
+
+
+def at_start(request: MigrationRequest | RehearsalRequest, batch_id: str = "") -> TypedSearchAttributes:
+    """Set when a job is started, so that lists know one that no worker has taken yet."""
+    values = {
+        STATUS: str(JobStatus.PENDING),
+        PRIORITY: str(request.priority),
+        VM_NAME: request.name,
+        VCENTER: request.vcenter.server if request.vcenter else NO_VCENTER,
+        REQUESTED_BY: request.requested_by,
+        BATCH_ID: batch_id,
+    }
+    return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in values.items() if value])
+
+
+def quoted(text: str) -> str:
+    """A value as a list's query takes it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -13,8 +13,7 @@ from hyperctl.workflows.contract import (
 from hyperctl.workflows.control import DiscardRequest
 from hyperctl.workflows.leftover import HostLeftovers
 from hyperctl.workflows.request import Priority
-from hyperctl.workflows.retry import RetryPolicy
-from hyperctl.workflows.steps import StepFailed, StepRunner
+from hyperctl.workflows.steps import tried_once
 
 
 @workflow.defn(name="DiscardWorkflow", failure_exception_types=[pydantic.ValidationError])
@@ -23,24 +22,21 @@ class DiscardWorkflow:
 
     @workflow.run
     async def run(self, request: DiscardRequest) -> HostLeftovers:
-        runner = StepRunner(RetryPolicy(max_retries=0), Priority.HIGH, lambda: None)
         what = DiscardInput(
             job_id=request.job_id, output_dir=request.output_dir, images_dir=request.images_dir
         )
-        try:
+        with tried_once(Priority.HIGH) as steps:
             if not request.look_only:
-                await runner.activity(
+                await steps.activity(
                     REQUIRE_ENDED,
                     RequireEndedInput(job_id=request.job_id),
                     host=request.host,
                     summary=f"see that {request.job_id} has ended",
                 )
-            found = await runner.activity(
+            found = await steps.activity(
                 TAKE_STOCK if request.look_only else DISCARD_COPY,
                 what,
                 host=request.host,
                 summary=f"{'look at' if request.look_only else 'delete'} what {request.job_id} has left",
             )
-        except StepFailed as failed:
-            raise failed.as_error() from failed
         return HostLeftovers(host=request.host, removed=found.removed, left=found.left)

@@ -46,7 +46,6 @@ class ErrorCode(StrEnum):
     HOST_INCAPABLE = "host_incapable"
     PREFLIGHT_FAILED = "preflight_failed"
     INVALID_REQUEST = "invalid_request"
-    JOB_NOT_FOUND = "job_not_found"
     JOB_RUNNING = "job_running"
     CANCELLED = "cancelled"
     INTERNAL_ERROR = "internal_error"

@@ -6,8 +6,7 @@ from temporalio import workflow
 from hyperctl.workflows.contract import IMPORT_DOMAIN, ImportInput, ImportResult
 from hyperctl.workflows.control import ImportRequest
 from hyperctl.workflows.request import Priority
-from hyperctl.workflows.retry import RetryPolicy
-from hyperctl.workflows.steps import StepFailed, StepRunner
+from hyperctl.workflows.steps import tried_once
 
 
 @workflow.defn(name="ImportWorkflow", failure_exception_types=[pydantic.ValidationError])
@@ -16,9 +15,8 @@ class ImportWorkflow:
 
     @workflow.run
     async def run(self, request: ImportRequest) -> ImportResult:
-        runner = StepRunner(RetryPolicy(max_retries=0), Priority.NORMAL, lambda: None)
-        try:
-            return await runner.activity(
+        with tried_once(Priority.NORMAL) as steps:
+            return await steps.activity(
                 IMPORT_DOMAIN,
                 ImportInput(
                     job_id=request.job_id,
@@ -33,5 +31,3 @@ class ImportWorkflow:
                 host=request.host,
                 summary=f"define the libvirt domain {request.domain_name or request.machine.name}",
             )
-        except StepFailed as failed:
-            raise failed.as_error() from failed

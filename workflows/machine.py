@@ -37,6 +37,9 @@ class MachineDisk(BaseModel):
     unit: int
     allocated_bytes: int = 0
     """What it uses on its datastore, an estimate of what lands; 0 where that is not known."""
+    uuid: str = ""
+    """As the guest's /dev/disk/by-id has it: 32 hexadecimal digits in small letters; empty where that is not
+    known."""
 
     @property
     def name(self) -> str:

@@ -9,8 +9,7 @@ from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.plan import Preflight, SourcePlan, TargetPlan
 from hyperctl.workflows.request import MigrationRequest, Priority
-from hyperctl.workflows.retry import RetryPolicy
-from hyperctl.workflows.steps import StepFailed, StepRunner
+from hyperctl.workflows.steps import StepFailed, StepRunner, tried_once
 
 
 async def look_at_both(
@@ -53,15 +52,12 @@ class PlanWorkflow:
 
     @workflow.run
     async def run(self, request: MigrationRequest) -> Preflight:
-        steps = StepRunner(RetryPolicy(max_retries=0), Priority.HIGH, lambda: None)
         job_id = request.job_id
-        try:
+        with tried_once(Priority.HIGH) as steps:
             source, target = await look_at_both(steps, job_id, request, contract.PREVIEW_SOURCE)
-        except StepFailed as failed:
-            raise failed.as_error() from failed
-        problems = source.problems + target.problems
-        if source.machine is not None:
-            problems += await _rivals(steps, job_id, request, source.machine, source.host)
+            problems = source.problems + target.problems
+            if source.machine is not None:
+                problems += await _rivals(steps, job_id, request, source.machine, source.host)
         return Preflight(
             job_id=job_id,
             vm_name=source.machine.name if source.machine else request.name,

@@ -6,8 +6,7 @@ from temporalio import workflow
 from hyperctl.workflows.contract import READ_INVENTORY, ReadInventoryInput
 from hyperctl.workflows.inventory import InventoryPage, InventoryRequest
 from hyperctl.workflows.request import Priority
-from hyperctl.workflows.retry import RetryPolicy
-from hyperctl.workflows.steps import StepFailed, StepRunner
+from hyperctl.workflows.steps import tried_once
 
 
 @workflow.defn(name="InventoryWorkflow", failure_exception_types=[pydantic.ValidationError])
@@ -16,13 +15,10 @@ class InventoryWorkflow:
 
     @workflow.run
     async def run(self, request: InventoryRequest) -> InventoryPage:
-        steps = StepRunner(RetryPolicy(max_retries=0), Priority.HIGH, lambda: None)
-        try:
+        with tried_once(Priority.HIGH) as steps:
             return await steps.activity(
                 READ_INVENTORY,
                 ReadInventoryInput(request=request),
                 host=request.host,
                 summary=f"list the machines in {request.vcenter.server}",
             )
-        except StepFailed as failed:
-            raise failed.as_error() from failed

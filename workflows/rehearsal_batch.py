@@ -4,7 +4,7 @@ import asyncio
 
 import pydantic
 from temporalio import workflow
-from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import (
     ApplicationError,
     ChildWorkflowError,
@@ -23,7 +23,6 @@ from hyperctl.workflows.rehearsal import (
     Verdict,
 )
 from hyperctl.workflows.rehearse import RehearsalWorkflow
-from hyperctl.workflows.status import JobStatus
 
 
 @workflow.defn(name="RehearsalBatchWorkflow", failure_exception_types=[pydantic.ValidationError])
@@ -65,7 +64,7 @@ class RehearsalBatchWorkflow:
                 request,
                 id=item.job_id,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                search_attributes=_attributes(request, self._batch_id),
+                search_attributes=attributes.at_start(request, self._batch_id),
                 static_summary=f"rehearsal of {request.name} from {request.origin}"[:200],
             )
             item.run_id = child.first_execution_run_id or ""
@@ -103,15 +102,3 @@ def _reason(error: ChildWorkflowError) -> Failure:
     if isinstance(cause, ApplicationError) and cause.type == ErrorCode.CANCELLED:
         code = ErrorCode.CANCELLED
     return Failure(code=code, message=str(cause or error))
-
-
-def _attributes(request: RehearsalRequest, batch_id: str) -> TypedSearchAttributes:
-    values = {
-        attributes.STATUS: str(JobStatus.PENDING),
-        attributes.PRIORITY: str(request.priority),
-        attributes.VM_NAME: request.name,
-        attributes.VCENTER: request.vcenter.server if request.vcenter else attributes.NO_VCENTER,
-        attributes.REQUESTED_BY: request.requested_by,
-        attributes.BATCH_ID: batch_id,
-    }
-    return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in values.items() if value])

@@ -1,7 +1,8 @@
 """Running one step of a workflow: its activity, its business retries, its pauses."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -147,39 +148,43 @@ class StepRunner:
 
     async def _wait_for_space(self, failure: Failure, since: datetime, tries: int) -> None:
         delay = SPACE_PAUSE if tries < SPACE_PAUSES_SHORT else SPACE_PAUSE_LATER
-        self._retry_now = False
         self.space = SpaceWait(
             failure=failure, since=since, tries=tries, next_attempt_at=workflow.now() + delay
         )
-        self._on_change()
         try:
-            await workflow.wait_condition(
-                lambda: self._retry_now, timeout=delay, timeout_summary=f"waiting for room: {failure.code}"
-            )
-        except TimeoutError:
-            pass
+            await self._sleep(delay, f"waiting for room: {failure.code}")
         finally:
             self.space = None
             self._on_change()
 
     async def _wait(self, delay: timedelta, retry: int, failure: Failure) -> None:
-        self._retry_now = False
         self.waiting = RetryWait(
             retry=retry,
             max_retries=self._policy.max_retries,
             next_attempt_at=workflow.now() + delay,
             failure=failure,
         )
-        self._on_change()
         try:
-            await workflow.wait_condition(
-                lambda: self._retry_now, timeout=delay, timeout_summary=f"retry {retry}: {failure.code}"
-            )
-        except TimeoutError:
-            pass
+            await self._sleep(delay, f"retry {retry}: {failure.code}")
         finally:
             self.waiting = None
             self._on_change()
+
+    async def _sleep(self, delay: timedelta, summary: str) -> None:
+        """So long, or until somebody will not wait."""
+        self._retry_now = False
+        self._on_change()
+        with suppress(TimeoutError):
+            await workflow.wait_condition(lambda: self._retry_now, timeout=delay, timeout_summary=summary)
+
+
+@contextmanager
+def tried_once(priority: Priority) -> Iterator[StepRunner]:
+    """Steps of a workflow that is no job: none is tried again, and the workflow fails with one that fails."""
+    try:
+        yield StepRunner(RetryPolicy(max_retries=0), priority, lambda: None)
+    except StepFailed as failed:
+        raise failed.as_error() from failed
 
 
 def _has_result(handle: workflow.ActivityHandle[ResultT]) -> bool:

@@ -14,6 +14,12 @@ _UNIT = re.compile(
 )
 """What udev's path_id says of a disk's place; ports and namespaces count from 1, the others from 0."""
 _BY_ID = re.compile(r"^/dev/disk/by-id/(?:scsi-|wwn-|ata-|nvme-)[^/]*?(?:-part(\d+))?$")
+_MULTIPATH = re.compile(
+    r"^/dev/(?:mapper/|disk/by-id/dm-name-|disk/by-id/dm-uuid-(?:part(?P<part>\d+)-)?mpath-)"
+    r"(?P<id>3[0-9a-f]{32})(?:(?:-part|p)?(?P<partition>\d+))?$"
+)
+"""multipathd's names, where it has none of its own; of virtio's disks it makes none."""
+_MAPPED = re.compile(r"^/dev/mapper/(?P<name>[^/]+?)(?:-part|p)?(?P<partition>\d+)$")
 _DISK = re.compile(r"^/dev/sd[a-z]+")
 _KINDS = {
     "scsi": ("pvscsi", "lsilogic", "lsisas", "buslogic", "unknown"),
@@ -46,6 +52,8 @@ class DiskPlace:
     controller: str = "unknown"
     """Its kind, as a machine's disk has it."""
     controller_bus: int = 0
+    uuid: str = ""
+    """As a machine's disk has it."""
 
 
 class StableNames:
@@ -62,15 +70,22 @@ class StableNames:
         self._devices = devices
         self._places = tuple(places)
         self._root = root
+        self._multipath: dict[str, str] = {}
         self._disks = len({found[0] for name in devices if (found := _DISK.match(name))})
+
+    def learn(self, multipath: Mapping[str, str]) -> None:
+        """Take these for names in /dev/mapper, too, of disks with these ids."""
+        self._multipath = dict(multipath)
 
     def is_unstable(self, name: str) -> bool:
         """Whether the name depends on the controller that the disk is on."""
-        return any(form.match(name) for form in (_LETTERED, _NVME, _BY_PATH, _BY_ID))
+        name = self._by_wwid(name)
+        return any(form.match(name) for form in (_LETTERED, _NVME, _BY_PATH, _BY_ID, _MULTIPATH))
 
     def device(self, name: str) -> str | None:
         """The appliance's name for it, or None where that cannot be told."""
         index: int | None
+        name = self._by_wwid(name)
         if found := _LETTERED.match(name):
             letters, partition = found[2], found[3]
             position = (
@@ -84,7 +99,9 @@ class StableNames:
         elif found := _BY_PATH.match(name):
             index, partition = self._by_path(found["path"]), found["partition"] or ""
         elif found := _BY_ID.match(name):
-            index, partition = 0 if self._disks <= 1 else None, found[1] or ""
+            index, partition = self._by_id(name), found[1] or ""
+        elif found := _MULTIPATH.match(name):
+            index, partition = self._by_id(found["id"]), found["partition"] or found["part"] or ""
         else:
             return None
         if index is None:
@@ -119,6 +136,14 @@ class StableNames:
         tag, _, value = (stable or "").partition("=")
         return f"/dev/disk/by-{tag.lower()}/{value}" if value else None
 
+    def _by_wwid(self, name: str) -> str:
+        """What a name that multipathd was told would be, had it not been told one."""
+        if whole := self._multipath.get(name.removeprefix("/dev/mapper/")):
+            return f"/dev/mapper/{whole}"
+        found = _MAPPED.match(name)
+        wwid = self._multipath.get(found["name"]) if found else None
+        return f"/dev/mapper/{wwid}{found['partition']}" if found and wwid else name
+
     def _may_be(self, kind: str) -> bool:
         return not self._places or any(place.controller in _KINDS[kind] for place in self._places)
 
@@ -143,6 +168,11 @@ class StableNames:
             return None
         there = sorted(one for one in on_nvme if one[0] == buses[controller])
         return there[namespace - 1][2] if 0 < namespace <= len(there) else None
+
+    def _by_id(self, name: str) -> int | None:
+        """The disk whose own id is in the name; without ids, the only one."""
+        there = [index for index, place in enumerate(self._places) if place.uuid and place.uuid in name]
+        return there[0] if len(there) == 1 else 0 if self._disks <= 1 else None
 
     def _by_path(self, path: str) -> int | None:
         """The disk at a place; of those at the same unit, the one on the controller that the path names."""

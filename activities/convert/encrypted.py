@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import guestfs
 
 from hyperctl.activities.convert.disk_keys import VARIABLE, DiskKey
-from hyperctl.activities.convert.storage import blkid, block_devices
+from hyperctl.activities.convert.storage import Probe, probe_devices
 
 LUKS = "crypto_LUKS"
 KEY_PLACE = "hyperctl-key"
@@ -51,14 +51,18 @@ class Encryption:
         return f"{', '.join(self.closed)} is encrypted with LUKS, and {tried}"
 
 
-def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryption:
-    """Open what the keys open, and the volume groups in it; volumes in volumes too."""
+def open_encrypted(
+    guest: guestfs.GuestFS, keys: Sequence[DiskKey], devices: Mapping[str, Probe]
+) -> Encryption:
+    """Open what the keys open, and the volume groups in it; volumes in volumes too. `devices` are
+    what `probe_devices` gives, which is others afterwards if anything was opened."""
     opened: dict[str, str] = {}
     closed: list[str] = []
     used: list[int] = []
-    for _ in range(LAYERS):
-        others = [device for device in block_devices(guest) if device not in (*opened, *closed)]
-        new = [device for device in others if blkid(guest, device)[0].get("TYPE") == LUKS]
+    for layer in range(LAYERS):
+        found = probe_devices(guest) if layer else devices
+        encrypted = [device for device, probe in found.items() if probe.facts.get("TYPE") == LUKS]
+        new = [device for device in encrypted if device not in (*opened, *closed)]
         if not new:
             break
         for device in new:

@@ -1,6 +1,5 @@
 """Opening a guest's disks together and finding out what is on them."""
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,9 +17,9 @@ from hyperctl.activities.convert.encrypted import (
 )
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, find_kernels
+from hyperctl.activities.convert.linux.storage import BINDINGS, MULTIPATH, multipath_names
 from hyperctl.activities.convert.mounts import (
     SYSTEM_PARTITION_PLACES,
-    is_root_of,
     mount_all,
     mount_root,
     mount_system_partition,
@@ -28,14 +27,21 @@ from hyperctl.activities.convert.mounts import (
 )
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused
-from hyperctl.activities.convert.storage import BITLOCKER, Storage, survey, what_stands_in_the_way
+from hyperctl.activities.convert.roots import LINUX, UNKNOWN, WINDOWS, Root, find_roots, product_name
+from hyperctl.activities.convert.storage import (
+    BITLOCKER,
+    Storage,
+    probe_devices,
+    survey,
+    what_stands_in_the_way,
+)
 from hyperctl.activities.convert.volumes import known_devices
 from hyperctl.activities.convert.windows.inspect import InspectedWindows, inspect_windows
 from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.machine import Firmware, Machine
 
-SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd")
+SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd", "mkinitfs")
 SECTOR_BYTES = 512
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 
@@ -98,47 +104,54 @@ def inspect_guest(
 ) -> Inspected | InspectedWindows:
     """Inspect and mount what a launched appliance has. Raises as `opened_guest` does."""
     machine = order.machine
-    encryption = open_encrypted(guest, keys)
-    storage = survey(guest, encryption.opened.values())
+    probes = probe_devices(guest)
+    encryption = open_encrypted(guest, keys, probes)
+    opened = encryption.opened.values()
+    storage = survey(guest, probe_devices(guest) if opened else probes, opened)
     root = _only_root(guest, storage, encryption)
-    if guest.inspect_get_type(root) == "windows":
-        return inspect_windows(guest, root, storage, order)
-    distribution = guest.inspect_get_distro(root)
+    if root.kind == WINDOWS:
+        return inspect_windows(guest, root.mountable, storage, order)
+    root_device = guest.mountable_device(root.mountable)
     names = StableNames(
         storage.disks,
-        [DiskPlace(disk.unit, disk.controller, disk.controller_bus) for disk in machine.disks],
-        root=guest.mountable_device(root),
+        [DiskPlace(disk.unit, disk.controller, disk.controller_bus, disk.uuid) for disk in machine.disks],
+        root=root_device,
     )
-    mount_root(guest, root)
+    mount_root(guest, root.mountable)
     files = GuestFiles(guest)
+    configurations = "\n".join(files.text(path) or "" for path in files.matching(*MULTIPATH))
+    names.learn(multipath_names(configurations, files.text(BINDINGS) or ""))
     wanted = wanted_mounts(files.text("/etc/fstab") or "")
     known = known_devices(
         guest,
         files,
         wanted,
-        guest.mountable_device(root),
+        root_device,
         names=names,
         tags=storage.tags,
         opened=encryption.opened,
     )
-    mounts, warnings = mount_all(guest, root, wanted, known, encryption, storage.untold)
+    mounts, warnings = mount_all(guest, root.mountable, wanted, known, encryption, storage.untold)
     if machine.firmware is Firmware.EFI and not any(
         files.is_folder(f"{place}/EFI") for place in SYSTEM_PARTITION_PLACES
     ):
         mounts |= mount_system_partition(guest, storage.system_partitions)
-    product = _product_name(files) or guest.inspect_get_product_name(root)
+    product = product_name(files) or root.product_name
     kernels, tool = kernels_and_tool(files, product)
     unsure = [f"{device} is encrypted, and stays closed" for device in encryption.closed]
-    if distribution == "unknown":
+    if root.distribution == UNKNOWN:
         unsure.append(f"{product} is a distribution that is not known here")
     system = GuestSystem(
         product_name=product,
-        distribution=distribution,
-        major_version=guest.inspect_get_major_version(root),
-        minor_version=guest.inspect_get_minor_version(root),
-        host_name=guest.inspect_get_hostname(root),
+        distribution=root.distribution,
+        major_version=root.major_version,
+        minor_version=root.minor_version,
+        host_name=root.host_name,
         root_device=mounts["/"],
-        filesystems=tuple(f"{place} {guest.vfs_type(device)} ({device})" for place, device in mounts.items()),
+        filesystems=tuple(
+            f"{place} {storage.kinds.get(device) or guest.vfs_type(device)} ({device})"
+            for place, device in mounts.items()
+        ),
         kernels=tuple(kernel.version for kernel in kernels),
         initramfs_tool=tool,
         boot_disk=_boot_disk(guest, machine, mounts),
@@ -162,8 +175,8 @@ def kernels_and_tool(files: GuestFiles, product: str) -> tuple[tuple[Kernel, ...
     return kernels, tool
 
 
-def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption) -> str:
-    roots = guest.inspect_os()
+def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption) -> Root:
+    roots = find_roots(guest, storage)
     if not roots:
         found = ", ".join(f"{device} ({kind})" for device, kind in storage.kinds.items()) or "nothing"
         reasons = [what_stands_in_the_way(guest, storage.kinds), *storage.untold]
@@ -179,49 +192,21 @@ def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption)
             "no operating system was found on the disks" + (f": {reason}" if reason else ""),
             " ".join(hints),
         )
-    roots = _without_snapshots(guest, roots)
     if len(roots) > 1:
-        systems = ", ".join(f"{guest.inspect_get_product_name(root)} on {root}" for root in roots)
+        systems = ", ".join(f"{root.product_name} on {root.mountable}" for root in roots)
         raise Refused(
             ErrorCode.GUEST_UNSUPPORTED,
             f"there is more than one operating system: {systems}",
             "Which of them is to boot cannot be told. Remove the disk or the filesystem of the others.",
         )
     (root,) = roots
-    if guest.inspect_get_type(root) not in ("linux", "windows"):
+    if root.kind not in (LINUX, WINDOWS):
         raise Refused(
             ErrorCode.GUEST_UNSUPPORTED,
-            f"{guest.inspect_get_product_name(root)} is not supported yet",
+            f"{root.product_name} is not supported yet",
             "Linux and Windows guests can be converted.",
         )
-    return str(root)
-
-
-def _without_snapshots(guest: guestfs.GuestFS, roots: list[str]) -> list[str]:
-    """Of a btrfs' subvolumes with the same system, the one that is its root; the others are copies of it."""
-    kept: list[str] = []
-    by_device: dict[str, list[str]] = {}
-    for root in roots:
-        by_device.setdefault(str(guest.mountable_device(root)), []).append(root)
-    for same in by_device.values():
-        booted = [root for root in same if len(same) > 1 and _is_booted(guest, root)]
-        kept += booted if len(booted) == 1 else same
-    return kept
-
-
-def _is_booted(guest: guestfs.GuestFS, root: str) -> bool:
-    device = guest.mountable_device(root)
-    subvolume = guest.mountable_subvolume(root) if root != device else ""
-    guest.mount_ro(root, "/")
-    try:
-        fstab = GuestFiles(guest).text("/etc/fstab") or ""
-        paths = {
-            str(one["btrfssubvolume_id"]): one["btrfssubvolume_path"]
-            for one in guest.btrfs_subvolume_list("/")
-        }
-        return is_root_of(fstab, subvolume, paths)
-    finally:
-        guest.umount_all()
+    return root
 
 
 def _boot_disk(guest: guestfs.GuestFS, machine: Machine, mounts: Mapping[str, str]) -> int:
@@ -248,13 +233,6 @@ def is_on_disk(device: str, disk: str) -> bool:
     return device == disk or (device.startswith(disk) and device[len(disk) :].isdecimal())
 
 
-def _product_name(files: GuestFiles) -> str:
-    """The system's name for people, from os-release(5)."""
-    text = files.text("/etc/os-release") or ""
-    found = re.search(r"^PRETTY_NAME=[\"']?([^\"'\n]*)", text, re.MULTILINE)
-    return found[1] if found else ""
-
-
 def _initramfs_tool(files: GuestFiles) -> str:
     """The tool that makes the guest's initramfs, of several that may be there.
 
@@ -269,6 +247,7 @@ def _initramfs_tool(files: GuestFiles) -> str:
         ("initramfs-tools", ("/usr/sbin/mkinitramfs", "/sbin/mkinitramfs")),
         ("mkinitcpio", ("/usr/bin/mkinitcpio",)),
         ("mkinitrd", ("/sbin/mkinitrd", "/usr/sbin/mkinitrd")),
+        ("mkinitfs", ("/sbin/mkinitfs", "/usr/sbin/mkinitfs")),
     ):
         if any(files.exists(sign) for sign in signs):
             return tool

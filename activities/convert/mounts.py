@@ -135,6 +135,12 @@ def mount_all(
                 f"the filesystem of {one.place} ({one.source}) is not found: {encryption.reason}",
                 WAY_OUT,
             )
+        if device is None and one.place in NEEDED:
+            raise Refused(
+                ErrorCode.GUEST_UNSUPPORTED,
+                f"the filesystem of {one.place} ({one.source}) is on none of the disks by that name",
+                "Have /etc/fstab name it by UUID in the source, as blkid(8) shows it there.",
+            )
         try:
             if device is None:
                 raise RuntimeError("; ".join((f"{one.source} is on none of the disks", *untold)))
@@ -174,9 +180,22 @@ def _not_mounted(place: str, source: str, error: RuntimeError) -> Refused:
 
 
 def _assert_writable(guest: guestfs.GuestFS, place: str, source: str) -> None:
-    if guest.statvfs(place)["flag"] & READ_ONLY:
+    if guest.statvfs(place)["flag"] & READ_ONLY or _is_read_only_subvolume(guest, place):
         raise Refused(
             ErrorCode.CONVERSION_FAILED,
             f"the filesystem of {place} ({source}) can only be mounted for reading",
             "A filesystem with errors, or one made read-only on purpose: make it writable in the source.",
         )
+
+
+def _is_read_only_subvolume(guest: guestfs.GuestFS, place: str) -> bool:
+    """Of btrfs, as transactional systems have their root; statvfs(3) does not show it."""
+    try:
+        guest.rmdir(guest.mkdtemp(f"{place.rstrip('/')}/hyperctl-XXXXXX"))
+        return False
+    except RuntimeError:
+        pass
+    try:
+        return "readonly" in guest.btrfs_subvolume_show(place).get("Flags", "")
+    except RuntimeError:
+        return False

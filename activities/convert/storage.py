@@ -1,7 +1,9 @@
 """What is on a guest's disks before anything is mounted, and what of it stands in a conversion's way."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import guestfs
 
@@ -12,11 +14,24 @@ from hyperctl.workflows.errors import ErrorCode
 HIBERNATED = "swsuspend"
 RAID_MEMBER = "linux_raid_member"
 BITLOCKER = "BitLocker"
+ZFS = "zfs_member"
+VOLUMES = "LVM2_member"
+MAPPED = "/dev/mapper/"
+"""Where, beside what was opened, LVM has the parts of its volumes, on which blkid(8) fails."""
 SYSTEM_PARTITION_TYPES = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef")
 """In a GPT and in an MBR."""
 EXT = ("ext2", "ext3", "ext4")
+_ESCAPED = re.compile(r"\\(.)")
+"""How blkid(8) exports spaces and quotes."""
 PARTIAL = "p"
 """The fourth letter of a volume group's attributes (vgs(8)) when it lacks a disk."""
+
+
+class Probe(NamedTuple):
+    """What blkid(8) finds on a device, and why it fails, where it does. On a blank one it does not."""
+
+    facts: Mapping[str, str]
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +52,22 @@ class Storage:
     """`untold` among them."""
 
 
-def survey(guest: guestfs.GuestFS, opened: Collection[str] = ()) -> Storage:
-    """Look at everything; `opened` are the mapped devices of encrypted volumes.
+def survey(guest: guestfs.GuestFS, devices: Mapping[str, Probe], opened: Collection[str] = ()) -> Storage:
+    """Look at everything; `devices` are what `probe_devices` gives, `opened` the mapped ones of encrypted
+    volumes.
 
     Raises `Refused` with all that cannot be worked on safely, together.
     """
     own = {*guest.list_devices(), *guest.list_partitions()}
     kinds: dict[str, str] = {}
     disks: dict[str, BlockDevice] = {}
+    snapshots = _snapshots(guest, devices)
     tags: dict[tuple[str, str], str] = {}
     members: dict[str, list[str]] = {}
     system_partitions = []
     untold = []
-    parts_of_volumes = {*guest.list_dm_devices()} - {*opened}  # LVM's own, which blkid(8) passes over
-    for device in block_devices(guest):
-        facts, failure = blkid(guest, device)
-        if failure and device not in parts_of_volumes:
+    for device, (facts, failure) in devices.items():
+        if failure and (device in opened or not device.startswith(MAPPED)):
             untold.append(
                 f"what is on {device} cannot be told: it is not active, or has traces of more than one "
                 f"filesystem, which wipefs(8) lists ({failure})"
@@ -60,6 +75,8 @@ def survey(guest: guestfs.GuestFS, opened: Collection[str] = ()) -> Storage:
         kind, uuid = facts.get("TYPE", ""), facts.get("UUID", "")
         if device in own:
             disks[device] = BlockDevice(uuid, facts.get("PART_ENTRY_UUID", ""), kind)
+        if device in snapshots:
+            continue
         if kind == RAID_MEMBER:
             members.setdefault(uuid, []).append(device)
             continue
@@ -73,7 +90,7 @@ def survey(guest: guestfs.GuestFS, opened: Collection[str] = ()) -> Storage:
             ("PARTUUID", "PART_ENTRY_UUID"),
             ("PARTLABEL", "PART_ENTRY_NAME"),
         ):
-            if value := facts.get(fact):
+            if value := _ESCAPED.sub(r"\1", facts.get(fact, "")):
                 tags.setdefault((tag, value.lower() if "UUID" in tag else value), device)
     problems = [
         *_hibernated(kinds),
@@ -81,6 +98,11 @@ def survey(guest: guestfs.GuestFS, opened: Collection[str] = ()) -> Storage:
         *_incomplete_arrays(guest, members),
     ]
     errors, warnings = _ext_states(guest, kinds)
+    if pools := [device for device, kind in kinds.items() if kind == ZFS]:
+        warnings.append(
+            f"{', '.join(pools)} is of a ZFS pool, which may know its disks by VMware's names: where it is "
+            "missing on KVM, run zpool import -a -d /dev once in the guest"
+        )
     if problems + errors:
         raise Refused(
             ErrorCode.GUEST_UNSUPPORTED if problems else ErrorCode.CONVERSION_FAILED,
@@ -97,6 +119,8 @@ def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> 
     for device, kind in kinds.items():
         if kind == BITLOCKER:
             reasons.append(f"{device} is encrypted with BitLocker")
+        elif kind == ZFS:
+            reasons.append(f"{device} is ZFS, from which no system can be converted")
         elif kind in (*EXT, "xfs", "btrfs"):
             try:
                 guest.mount_ro(device, "/")
@@ -106,18 +130,26 @@ def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> 
     return "; ".join(reasons)
 
 
-def block_devices(guest: guestfs.GuestFS) -> list[str]:
+def probe_devices(guest: guestfs.GuestFS) -> dict[str, Probe]:
     """Disks, partitions, arrays, volumes and what is mapped over others; also what is encrypted."""
     found = [*guest.list_devices(), *guest.list_partitions(), *guest.list_md_devices()]
-    return list(dict.fromkeys([*found, *guest.lvs(), *guest.list_dm_devices()]))
+    return {device: _probe(guest, device) for device in [*found, *guest.lvs(), *guest.list_dm_devices()]}
 
 
-def blkid(guest: guestfs.GuestFS, device: str) -> tuple[dict[str, str], str]:
-    """What blkid(8) finds on a device, and why it fails, where it does. On a blank one it does not."""
+def _probe(guest: guestfs.GuestFS, device: str) -> Probe:
     try:
-        return dict(guest.blkid(device)), ""
+        return Probe(dict(guest.blkid(device)))
     except RuntimeError as error:
-        return {}, str(error)
+        return Probe({}, str(error))
+
+
+def _snapshots(guest: guestfs.GuestFS, devices: Mapping[str, Probe]) -> frozenset[str]:
+    """LVM's volumes that are copies of others as they were, with the same labels and UUIDs. Snapshots of thin
+    volumes are left out by libguestfs itself, since they are not activated."""
+    if not any(probe.facts.get("TYPE") == VOLUMES for probe in devices.values()):
+        return frozenset()
+    listed = guest.debug("sh", ["lvm lvs --noheadings -o lv_path -S 'lv_attr=~^[sS]' 2>/dev/null || :"])
+    return frozenset(listed.split())
 
 
 def _hibernated(kinds: Mapping[str, str]) -> list[str]:

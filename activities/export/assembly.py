@@ -2,9 +2,8 @@
 
 import mmap
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Protocol
 
 from hyperctl.activities.export.direct import aligned_buffer
@@ -29,6 +28,14 @@ class Piece(Protocol):
         """All of it; what it takes to get at it is done on a thread that lands blocks."""
 
 
+def assemble(landing: Landing, pieces: Iterable[Piece]) -> None:
+    """Land a whole disk that comes as pieces; see `BlockAssembler`."""
+    with BlockAssembler(landing) as assembler:
+        for piece in pieces:
+            assembler.take(piece)
+        assembler.complete()
+
+
 class BlockAssembler:
     """Takes pieces of a disk in any order, best in ascending order, from one thread.
 
@@ -51,9 +58,7 @@ class BlockAssembler:
     def __enter__(self) -> "BlockAssembler":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
     def take(self, piece: Piece) -> None:

@@ -15,7 +15,7 @@ from hyperctl.activities.export.space_watch import SpaceWatch
 from hyperctl.activities.export.throttle import Stopped
 from hyperctl.activities.export.transport import OpenSource, Received
 from hyperctl.activities.image_file import image_info
-from hyperctl.activities.staging import Staging
+from hyperctl.activities.staging import Staging, occupied_bytes
 from hyperctl.workflows.disk import LandedDisk
 from hyperctl.workflows.errors import HyperctlError
 from hyperctl.workflows.machine import MachineDisk
@@ -56,7 +56,7 @@ class DiskCopy:
     @property
     def present_bytes(self) -> int:
         """What the image of an earlier attempt occupies."""
-        return self._image.stat().st_blocks * 512 if self._image.exists() else 0
+        return occupied_bytes(self._image)
 
     @property
     def expected_bytes(self) -> int:

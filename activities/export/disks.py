@@ -59,7 +59,7 @@ def export_machine(argument: ExportInput, settings: HostSettings, running: Attem
         raise HyperctlError(ErrorCode.INVALID_REQUEST, f"there is no transport {argument.transport!r}")
     staging = Staging(argument.output_dir, argument.job_id)
     staging.create()
-    terms = Terms(running, Throttle())
+    terms = Terms(running, Throttle(), settings.stream_silence_seconds)
     orders = BandwidthOrders(argument, staging, terms.throttle, running, run_id())
     with only_copier(staging, running), transport(argument, settings, terms) as source:
         # Else the transport would take an error of the storage for one of its connection.

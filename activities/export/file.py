@@ -15,13 +15,14 @@ from io import BytesIO
 from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.export.assembly import BlockAssembler
+from hyperctl.activities.export.assembly import assemble
 from hyperctl.activities.export.copy_attempt import CopyAttempt
 from hyperctl.activities.export.landing import Landing
 from hyperctl.activities.export.ranges import Connection, DiskReader, Extent, copy_ranges
 from hyperctl.activities.export.raw_file import RawFileReader
 from hyperctl.activities.export.transport import Received, Terms
 from hyperctl.activities.export.vmdk import StreamVmdk, VmdkError
+from hyperctl.activities.nbd.command import qemu_nbd
 from hyperctl.activities.nbd.reader import NbdReader
 from hyperctl.activities.nbd.server import NbdServer, NbdServerError
 from hyperctl.activities.settings import HostSettings
@@ -184,11 +185,7 @@ class _OpenFiles:
         with open_same(image.files[0]) as opened:
             stream = _FileStream(image, opened, range(start, start + size), digest, took)
             try:
-                vmdk = StreamVmdk(stream.read)
-                with BlockAssembler(landing) as assembler:
-                    for grain in vmdk.grains():
-                        assembler.take(grain)
-                    assembler.complete()
+                assemble(landing, StreamVmdk(stream.read).grains())
             except VmdkError as error:
                 raise HyperctlError(
                     ErrorCode.SOURCE_INVALID,
@@ -206,9 +203,7 @@ class _OpenFiles:
             return
         try:
             server = NbdServer(
-                lambda place: image.nbd_argv(place.socket, place.pid_file),
-                running,
-                end_seconds=SERVER_END_SECONDS,
+                lambda place: qemu_nbd(place, image.qemu_name), running, end_seconds=SERVER_END_SECONDS
             )
         except NbdServerError as error:
             raise HyperctlError(

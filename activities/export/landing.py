@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from hyperctl.activities.export.image import DiskImage, is_zero
 from hyperctl.activities.export.ledger import (
@@ -71,9 +70,7 @@ class Landing:
     def __enter__(self) -> "Landing":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     @property

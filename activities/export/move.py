@@ -2,11 +2,11 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.commit import commit_begun
 from hyperctl.activities.export.disks import FOLLOWING_STEPS, only_copier
+from hyperctl.activities.output import nearest
 from hyperctl.activities.places import JobPlaces
 from hyperctl.activities.staging import Staging, sync_folder
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
@@ -25,7 +25,7 @@ class EarlierCopy:
 
 def earlier_copies(staging: Staging, places: JobPlaces) -> tuple[EarlierCopy, ...]:
     """The job's other working folders on this host."""
-    device = _nearest(staging.folder).stat().st_dev
+    device = nearest(staging.folder).stat().st_dev
     return tuple(
         EarlierCopy(
             staging=other,
@@ -69,9 +69,3 @@ def bring_earlier_copy(staging: Staging, places: JobPlaces, running: Attempt) ->
             sync_folder(earlier.staging.folder.parent)
         places.forget(str(earlier.staging.output_dir))
         running.log.info("going on from the copy in %s, moved to %s", earlier.staging.folder, staging.folder)
-
-
-def _nearest(path: Path) -> Path:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from hyperctl.activities.export.assembly import BlockAssembler
+from hyperctl.activities.export.assembly import assemble
 from hyperctl.activities.export.landing import Landing
 from hyperctl.activities.export.throttle import Stopped
 from hyperctl.activities.export.transport import Received, Terms
@@ -46,41 +46,29 @@ _JOIN_SECONDS = 2.0
 def nfc_transport(argument: ExportInput, settings: HostSettings, terms: Terms) -> Iterator["_NfcMachine"]:
     """The machine in its vCenter. Opening it for copying takes an export lease."""
     with opened_machine(argument, settings, terms.attempt) as (session, source):
-        yield _NfcMachine(session, source, terms, settings.stream_silence_seconds)
+        yield _NfcMachine(session, source, terms)
 
 
 class _NfcMachine(VSphereMachine):
-    def __init__(self, session: Session, source: SourceMachine, terms: Terms, silence_seconds: float) -> None:
-        super().__init__(session, source, terms)
-        self._silence_seconds = silence_seconds
-
     @contextmanager
     def open(self) -> Iterator["_NfcSource"]:
         """Export under a lease, which is completed when the block ends well and aborted when not."""
         with export_lease(self.session, self.source, self.terms.attempt) as lease:
-            yield _NfcSource(self.session, self.source, lease, self.terms, self._silence_seconds)
+            yield _NfcSource(self.session, self.source, lease, self.terms)
 
 
 class _NfcSource:
-    def __init__(
-        self,
-        session: Session,
-        source: SourceMachine,
-        lease: Lease,
-        terms: Terms,
-        silence_seconds: float,
-    ) -> None:
+    def __init__(self, session: Session, source: SourceMachine, lease: Lease, terms: Terms) -> None:
         self._session = session
         self._lease = lease
         self._terms = terms
-        self._silence_seconds = silence_seconds
         self._urls = match_urls(lease.urls, source.machine.disks)
 
     def version(self, disk: MachineDisk) -> str:
         return ""
 
     def copy(self, disk: MachineDisk, landing: Landing, stop: threading.Event) -> Received:
-        download = Download(self._session, self._urls[disk.key], disk.name, self._silence_seconds)
+        download = Download(self._session, self._urls[disk.key], disk.name, self._terms.silence_seconds)
 
         def took(size_bytes: int) -> None:
             landing.received(size_bytes)
@@ -103,10 +91,7 @@ class _NfcSource:
                     f"the stream of {disk.name} holds a disk of {vmdk.capacity_bytes} bytes, "
                     f"vSphere says {disk.capacity_bytes}",
                 )
-            with BlockAssembler(landing) as assembler:
-                for grain in vmdk.grains():
-                    assembler.take(grain)
-                assembler.complete()
+            assemble(landing, vmdk.grains())
         except VmdkTruncated as error:
             raise HyperctlError(
                 ErrorCode.TRANSFER_INTERRUPTED, f"the stream of {disk.name} was cut off: {error}"

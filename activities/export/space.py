@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hyperctl.activities.staging import occupied_bytes
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 
 RESERVE_BYTES = 256 << 20
@@ -53,8 +54,7 @@ def storage_errors(path: Path, needed_bytes: int) -> Iterator[None]:
         if isinstance(error, FileNotFoundError) and os.sep not in str(error.filename or path):
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            present = path.stat().st_blocks * 512 if path.exists() else 0
-            missing = needed_bytes - present + RESERVE_BYTES - free_bytes(path.parent)
+            missing = needed_bytes - occupied_bytes(path) + RESERVE_BYTES - free_bytes(path.parent)
             raise no_space(path.parent, max(missing, 1), error) from error
         hint = "Check the target host's disk and file system (dmesg)."
         if error.errno == errno.EFBIG:

@@ -22,6 +22,8 @@ class Terms:
     attempt: Attempt
     throttle: Throttle
     """Everything that crosses the network is taken from it."""
+    silence_seconds: float
+    """How long a stream may send nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class VddkDisk:
 def vddk_command(place: Place, disk: VddkDisk) -> tuple[str, ...]:
     """Serve a disk of a vCenter by VMware's library, read-only."""
     return (
-        *_nbdkit(place, "cacheextents", "retry"),
+        *nbdkit(place, "cacheextents", "retry"),
         "vddk",
         f"libdir={disk.library_dir}",
         f"server={disk.server}",
@@ -60,28 +60,28 @@ def image_command(place: Place, path: Path, image_format: str, *, direct: bool =
 
     `direct`: past the page cache, which its file system must allow.
     """
+    cache = "none" if direct else "writeback"
+    return qemu_nbd(place, f"--cache={cache}", f"--format={image_format}", str(path))
+
+
+def qemu_nbd(place: Place, *image: str) -> tuple[str, ...]:
+    """Serve an image, named with all that qemu must know to open it, in the same way."""
     return (
         "qemu-nbd",
         "--read-only",
         "--persistent",
         "--shared=0",
-        f"--cache={'none' if direct else 'writeback'}",
-        f"--format={image_format}",
         f"--socket={place.socket}",
         f"--pid-file={place.pid_file}",
-        str(path),
+        *image,
     )
-
-
-def nbdkit_command(place: Place, *arguments: str) -> tuple[str, ...]:
-    """Serve what any plugin offers, read-only, without the filters that a remote source needs."""
-    return (*_nbdkit(place), *arguments)
 
 
 _RETRY = (f"retries={RETRIES}", "retry-delay=1", "retry-exponential=yes", "retry-readonly=yes")
 
 
-def _nbdkit(place: Place, *filters: str) -> tuple[str, ...]:
+def nbdkit(place: Place, *filters: str) -> tuple[str, ...]:
+    """Serve read-only what the plugin offers that is to follow with its options."""
     return (
         "nbdkit",
         "--foreground",

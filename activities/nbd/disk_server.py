@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.chain import nbd_address
@@ -66,9 +65,7 @@ class DiskServer:
     def __enter__(self) -> "DiskServer":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     @property

@@ -13,17 +13,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.chain import nbd_address
-from hyperctl.activities.held_folder import new_held_folder, remove_folders_left
+from hyperctl.activities.held_folder import new_held_folder
 from hyperctl.activities.process import END_SECONDS, Service
 
 FOLDER_PREFIX = "hyperctl-nbd-"
 START_SECONDS = 60.0
 POLL_SECONDS = 0.01
-WORDS_SECONDS = 1.0
 _ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 """mallopt(3): the C library is to keep the buffers of requests. By itself it returns each to the kernel, and
 that the next one is mapped and cleared costs more than twice what the request does."""
@@ -77,9 +75,7 @@ class NbdServer:
     def __enter__(self) -> "NbdServer":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     @property
@@ -105,16 +101,6 @@ class NbdServer:
                 return False
             time.sleep(POLL_SECONDS)
         return True
-
-    @property
-    def last_words(self) -> str:
-        """The last line it printed, as of why it refuses a client; waits a moment for one."""
-        deadline = time.monotonic() + WORDS_SECONDS
-        while (service := self._service) is not None and time.monotonic() < deadline:
-            if service.has_spoken or service.has_ended:
-                return service.complaint
-            time.sleep(POLL_SECONDS)
-        return "it does not say why"
 
     @property
     def pid(self) -> int:
@@ -159,8 +145,3 @@ class NbdServer:
                 raise NbdServerError(f"{argv[0]} was not ready in {START_SECONDS:.0f} s")
             self._attempt.checkpoint()
             time.sleep(POLL_SECONDS)
-
-
-def remove_left_over() -> None:
-    """Remove the folders of processes of this user that were killed."""
-    remove_folders_left(Path(tempfile.gettempdir()), FOLDER_PREFIX)

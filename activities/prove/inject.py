@@ -6,6 +6,7 @@ libguestfs' appliance only. Run as `python -m hyperctl.activities.prove.inject`.
 
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import guestfs
@@ -15,6 +16,7 @@ from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, open_encrypted
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.selinux import AUTORELABEL, is_on, label_of, set_label
+from hyperctl.activities.convert.storage import Probe, probe_devices
 from hyperctl.activities.prove import reporter
 
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
@@ -28,6 +30,7 @@ NO_SPLASH = "plymouth.enable=0"
 
 _GRUB_LINE = re.compile(r"^([ \t]*(?:linux|linux16|linuxefi)[ \t]+\S[^\n]*)$", re.MULTILINE)
 _ENTRY_LINE = re.compile(r"^([ \t]*options[ \t]+\S[^\n]*)$", re.MULTILINE)
+_MENU_WAITS = re.compile(r"^([ \t]*set timeout=)[1-9][0-9]*[ \t]*$", re.MULTILINE)
 _IS_ENTRY = re.compile(r"^[ \t]*options[ \t]", re.MULTILINE)
 """A boot loader entry has its kernel's arguments there, and nothing but a path after `linux`."""
 
@@ -52,7 +55,7 @@ class Injected(BaseModel):
     without_systemd: tuple[str, ...] = ()
     """Root filesystems of systems that the reporter cannot run on."""
     boot_entries: tuple[str, ...] = ()
-    """Boot loader files that got a serial console, for the diagnosis of a boot that goes wrong."""
+    """Boot loader files that were edited for the trial."""
     keys_used: tuple[int, ...] = ()
     """Which of the worker's keys have opened the disks, by their place."""
     relabels: int = 0
@@ -60,10 +63,11 @@ class Injected(BaseModel):
     notes: tuple[str, ...] = ()
 
 
-def with_serial_console(configuration: str, *, is_asked_for_keys: bool = False) -> str:
+def for_trial(configuration: str, *, is_asked_for_keys: bool = False) -> str:
     """A GRUB or boot loader entry file whose kernels also speak on the first serial port.
 
-    Lines that name a console already are the owner's choice and stay.
+    Lines that name a console already are the owner's choice and stay. A menu that would go on by itself does
+    so at once.
     """
 
     def extended(found: re.Match[str]) -> str:
@@ -73,7 +77,7 @@ def with_serial_console(configuration: str, *, is_asked_for_keys: bool = False) 
         return " ".join([line, *more])
 
     line = _ENTRY_LINE if _IS_ENTRY.search(configuration) else _GRUB_LINE
-    return line.sub(extended, configuration)
+    return _MENU_WAITS.sub(r"\g<1>0", line.sub(extended, configuration))
 
 
 def inject(injection: Injection) -> Injected:
@@ -86,15 +90,14 @@ def inject(injection: Injection) -> Injected:
         if keys:
             guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
-        encryption = open_encrypted(guest, keys)
+        devices = probe_devices(guest)
+        used = open_encrypted(guest, keys, devices).used if keys else ()
         roots: list[str] = []
         without: list[str] = []
         entries: list[str] = []
         notes: list[str] = []
         relabels, files = False, 0
-        for filesystem, kind in guest.list_filesystems().items():
-            if kind in ("swap", "unknown", "") or kind.endswith("_member") or kind.startswith("crypto"):
-                continue
+        for filesystem, kind in _filesystems(guest, probe_devices(guest) if used else devices):
             try:
                 guest.mount(filesystem, "/")
                 try:
@@ -108,7 +111,7 @@ def inject(injection: Injection) -> Injected:
                         relabels |= bool(guest.exists(AUTORELABEL)) and is_on(GuestFiles(guest))
                     space = guest.statvfs("/")
                     files += space["files"] - space["ffree"]  # btrfs does not count them
-                    entries += _add_serial_console(guest, filesystem, bool(encryption.used))
+                    entries += _edit_for_trial(guest, filesystem, bool(used))
                 finally:
                     guest.umount_all()
             except RuntimeError as error:
@@ -120,10 +123,31 @@ def inject(injection: Injection) -> Injected:
         roots=tuple(roots),
         without_systemd=tuple(without),
         boot_entries=tuple(entries),
-        keys_used=encryption.used,
+        keys_used=used,
         relabels=max(1, files) if relabels else 0,
         notes=tuple(notes),
     )
+
+
+def _filesystems(guest: guestfs.GuestFS, devices: Mapping[str, Probe]) -> Iterator[tuple[str, str]]:
+    """What may be mounted, subvolumes too, each with its kind.
+
+    libguestfs' own list asks for every partition's type as well, which takes longer than all else here.
+    """
+    for device, probe in devices.items():
+        kind = probe.facts.get("TYPE", "")
+        if kind in ("swap", "") or kind.endswith("_member") or kind.startswith("crypto"):
+            continue
+        yield device, kind
+        if kind == "btrfs":
+            try:
+                default = guest.btrfs_subvolume_get_default(device)
+                subvolumes = guest.btrfs_subvolume_list(device)
+            except RuntimeError:  # it is not mounted either, which is noted
+                continue
+            for one in subvolumes:
+                if one["btrfssubvolume_id"] != default:
+                    yield f"btrfsvol:{device}/{one['btrfssubvolume_path']}", kind
 
 
 def _is_root(guest: guestfs.GuestFS) -> bool:
@@ -178,7 +202,7 @@ def _slow_down(guest: guestfs.GuestFS, patience_seconds: int) -> None:
     _label(guest, made)
 
 
-def _add_serial_console(guest: guestfs.GuestFS, filesystem: str, is_asked_for_keys: bool) -> list[str]:
+def _edit_for_trial(guest: guestfs.GuestFS, filesystem: str, is_asked_for_keys: bool) -> list[str]:
     candidates = [path for path in GRUB_CONFIGURATIONS if guest.is_file(path)]
     for folder in BLS_FOLDERS:
         if guest.is_dir(folder):
@@ -187,8 +211,8 @@ def _add_serial_console(guest: guestfs.GuestFS, filesystem: str, is_asked_for_ke
     for path in candidates:
         if guest.filesize(path) > LARGEST_CONFIGURATION_BYTES:
             continue
-        before = guest.read_file(path).decode("utf-8", "surrogateescape")
-        after = with_serial_console(before, is_asked_for_keys=is_asked_for_keys)
+        before = GuestFiles(guest).content(path).decode("utf-8", "surrogateescape")
+        after = for_trial(before, is_asked_for_keys=is_asked_for_keys)
         if after != before:
             guest.write(path, after.encode("utf-8", "surrogateescape"))
             changed.append(f"{filesystem}:{path}")

@@ -99,9 +99,10 @@ def shown_disks(
     )
     group = _qemu_group(settings)
     stop = threading.Event()
+    terms = Terms(running, Throttle(), settings.stream_silence_seconds)
     with ExitStack() as resources:
         transport = TRANSPORTS[argument.transport]
-        source = resources.enter_context(transport(asked, settings, Terms(running, Throttle())))
+        source = resources.enter_context(transport(asked, settings, terms))
         # What was asked may name the machine otherwise than its file does.
         machine = argument.machine.model_copy(update={"disks": source.machine.disks})
         opened = resources.enter_context(source.open())

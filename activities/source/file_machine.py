@@ -103,8 +103,7 @@ class FileMachine:
 
     def check_unchanged(self) -> None:
         """Raise `HyperctlError` where one of the files is another one by now."""
-        for identity in self.files:
-            check_unchanged(identity)
+        check_unchanged(self.files)
 
 
 def read_file_machine(

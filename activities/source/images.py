@@ -92,14 +92,6 @@ class ImageFile:
         """What stands for a file name on the command line of any qemu tool; give no `-f` beside it."""
         return "json:" + json.dumps(self.blockdev)
 
-    def nbd_argv(self, socket: Path, pid_file: Path) -> tuple[str, ...]:
-        """A read-only export over a Unix socket, for any number of clients until it is ended.
-
-        The file with its number is written once it listens.
-        """
-        where = (f"--socket={socket}", f"--pid-file={pid_file}")
-        return ("qemu-nbd", "--read-only", "--persistent", "--shared=0", *where, self.qemu_name)
-
     def check_argv(self) -> tuple[str, ...] | None:
         """Has qemu look for tables and clusters that lie beyond the end; None where that was done here."""
         if self.format in (ImageFormat.RAW, ImageFormat.VMDK, ImageFormat.VHD):
@@ -111,8 +103,7 @@ class ImageFile:
 
         To be called once qemu has opened the image, and again when all of it was read.
         """
-        for identity in self.files:
-            check_unchanged(identity)
+        check_unchanged(self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +149,6 @@ def probe_image(
     problems.raise_any()
     assert image is not None
     return image
-
-
-def looks_like_image(path: Path) -> bool:
-    """Whether the content is an image's of a format other than raw. Raises `HyperctlError`."""
-    with open_regular(path) as opened:
-        return _format_of(_Window(opened, 0, opened.size_bytes)) is not ImageFormat.RAW
 
 
 def _format_of(window: _Window) -> ImageFormat:

@@ -10,7 +10,7 @@ belong into a folder where only trusted accounts write.
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,10 +115,11 @@ def read_failed(path: Path, offset_bytes: int, error: OSError) -> HyperctlError:
     )
 
 
-def check_unchanged(identity: FileIdentity) -> None:
-    """Raise `HyperctlError` (`source_invalid`) where the file is another one by now, or was written to."""
-    with open_same(identity):
-        pass
+def check_unchanged(files: Iterable[FileIdentity]) -> None:
+    """Raise `HyperctlError` (`source_invalid`) where one of them is another by now, or was written to."""
+    for identity in files:
+        with open_same(identity):
+            pass
 
 
 def _identity(path: Path, status: os.stat_result) -> FileIdentity:

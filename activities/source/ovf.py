@@ -271,6 +271,7 @@ class _Reader:
                     network=adapter.network,
                     adapter=adapter.kind,
                     connected=adapter.connected,
+                    pci_slot=adapter.pci_slot,
                 )
             )
         return tuple(found)

@@ -75,6 +75,8 @@ class Adapter:
     network: str
     kind: str
     connected: bool
+    pci_slot: int = 0
+    """vSphere's number; 0 where the descriptor has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +263,15 @@ def _adapter(item: Element, number: int, problems: Problems) -> Adapter:
         network=item.text_of("Connection"),
         kind=_adapter_kind(item.text_of("ResourceSubType")),
         connected=item.text_of("AutomaticAllocation").lower() not in ("false", "0"),
+        pci_slot=_pci_slot(item),
     )
+
+
+def _pci_slot(item: Element) -> int:
+    """From VMware's own settings of an item."""
+    settings = {one.attributes.get("key"): one.attributes.get("value", "") for one in item.all("Config")}
+    said = settings.get("slotInfo.pciSlotNumber", "")
+    return int(said) if re.fullmatch(r"\d{1,5}", said) else 0
 
 
 def _mac(text: str) -> str | None:

@@ -110,8 +110,9 @@ class DomainSpec:
 
 
 def runs_on_q35(machine: Machine, guest: GuestSystem | None) -> bool:
-    """Whether the guest is young enough for q35; older ones get i440fx. Secure Boot exists on q35 only."""
-    if machine.secure_boot or guest is None:
+    """Whether the guest is young enough for q35; older ones get i440fx. A rolling distribution, which has no
+    version, is; and Secure Boot exists on q35 only."""
+    if machine.secure_boot or guest is None or not guest.major_version:
         return True
     return guest.major_version >= _OLDEST_ON_Q35.get(guest.distribution, 0)
 
@@ -249,9 +250,11 @@ def _hyperv(features: ET.Element) -> None:
 
 def _devices(devices: ET.Element, spec: DomainSpec) -> None:
     for index, disk in enumerate(spec.disks):
-        booted = index == (spec.guest.boot_disk if spec.guest else 0)
+        first = spec.guest.boot_disk if spec.guest else 0
+        # Firmware shows a loader only the disks in its order, and what it loads may be on any of them.
+        order = 1 if index == first else index + 1 + (index < first)
         bus, is_trial = spec.hardware.disk_bus, spec.trial is not None
-        _disk(devices, disk, index, bus, is_booted=booted, throw_away=is_trial)
+        _disk(devices, disk, index, bus, boot_order=order, throw_away=is_trial)
     if spec.hardware.disk_bus is DiskBus.SCSI:
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
     pairs = list(zip(spec.machine.nics, spec.nic_sources, strict=True))
@@ -275,7 +278,7 @@ def _devices(devices: ET.Element, spec: DomainSpec) -> None:
 
 
 def _disk(
-    devices: ET.Element, disk: DomainDisk, index: int, bus: DiskBus, *, is_booted: bool, throw_away: bool
+    devices: ET.Element, disk: DomainDisk, index: int, bus: DiskBus, *, boot_order: int, throw_away: bool
 ) -> None:
     element = ET.SubElement(devices, "disk", type="file", device="disk")
     driver = {"name": "qemu", "type": disk.format, "discard": "unmap"}
@@ -298,8 +301,7 @@ def _disk(
     if bus is DiskBus.SCSI:
         # All on the one controller: libvirt would put the eighth on another, of a model of its own.
         ET.SubElement(element, "address", type="drive", controller="0", bus="0", target="0", unit=str(index))
-    if is_booted:
-        ET.SubElement(element, "boot", order="1")
+    ET.SubElement(element, "boot", order=str(boot_order))
 
 
 def disk_device(index: int, bus: DiskBus = DiskBus.VIRTIO) -> str:

@@ -210,6 +210,7 @@ def _disk(disk: Any, devices: Sequence[Any], allocated_bytes: int) -> MachineDis
         controller_bus=getattr(controller, "busNumber", 0) or 0,
         unit=disk.unitNumber or 0,
         allocated_bytes=min(allocated_bytes, capacity),
+        uuid=(getattr(disk.backing, "uuid", None) or "").replace("-", "").lower(),
     )
 
 

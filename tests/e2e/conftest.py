@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
 from deploy.dev.prepare import load_parts
 from deploy.dev.stack import Stack
+from tests.replays import assert_replays
 
 LEASE_TIMEOUT_SECONDS = 20
 """A worker that is killed leaves its lease until the vCenter ends it; a real one waits for minutes."""
@@ -114,6 +116,11 @@ class Running:
         async with asyncio.timeout(900):
             while not await self._has_begun(handle, name):
                 await asyncio.sleep(0.2)
+
+    async def assert_replays(self, job_id: str) -> None:
+        """Its whole history plays back, and no password is in it."""
+        client = await Client.connect(self.temporal_address, data_converter=pydantic_data_converter)
+        await assert_replays(client.get_workflow_handle(job_id), self.password)
 
     async def _has_begun(self, handle: WorkflowHandle[Any, Any], name: str) -> bool:
         try:

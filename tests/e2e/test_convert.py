@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
 
-from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.workflows.guest import Outcome, Step
 from hyperctl.workflows.request import MigrationRequest, VCenter
 from hyperctl.workflows.status import MigrationResult
@@ -88,7 +86,7 @@ def test_one_command_migrates_and_proves_it_though_its_worker_is_killed_twice(st
     _the_same_command_attaches(stack, result.job_id)
     _other_commands_know_the_job(stack, result.job_id)
     _ten_lines_of_python(stack, result.job_id)
-    _the_history_replays(stack, result.job_id)
+    asyncio.run(stack.assert_replays(result.job_id))
 
 
 async def _kill_the_worker_twice(stack: Running, job_id: str) -> None:
@@ -156,14 +154,3 @@ def _ten_lines_of_python(stack: Running, job_id: str) -> None:
         check=False,
     )
     assert done.stdout.split() == [job_id, "completed"], done.stderr
-
-
-def _the_history_replays(stack: Running, job_id: str) -> None:
-    async def replay() -> None:
-        client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
-        history = await client.get_workflow_handle(job_id).fetch_history()
-        assert stack.password not in history.to_json()
-        replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
-        assert (await replayer.replay_workflow(history)).replay_failure is None
-
-    asyncio.run(replay())

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
 
-from hyperctl.worker.registry import WORKFLOWS
 from tests.e2e.conftest import Running
+from tests.replays import assert_replays
 
 VM = "web-server-01"
 
@@ -72,9 +71,6 @@ def _document(stack: Running, code: int, *arguments: str) -> Any:
 async def _replay(stack: Running) -> None:
     """With their whole histories, in which no password is."""
     client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
     for workflow in ("PlanWorkflow", "InventoryWorkflow"):
         async for found in client.list_workflows(f'WorkflowType = "{workflow}"', limit=1):
-            history = await client.get_workflow_handle(found.id).fetch_history()
-            assert stack.password not in history.to_json()
-            assert (await replayer.replay_workflow(history)).replay_failure is None
+            await assert_replays(client.get_workflow_handle(found.id), stack.password)

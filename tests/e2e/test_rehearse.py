@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
 
 from hyperctl.activities.rehearse.rehearsal import FOLDER_PREFIX
-from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.workflows.rehearsal import RehearsalRequest
 from hyperctl.workflows.request import VCenter
 from tests.e2e.conftest import Running
@@ -42,7 +40,7 @@ def test_a_machine_is_rehearsed_though_its_worker_is_killed(stack: Running, tmp_
     assert stack.password not in stack.hyperctl("logs", "--job", job_id).stdout
     listed = json.loads(stack.hyperctl("list", "--kind", "rehearsal", "--json").stdout)
     assert (job_id, "boots") in [(job["job_id"], job["verdict"]) for job in listed]
-    asyncio.run(_replays(stack, job_id))
+    asyncio.run(stack.assert_replays(job_id))
     _others_are_told_why_not(stack, tmp_path, job_id)
 
 
@@ -57,14 +55,6 @@ async def _kill_the_worker(stack: Running, job_id: str) -> None:
         while is_worked_on(held[0]):
             await asyncio.sleep(0.1)
     stack.start_worker()
-
-
-async def _replays(stack: Running, job_id: str) -> None:
-    client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
-    history = await client.get_workflow_handle(job_id).fetch_history()
-    assert stack.password not in history.to_json()
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
-    assert (await replayer.replay_workflow(history)).replay_failure is None
 
 
 def _others_are_told_why_not(stack: Running, folder: Path, job_id: str) -> None:

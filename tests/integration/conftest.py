@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import random
+import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,12 +14,16 @@ from typing import Any
 
 import pytest
 
+from deploy.dev.guest.packages import agent_packages
 from deploy.dev.libvirt import libvirt_in_use
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.settings import HostSettings
+from hyperctl.activities.staging import Staging
+from hyperctl.workflows.contract import ExportInput
 from hyperctl.workflows.status import Phase
 from tests.found_out import content_digest
-from tests.integration.source_guest import SourceGuest, read_source_guest
+from tests.integration.source_guest import ConvertedGuest, SourceGuest, add_units, read_source_guest
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
 
 PASSWORD = "a password for tests"
@@ -59,6 +64,19 @@ def source_guest() -> SourceGuest:
 
 
 @pytest.fixture(scope="session")
+def converted_guest(source_guest: SourceGuest, guest_output_dir: Path) -> ConvertedGuest:
+    """Converted once for all tests, which leave it as it is; with the guest agent, and `UNITS`."""
+    staging = source_guest.land(guest_output_dir, f"job-converted-{secrets.token_hex(4)}")
+    with TemporaryDirectory() as folder:
+        add_units(staging.image(1), Path(folder))
+    order = source_guest.order(staging, staging.image(1)).model_copy(
+        update={"guest_packages": str(agent_packages())}
+    )
+    running = Attempt(Phase.CONVERT, logging.getLogger("test"))
+    return ConvertedGuest(staging, order, convert_guest(order, running))
+
+
+@pytest.fixture(scope="session")
 def guest_output_dir() -> Iterator[Path]:
     """One that qemu, which runs as a user of its own, can pass through; pytest's are closed to others."""
     with TemporaryDirectory(dir="/var/tmp", prefix="hyperctl-test-") as folder:
@@ -89,6 +107,12 @@ def settings(tmp_path: Path) -> HostSettings:
 def running() -> Attempt:
     """An attempt outside of Temporal; `stop()` is its cancel."""
     return Attempt(Phase.EXPORT, logging.getLogger("test"))
+
+
+@pytest.fixture
+def staging(argument: ExportInput) -> Staging:
+    """Where the copy lands that a module's own `argument` asks for."""
+    return Staging(argument.output_dir, argument.job_id)
 
 
 def make_guests(folder: Path) -> None:

@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.dev.guest.recipe import DEMO
 from deploy.dev.prepare import load_parts
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertInput, ConvertResult
@@ -13,6 +14,11 @@ from hyperctl.workflows.request import Fixers
 from tests.unit.machines import disk, landed, machine
 
 GUEST = "web-server-01"
+UNITS = {
+    "limping.service": "/bin/false",
+    "only-on-vmware.service": "/bin/sh -c 'ls -d /sys/bus/pci/drivers/vmxnet3/0*'",
+}
+"""What fails on VMware already, and what fails elsewhere only."""
 
 
 @dataclass(frozen=True)
@@ -68,3 +74,21 @@ def read_source_guest() -> SourceGuest:
     )
     about = machine(name=GUEST, nics=nics, disks=(disk(),))
     return SourceGuest(disk=folder / "disk1.raw", machine=about)
+
+
+def add_units(image: Path, folder: Path) -> None:
+    """Enable `UNITS` in the guest's root filesystem, without an appliance."""
+    layout = DEMO.layout
+    (root,) = (one.device for one in layout.filesystems if one.mount_point == "/")
+    names = [partition.device for partition in layout.partitions_of(0)]
+    start_mib = 1 + sum(one.size_mib for one in layout.partitions_of(0)[: names.index(root)])
+    commands = ["cd /etc/systemd/system"]  # it takes names, not paths, of what it writes
+    for name, command in UNITS.items():
+        (folder / name).write_text(f"[Service]\nType=oneshot\nExecStart={command}\n")
+        commands.append(f"write {folder / name} {name}")
+        commands.append(f"symlink multi-user.target.wants/{name} /etc/systemd/system/{name}")
+    commands += [f"stat {name}" for name in UNITS]
+    (folder / "commands").write_text("\n".join(commands) + "\n")
+    edit = ["debugfs", "-w", "-f", str(folder / "commands"), f"{image}?offset={start_mib << 20}"]
+    done = subprocess.run(edit, check=True, timeout=60, capture_output=True, text=True)
+    assert "not found" not in done.stderr + done.stdout, done.stderr

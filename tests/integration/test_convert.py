@@ -2,7 +2,6 @@
 
 import json
 import logging
-import secrets
 import subprocess
 import threading
 import time
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 from temporalio.exceptions import CancelledError
 
-from deploy.dev.guest.packages import agent_packages
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.convert.activity import ConvertActivities, convert_guest
 from hyperctl.activities.convert.linux.deb import installed_packages
@@ -56,16 +54,6 @@ def guest_file(converted: ConvertedGuest, path: str, folder: Path) -> str:
 
 def overlays(staging: Staging) -> list[Path]:
     return list(staging.folder.glob("*.qcow2"))
-
-
-@pytest.fixture(scope="module")
-def converted_guest(source_guest: SourceGuest, guest_output_dir: Path) -> ConvertedGuest:
-    """Converted once for all tests, which leave it as it is."""
-    staging = source_guest.land(guest_output_dir, f"job-converted-{secrets.token_hex(4)}")
-    order = source_guest.order(staging, staging.image(1)).model_copy(
-        update={"guest_packages": str(agent_packages())}
-    )
-    return ConvertedGuest(staging, order, convert_guest(order, attempt()))
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.activity import export_disks
 from hyperctl.activities.export.ledger import read_ledger
-from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ExportInput, ExportResult
 from hyperctl.workflows.errors import HyperctlError
+from tests.integration.orders import export_input
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
 
 from .conftest import MIB, PASSWORD, make_guest, sha256
@@ -23,20 +23,6 @@ from .exporting import kill, start_export
 VM = "web-server-01"
 SIZES = [24 * MIB + 199 * 1024, 9 * MIB]
 RESTARTED = "db-server-01"
-
-
-def asked_for(
-    sim: VCenterSimulator, settings: HostSettings, running: Attempt, vm: str, transport: str
-) -> ExportInput:
-    machine = plan_source(sim.request(vm), settings, running).machine
-    assert machine is not None
-    return ExportInput(
-        job_id="job-test",
-        vcenter=sim.vcenter(),
-        machine=machine,
-        transport=transport,
-        output_dir=settings.output_dir,
-    )
 
 
 def sent_bytes(sim: VCenterSimulator) -> int:
@@ -48,7 +34,7 @@ def sent_bytes(sim: VCenterSimulator) -> int:
 def test_a_kill_costs_only_disks_that_were_not_whole(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, seed: int
 ) -> None:
-    argument = asked_for(sim, settings, running, VM, "nfc")
+    argument = export_input(sim, settings, running, VM, "nfc")
     staging = Staging(argument.output_dir, argument.job_id)
     streams = [(sim.guests / VM / f"disk{index}.vmdk").stat().st_size for index in (1, 2)]
     before = sent_bytes(sim)
@@ -106,7 +92,7 @@ def test_a_vcenter_that_restarts_under_a_copy_costs_no_byte(
             outcome.append(error)
 
     with running_vcenter(guests, state, PASSWORD) as sim:
-        argument = asked_for(sim, settings, running, RESTARTED, transport)
+        argument = export_input(sim, settings, running, RESTARTED, transport)
         sim.fault("slow", vm=RESTARTED, bytes_per_second=2 * MIB)
         copying = threading.Thread(target=copy, args=(argument,))
         copying.start()
@@ -121,7 +107,7 @@ def test_a_vcenter_that_restarts_under_a_copy_costs_no_byte(
         (first,) = outcome
         if isinstance(first, HyperctlError):
             assert first.code.is_transient, f"it is tried again by itself: {first}"
-            planned = asked_for(again, settings, running, RESTARTED, transport)
+            planned = export_input(again, settings, running, RESTARTED, transport)
             first = export_disks(planned, settings, running)
         for disk in first.disks:
             assert sha256(Path(disk.path)) == sha256(guests / RESTARTED / f"disk{disk.index}.raw")

@@ -17,11 +17,12 @@ from hyperctl.activities.export.ledger import read_ledger
 from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
-from hyperctl.activities.vsphere.inventory import find_machine, read_machine
+from hyperctl.activities.vsphere.inventory import read_machine
 from hyperctl.activities.vsphere.session import open_session
 from hyperctl.workflows.contract import ExportInput, ExportResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.request import TransportChoice
+from tests.integration.orders import export_input
 from tests.simulator import VCenterSimulator, running_vcenter
 
 from .conftest import MIB, PASSWORD, make_guest, sha256
@@ -38,12 +39,7 @@ LOST_BYTES = 64 * MIB
 
 @pytest.fixture
 def argument(sim: VCenterSimulator, settings: HostSettings, running: Attempt) -> ExportInput:
-    return asked_for(sim, settings, running, VM)
-
-
-@pytest.fixture
-def staging(argument: ExportInput) -> Staging:
-    return Staging(argument.output_dir, argument.job_id)
+    return export_input(sim, settings, running, VM, "datastore")
 
 
 @pytest.fixture(autouse=True)
@@ -57,23 +53,6 @@ def nothing_is_left(sim: VCenterSimulator) -> Iterator[None]:
     assert sim.call("GET", "/sessions")["count"] == 0
     names = [thread.name for thread in threading.enumerate()]
     assert not [name for name in names if name.startswith(("datastore-", "disk"))]
-
-
-def asked_for(
-    sim: VCenterSimulator, settings: HostSettings, running: Attempt, vm: str, **changes: Any
-) -> ExportInput:
-    with open_session(sim.vcenter(), settings, running) as session:
-        machine = find_machine(session, vm, None).machine
-    return ExportInput(
-        **{
-            "job_id": "job-test",
-            "vcenter": sim.vcenter(),
-            "machine": machine,
-            "transport": "datastore",
-            "output_dir": settings.output_dir,
-            **changes,
-        }
-    )
 
 
 def assert_right(sim: VCenterSimulator, result: ExportResult, vm: str = VM) -> None:
@@ -124,7 +103,7 @@ def odd_sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenterSimulat
 def test_odd_names_are_found(
     odd_sim: VCenterSimulator, settings: HostSettings, running: Attempt, sim: VCenterSimulator
 ) -> None:
-    result = export_disks(asked_for(odd_sim, settings, running, ODD), settings, running)
+    result = export_disks(export_input(odd_sim, settings, running, ODD, "datastore"), settings, running)
     assert_right(odd_sim, result, ODD)
 
 
@@ -379,7 +358,7 @@ def large(vcenter_sim: VCenterSimulator, tmp_path_factory: pytest.TempPathFactor
 def test_a_worker_that_is_killed_costs_little(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, large: Path, seed: int
 ) -> None:
-    argument = asked_for(sim, settings, running, LARGE)
+    argument = export_input(sim, settings, running, LARGE, "datastore")
     staging = Staging(argument.output_dir, argument.job_id)
     before = sent_bytes(sim)
     sim.fault("slow", vm=LARGE, bytes_per_second=100 * MIB)
@@ -616,7 +595,7 @@ def test_a_server_that_decodes_names_once_is_asked_in_its_form(
 ) -> None:
     with front_of(odd_sim, tmp_path / "once") as front:
         front.rule = lambda asked: Answer(404) if "%25" in asked.target else None
-        argument = asked_for(odd_sim, settings, running, ODD, vcenter=front.vcenter())
+        argument = export_input(odd_sim, settings, running, ODD, "datastore", vcenter=front.vcenter())
         assert_right(odd_sim, export_disks(argument, settings, running), ODD)
         assert "%25" in front.requests[0].target
         assert "%25" not in front.requests[-1].target

@@ -18,7 +18,7 @@ import pytest
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.datastore import FlatDisk, FlatFile
 from hyperctl.activities.export.datastore_files import DatastoreFiles
-from hyperctl.activities.nbd.command import nbdkit_command
+from hyperctl.activities.nbd.command import nbdkit
 from hyperctl.activities.nbd.disk_server import DiskServer
 from hyperctl.activities.nbd.fetched import BLOCK_BYTES, FetchedDisk
 from hyperctl.activities.nbd.reader import NbdReader
@@ -49,7 +49,7 @@ def shown(
     stop = threading.Event()
     filters = (f"--filter={filter_name}",) if filter_name else ()
     arguments = (*filters, "file", str(disk), *settings)
-    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+    with NbdServer(lambda place: (*nbdkit(place), *arguments), running) as server:
         reader = NbdReader(server, "disk", 4, stop, running)
         with (
             FetchedDisk("disk", reader, disk.stat().st_size, folder, stop, running) as fetched,

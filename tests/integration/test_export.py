@@ -14,7 +14,6 @@ from hyperctl.activities.commit import MARKER
 from hyperctl.activities.discard import discard
 from hyperctl.activities.export.activity import export_disks
 from hyperctl.activities.export.ledger import read_ledger
-from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.activities.verify.activity import verify_disks
@@ -22,9 +21,9 @@ from hyperctl.activities.vsphere import task as task_module
 from hyperctl.activities.vsphere.inventory import find_machine
 from hyperctl.activities.vsphere.lease import export_lease
 from hyperctl.activities.vsphere.session import open_session
-from hyperctl.workflows.contract import DiscardInput, ExportInput, ExportResult, VerifyInput
+from hyperctl.workflows.contract import DiscardInput, ExportInput, ExportResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
-from hyperctl.workflows.request import VerifyMode
+from tests.integration.orders import export_input, verify_input
 from tests.simulator import VCenterSimulator
 
 from .conftest import LEASE_TIMEOUT_SECONDS, MIB, sha256
@@ -35,20 +34,7 @@ VM = "web-server-01"
 
 @pytest.fixture
 def argument(sim: VCenterSimulator, settings: HostSettings, running: Attempt) -> ExportInput:
-    machine = plan_source(sim.request(VM), settings, running).machine
-    assert machine is not None
-    return ExportInput(
-        job_id="job-test",
-        vcenter=sim.vcenter(),
-        machine=machine,
-        transport="nfc",
-        output_dir=settings.output_dir,
-    )
-
-
-@pytest.fixture
-def staging(argument: ExportInput) -> Staging:
-    return Staging(argument.output_dir, argument.job_id)
+    return export_input(sim, settings, running, VM, "nfc")
 
 
 @pytest.fixture(autouse=True)
@@ -56,12 +42,6 @@ def no_lease_is_left(sim: VCenterSimulator) -> Iterator[None]:
     yield
     assert sim.active_leases() == []
     assert sim.call("GET", "/sessions")["count"] == 0
-
-
-def verify_input(argument: ExportInput, result: ExportResult) -> VerifyInput:
-    return VerifyInput(
-        job_id=argument.job_id, output_dir=argument.output_dir, disks=result.disks, mode=VerifyMode.FULL
-    )
 
 
 def assert_no_copying_threads() -> None:

@@ -25,9 +25,10 @@ from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.activities.verify.activity import verify_disks
-from hyperctl.workflows.contract import CommitInput, ExportInput, ExportResult, VerifyInput
+from hyperctl.workflows.contract import CommitInput, ExportInput, ExportResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
-from hyperctl.workflows.request import DiskFormat, FileSource, MigrationRequest, VerifyMode
+from hyperctl.workflows.request import DiskFormat, FileSource, MigrationRequest
+from tests.integration.orders import export_input, verify_input
 from tests.simulator import VCenterSimulator
 
 from .conftest import MIB
@@ -41,21 +42,7 @@ CAPACITY = 15 * BLOCK + MIB
 
 @pytest.fixture
 def argument(sim: VCenterSimulator, settings: HostSettings, running: Attempt) -> ExportInput:
-    machine = plan_source(sim.request(VM), settings, running).machine
-    assert machine is not None
-    return ExportInput(
-        job_id="job-test",
-        vcenter=sim.vcenter(),
-        machine=machine,
-        transport="nfc",
-        output_dir=settings.output_dir,
-        format=DiskFormat.QCOW2,
-    )
-
-
-@pytest.fixture
-def staging(argument: ExportInput) -> Staging:
-    return Staging(argument.output_dir, argument.job_id)
+    return export_input(sim, settings, running, VM, "nfc", format=DiskFormat.QCOW2)
 
 
 def same(raw: Path, image: Path) -> bool:
@@ -73,12 +60,6 @@ def assert_right(sim: VCenterSimulator, result: ExportResult) -> None:
         assert Path(disk.path).name == f"disk{disk.index}.qcow2"
         assert same(sim.raw_disk(VM, disk.index), Path(disk.path))
         assert is_sound(Path(disk.path))
-
-
-def verify_input(argument: ExportInput, result: ExportResult) -> VerifyInput:
-    return VerifyInput(
-        job_id=argument.job_id, output_dir=argument.output_dir, disks=result.disks, mode=VerifyMode.FULL
-    )
 
 
 def test_a_copy_is_the_source_byte_for_byte(

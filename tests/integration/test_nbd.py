@@ -16,10 +16,11 @@ from hyperctl.activities.export.ledger import LedgerHeader
 from hyperctl.activities.export.ranges import copy_ranges
 from hyperctl.activities.export.throttle import Stopped, Throttle
 from hyperctl.activities.export.vddk import probe_vddk
-from hyperctl.activities.nbd.command import nbdkit_command
+from hyperctl.activities.held_folder import remove_folders_left
+from hyperctl.activities.nbd.command import nbdkit
 from hyperctl.activities.nbd.reader import NbdReader
 from hyperctl.activities.nbd.secret import SecretFile
-from hyperctl.activities.nbd.server import FOLDER_PREFIX, NbdServer, NbdServerError, remove_left_over
+from hyperctl.activities.nbd.server import FOLDER_PREFIX, NbdServer, NbdServerError
 from hyperctl.activities.settings import HostSettings
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from tests.unit.landings import landing_in
@@ -69,7 +70,7 @@ def copied(reader: NbdReader, folder: Path, running: Attempt, stop: threading.Ev
 
 
 def test_a_server_leaves_nothing(temporary_folder: Path, disk: Path, running: Attempt) -> None:
-    with NbdServer(lambda place: nbdkit_command(place, "file", f"file={disk}"), running) as server:
+    with NbdServer(lambda place: (*nbdkit(place), "file", f"file={disk}"), running) as server:
         assert server.socket.parent.stat().st_mode & 0o077 == 0
         pid = server.pid
         assert is_alive(pid)
@@ -81,7 +82,7 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(
     temporary_folder: Path, running: Attempt
 ) -> None:
     with pytest.raises(NbdServerError, match="No such file"):
-        NbdServer(lambda place: nbdkit_command(place, "file", "file=/no/such/disk"), running)
+        NbdServer(lambda place: (*nbdkit(place), "file", "file=/no/such/disk"), running)
     assert list(temporary_folder.iterdir()) == []
 
 
@@ -89,7 +90,7 @@ WORKER = """
 import logging, sys, tempfile, threading, time
 from pathlib import Path
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.nbd.command import image_command, nbdkit_command
+from hyperctl.activities.nbd.command import image_command, nbdkit
 from hyperctl.activities.nbd.server import NbdServer
 from hyperctl.workflows.status import Phase
 tempfile.tempdir = sys.argv[1]
@@ -99,7 +100,7 @@ def start(command):
     servers.append(NbdServer(lambda place: command(place), running))
 # From threads that end at once: a server must not end with the thread that started it.
 for command in (
-    lambda place: nbdkit_command(place, "file", "file=" + sys.argv[2]),
+    lambda place: (*nbdkit(place), "file", "file=" + sys.argv[2]),
     lambda place: image_command(place, Path(sys.argv[2]), "raw"),
 ):
     thread = threading.Thread(target=start, args=(command,))
@@ -120,27 +121,27 @@ def test_servers_end_with_a_worker_that_is_killed(
     pids = [int(pid) for pid in worker.stdout.readline().split()]
     assert len(pids) == 2
     assert all(map(is_alive, pids))
-    remove_left_over()
+    remove_folders_left(temporary_folder, FOLDER_PREFIX)
     assert len(list(temporary_folder.glob(f"{FOLDER_PREFIX}*"))) == 2, "they are in use"
     worker.kill()
     worker.wait()
     eventually(lambda: not any(map(is_alive, pids)))
-    remove_left_over()
+    remove_folders_left(temporary_folder, FOLDER_PREFIX)
     assert list(temporary_folder.iterdir()) == [], "the next server's start removes what the dead one left"
 
 
 REMOVER = """
-import sys, tempfile
-from hyperctl.activities.nbd.server import remove_left_over
-tempfile.tempdir = sys.argv[1]
+import sys
+from pathlib import Path
+from hyperctl.activities.held_folder import remove_folders_left
 print(flush=True)
 while True:
-    remove_left_over()
+    remove_folders_left(Path(sys.argv[1]), sys.argv[2])
 """
 
 
 def test_a_server_that_starts_is_not_taken_for_left_over(temporary_folder: Path, running: Attempt) -> None:
-    argv = [sys.executable, "-c", REMOVER, str(temporary_folder)]
+    argv = [sys.executable, "-c", REMOVER, str(temporary_folder), FOLDER_PREFIX]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as remover:
         assert remover.stdout is not None
         remover.stdout.readline()
@@ -164,7 +165,7 @@ def test_a_secret_is_read_by_the_child_and_is_in_no_file(running: Attempt) -> No
 
 def test_a_disk_is_read_by_several_connections(disk: Path, tmp_path: Path, running: Attempt) -> None:
     stop = threading.Event()
-    with NbdServer(lambda place: nbdkit_command(place, "file", f"file={disk}"), running) as server:
+    with NbdServer(lambda place: (*nbdkit(place), "file", f"file={disk}"), running) as server:
         reader = NbdReader(server, "disk", 4, stop, running)
         assert reader.connections == 4
         extents = list(reader.extents())
@@ -178,7 +179,7 @@ def test_connections_are_one_where_the_server_promises_nothing(
 ) -> None:
     stop = threading.Event()
     arguments = ("--filter=noextents", "--filter=multi-conn", "file", str(disk), "multi-conn-mode=disable")
-    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+    with NbdServer(lambda place: (*nbdkit(place), *arguments), running) as server:
         reader = NbdReader(server, "disk", 4, stop, running)
         assert reader.connections == 1
         assert [extent.is_zero for extent in reader.extents()] == [False]
@@ -191,7 +192,7 @@ def test_reads_that_fail_are_tried_again(disk: Path, tmp_path: Path, running: At
     trigger = tmp_path / "broken"
     trigger.touch()
     arguments = ("--filter=error", "file", str(disk), "error-pread-rate=100%", f"error-file={trigger}")
-    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+    with NbdServer(lambda place: (*nbdkit(place), *arguments), running) as server:
         reader = NbdReader(server, "disk", 2, stop, running)
         threading.Timer(1.5, trigger.unlink).start()
         assert sha256(copied(reader, tmp_path, running, stop)) == sha256(disk)
@@ -199,7 +200,7 @@ def test_reads_that_fail_are_tried_again(disk: Path, tmp_path: Path, running: At
 
 def test_a_broken_read_has_its_code(disk: Path, running: Attempt) -> None:
     arguments = ("--filter=error", "file", str(disk), "error-pread=EIO", "error-pread-rate=100%")
-    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+    with NbdServer(lambda place: (*nbdkit(place), *arguments), running) as server:
         reader = NbdReader(server, "web.vmdk", 1, threading.Event(), running)
         with (
             pytest.raises(HyperctlError, match=r"web\.vmdk") as caught,
@@ -213,7 +214,7 @@ def test_a_broken_read_has_its_code(disk: Path, running: Attempt) -> None:
 def test_a_server_that_dies_is_started_again(disk: Path, tmp_path: Path, running: Attempt) -> None:
     stop = threading.Event()
     arguments = ("--filter=delay", "file", str(disk), "rdelay=700ms")
-    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+    with NbdServer(lambda place: (*nbdkit(place), *arguments), running) as server:
         reader = NbdReader(server, "disk", 2, stop, running)
         first = server.pid
         threading.Timer(0.3, os.kill, (first, signal.SIGKILL)).start()
@@ -226,7 +227,7 @@ def test_a_server_that_does_not_answer_stops_long_before_it_would(
 ) -> None:
     stop = threading.Event()
     arguments = ("--filter=delay", "file", str(disk), "rdelay=60")
-    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+    with NbdServer(lambda place: (*nbdkit(place), *arguments), running) as server:
         reader = NbdReader(server, "disk", 2, stop, running)
         threading.Timer(0.5, stop.set).start()
         started = time.monotonic()
@@ -238,7 +239,7 @@ def test_a_server_that_does_not_answer_stops_long_before_it_would(
 
 def test_patience_has_an_end(disk: Path, running: Attempt) -> None:
     arguments = ("--filter=delay", "file", str(disk), "rdelay=60")
-    with NbdServer(lambda place: nbdkit_command(place, *arguments), running) as server:
+    with NbdServer(lambda place: (*nbdkit(place), *arguments), running) as server:
         reader = NbdReader(server, "disk", 1, threading.Event(), running, patience_seconds=0.5)
         with (
             pytest.raises(HyperctlError, match="no answer") as caught,

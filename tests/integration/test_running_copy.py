@@ -11,7 +11,6 @@ import pytest_asyncio
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Replayer
 
 from hyperctl.activities.attempt import LOG_FILE
 from hyperctl.activities.export.bandwidth import FILE, BandwidthOrder
@@ -20,7 +19,6 @@ from hyperctl.activities.staging import Staging
 from hyperctl.client.config import Temporal
 from hyperctl.client.connection import Connection
 from hyperctl.client.migration import Migration
-from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.worker.service import build_workers, ensure_search_attributes
 from hyperctl.worker.settings import WORK_ROLES, WorkerSettings
 from hyperctl.workflows.migration import MigrationWorkflow
@@ -28,6 +26,7 @@ from hyperctl.workflows.queues import WORKFLOW_QUEUE, Role
 from hyperctl.workflows.request import MigrationRequest, ProveMode, TransportChoice
 from hyperctl.workflows.retry import RetryPolicy
 from hyperctl.workflows.status import JobStatus, MigrationStatus
+from tests.replays import assert_replays
 from tests.simulator import VCenterSimulator
 from tests.workflow.conftest import temporal_binary
 
@@ -116,9 +115,7 @@ class Job:
     async def cancel(self) -> None:
         await self.migration.cancel(discard=True)
         await self.until(lambda status: status.status is JobStatus.CANCELLED, "the cancel")
-        # Whatever happened to it: a worker that is restarted must be able to go on from its history.
-        replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
-        await replayer.replay_workflow(await self.handle.fetch_history())
+        await assert_replays(self.handle)  # whatever happened to it
 
 
 def is_copying(status: MigrationStatus) -> bool:

@@ -19,6 +19,8 @@ from pyVmomi import vim
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.vmdk import StreamVmdk
+from hyperctl.activities.nbd.command import qemu_nbd
+from hyperctl.activities.nbd.server import Place
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.source.file_machine import FileKind, read_file_machine
 from hyperctl.activities.source.images import ImageFile, ImageFormat, probe_image
@@ -125,7 +127,7 @@ def test_an_export_over_nbd(tmp_path: Path) -> None:
         make(tmp_path, "disk,a=b.vmdk", content(), ("vmdk", "-o", "subformat=monolithicFlat"))
     )
     address = tmp_path / "nbd"
-    process = subprocess.Popen(image.nbd_argv(address, tmp_path / "pid"))
+    process = subprocess.Popen(qemu_nbd(Place(address, tmp_path / "pid"), image.qemu_name))
     try:
         for _ in range(100):
             with socket.socket(socket.AF_UNIX) as client:

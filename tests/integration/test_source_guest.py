@@ -6,17 +6,13 @@ code that boots and judges it changes.
 
 import json
 import logging
-import secrets
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from deploy.dev.guest.recipe import DEMO
 from deploy.dev.layout import ROOT
 from deploy.dev.prepare import load_parts
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.prove.activity import prove_and_record
 from hyperctl.activities.prove.report import reports_in
 from hyperctl.workflows.contract import ProveInput
@@ -25,52 +21,29 @@ from hyperctl.workflows.guest import BootProof, Difference, Kind
 from hyperctl.workflows.request import ProveMode
 from hyperctl.workflows.status import Phase
 from tests.found_out import is_known, name_of, remember
-from tests.integration.source_guest import GUEST, SourceGuest
-
-UNITS = {
-    "limping.service": "/bin/false",
-    "only-on-vmware.service": "/bin/sh -c 'ls -d /sys/bus/pci/drivers/vmxnet3/0*'",
-}
+from tests.integration import source_guest as landing
+from tests.integration.source_guest import GUEST, UNITS, ConvertedGuest, SourceGuest
 
 
 def attempt() -> Attempt:
     return Attempt(Phase.PROVE, logging.getLogger("test"))
 
 
-def add_units(image: Path, folder: Path) -> None:
-    """Enable them in the guest's root filesystem, without an appliance."""
-    layout = DEMO.layout
-    (root,) = (one.device for one in layout.filesystems if one.mount_point == "/")
-    names = [partition.device for partition in layout.partitions_of(0)]
-    start_mib = 1 + sum(one.size_mib for one in layout.partitions_of(0)[: names.index(root)])
-    commands = ["cd /etc/systemd/system"]  # it takes names, not paths, of what it writes
-    for name, command in UNITS.items():
-        (folder / name).write_text(f"[Service]\nType=oneshot\nExecStart={command}\n")
-        commands.append(f"write {folder / name} {name}")
-        commands.append(f"symlink multi-user.target.wants/{name} /etc/systemd/system/{name}")
-    commands += [f"stat {name}" for name in UNITS]
-    (folder / "commands").write_text("\n".join(commands) + "\n")
-    edit = ["debugfs", "-w", "-f", str(folder / "commands"), f"{image}?offset={start_mib << 20}"]
-    done = subprocess.run(edit, check=True, timeout=60, capture_output=True, text=True)
-    assert "not found" not in done.stderr + done.stdout, done.stderr
-
-
 @pytest.mark.timeout(2400)
 def test_a_conversion_is_judged_by_what_worked_on_vmwares_hardware(
-    source_guest: SourceGuest, guest_output_dir: Path, libvirt_uri: str, tmp_path: Path
+    converted_guest: ConvertedGuest, source_guest: SourceGuest, guest_output_dir: Path, libvirt_uri: str
 ) -> None:
     code = [*(ROOT / "activities/prove").glob("*.py"), *(ROOT / "activities/convert").glob("**/*.py")]
-    fact = name_of("judged-by-vmware", [source_guest.disk], [Path(__file__), *code])
+    tests = [Path(__file__), Path(landing.__file__)]
+    fact = name_of("judged-by-vmware", [source_guest.disk], [*tests, *code])
     if is_known(fact):
         return
-    staging = source_guest.land(guest_output_dir, f"job-diff-{secrets.token_hex(4)}")
-    add_units(staging.image(1), tmp_path)
-    converted = convert_guest(source_guest.order(staging, staging.image(1)), attempt())
+    staging = converted_guest.staging
     argument = ProveInput(
         job_id=staging.job_id,
         output_dir=str(guest_output_dir),
         machine=source_guest.machine,
-        disks=converted.disks,
+        disks=converted_guest.result.disks,
         mode=ProveMode.DIFF,
     )
     with pytest.raises(HyperctlError) as failed:

@@ -15,12 +15,12 @@ from hyperctl.activities.export.activity import export_disks
 from hyperctl.activities.export.disk_copy import DiskCopy
 from hyperctl.activities.export.ledger import BLOCK_BYTES, LedgerError, read_ledger
 from hyperctl.activities.export.space_watch import SpaceWatch
-from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ExportInput, ExportResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.request import DiskFormat
+from tests.integration.orders import export_input
 from tests.simulator import VCenterSimulator
 from tests.unit.sources import SourceInMemory, disk_in_memory
 from tests.unit.test_ranges import CONTENT, DiskInMemory
@@ -46,16 +46,8 @@ def settings(request: pytest.FixtureRequest, settings: HostSettings, small: Path
 
 @pytest.fixture
 def argument(sim: VCenterSimulator, settings: HostSettings, running: Attempt) -> ExportInput:
-    machine = plan_source(sim.request(VM), settings, running).machine
-    assert machine is not None
     sim.fault("slow", vm=VM, disk=0, bytes_per_second=2 * MIB)
-    return ExportInput(
-        job_id="job-space",
-        vcenter=sim.vcenter(),
-        machine=machine,
-        transport="nfc",
-        output_dir=settings.output_dir,
-    )
+    return export_input(sim, settings, running, VM, "nfc", job_id="job-space")
 
 
 class Copying:

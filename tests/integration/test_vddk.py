@@ -21,9 +21,8 @@ from hyperctl.activities.export.ledger import read_ledger
 from hyperctl.activities.export.transport import Terms
 from hyperctl.activities.export.vddk import VddkMachine
 from hyperctl.activities.export.vsphere import opened_machine
-from hyperctl.activities.nbd.command import nbdkit_command
+from hyperctl.activities.nbd.command import nbdkit
 from hyperctl.activities.nbd.server import NbdServer
-from hyperctl.activities.plan_source import plan_source
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.activities.vsphere.certificate import Trust, sha1_thumbprint, trusted_certificate
@@ -33,6 +32,7 @@ from hyperctl.workflows.contract import ExportInput, ExportResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import MachineDisk
 from hyperctl.workflows.request import DiskFormat
+from tests.integration.orders import export_input
 from tests.simulator import VCenterSimulator
 
 from .conftest import MIB
@@ -44,21 +44,7 @@ VM = "web-server-01"
 def argument(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, request: pytest.FixtureRequest
 ) -> ExportInput:
-    machine = plan_source(sim.request(VM), settings, running).machine
-    assert machine is not None
-    return ExportInput(
-        job_id="job-test",
-        vcenter=sim.vcenter(),
-        machine=machine,
-        transport="vddk",
-        output_dir=settings.output_dir,
-        format=request.param,
-    )
-
-
-@pytest.fixture
-def staging(argument: ExportInput) -> Staging:
-    return Staging(argument.output_dir, argument.job_id)
+    return export_input(sim, settings, running, VM, "vddk", format=request.param)
 
 
 @pytest.fixture
@@ -81,7 +67,7 @@ def transport_of(paths: list[str], filters: list[str]):  # type: ignore[no-untyp
                 names = [name for name in filters if name.startswith("--")]
                 options = [name for name in filters if not name.startswith("--")]
                 return NbdServer(
-                    lambda place: nbdkit_command(place, *names, "file", f"file={path}", *options),
+                    lambda place: (*nbdkit(place), *names, "file", f"file={path}", *options),
                     terms.attempt,
                 )
 

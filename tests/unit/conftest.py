@@ -1,9 +1,11 @@
-"""Options and fixtures of the unit tests: golden files."""
+"""Options and fixtures of the unit tests: golden files, a job's working folder."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from hyperctl.activities.staging import Staging
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -28,3 +30,10 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == file.read_text()
 
     return compare
+
+
+@pytest.fixture
+def staging(tmp_path: Path) -> Staging:
+    staging = Staging(tmp_path, "job-1")
+    staging.create()
+    return staging

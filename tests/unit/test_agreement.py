@@ -5,6 +5,7 @@ import pytest
 from hyperctl.activities.convert.linux.agreement import (
     adapters_of,
     nothing_omitted,
+    with_features,
     with_initrd_modules,
     with_modules,
 )
@@ -82,6 +83,16 @@ def test_suse() -> None:
     assert 'DOMU_INITRD_MODULES="xennet xenblk"\n' in changed
     assert with_initrd_modules(changed, NAMES) == changed
     assert with_initrd_modules("# none", NAMES) == '# none\nINITRD_MODULES="virtio_pci virtio_blk"\n'
+
+
+def test_alpine() -> None:
+    before = 'features="ata base ext4"\n'
+    after = 'features="ata base ext4 virtio"\n'
+    assert with_features(before, drivers_for(Hardware()).storage) == after
+    assert with_features(after, drivers_for(Hardware()).storage) == after
+    sata = drivers_for(Hardware(disk_bus=DiskBus.SATA)).storage
+    assert with_features('features="base"\n', sata) == 'features="base ata scsi"\n'
+    assert with_features("", sata) == "", "all of them"
 
 
 def test_aliases_that_red_hats_mkinitrd_reads() -> None:

@@ -109,6 +109,35 @@ def test_two_disks_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "stable"),
+    [
+        ("disk/by-id/scsi-36000c29f1a2b3c4d5e6f708192a3b4c5-part1", "UUID=a"),
+        ("disk/by-id/wwn-0x6000c29000112233445566778899aabb-part1", "UUID=b"),
+        ("disk/by-id/scsi-SVMware_Virtual_disk_6000c29000112233445566778899aabb-part1", "UUID=b"),
+        ("disk/by-id/scsi-36000c29f00000000000000000000000-part1", None),
+        ("disk/by-id/dm-uuid-part1-mpath-36000c29000112233445566778899aabb", "UUID=b"),
+        ("mapper/36000c29f1a2b3c4d5e6f708192a3b4c5p1", "UUID=a"),
+        ("mapper/36000c29000112233445566778899aabb1", "UUID=b"),
+        ("mapper/36000c29000112233445566778899aabb-part1", "UUID=b"),
+        ("mapper/mpatha1", "UUID=a"),
+        ("mapper/mpathap1", "UUID=a"),
+        ("mapper/oracle2-part1", "UUID=b"),
+        ("mapper/oracle2p1", "UUID=b"),
+        ("mapper/oracle21", "PARTUUID=b-part"),
+        ("mapper/mpathb1", None),
+        ("mapper/vg-36000c29000112233445566778899aabb1", None),
+    ],
+)
+def test_the_id_that_vmware_has_for_a_disk_tells_several_apart(name: str, stable: str | None) -> None:
+    root, data = "6000c29f1a2b3c4d5e6f708192a3b4c5", "6000c29000112233445566778899aabb"
+    places = [DiskPlace(0, "pvscsi", uuid=root), DiskPlace(1, "pvscsi", uuid=data)]
+    devices = {"/dev/sda1": BlockDevice("a"), "/dev/sdb1": BlockDevice("b")}
+    names = StableNames({**devices, "/dev/sdb": BlockDevice("", "b-part")}, places)
+    names.learn({"mpatha": f"3{root}", "oracle2": f"3{data}", "oracle21": f"3{data}"})
+    assert names.stable(f"/dev/{name}") == stable
+
+
+@pytest.mark.parametrize(
     ("before", "after"),
     [
         (
@@ -124,6 +153,7 @@ def test_two_disks_are_told_apart() -> None:
             "resume=/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part2",
             "resume=UUID=root-uuid",
         ),
+        ("set rootpartition=/dev/sda2\n", "set rootpartition=UUID=root-uuid\n"),
         ("nfsroot=/dev/sda2 subroot=/dev/sda2", "nfsroot=/dev/sda2 subroot=/dev/sda2"),
         ("set root='hd0,msdos1'", "set root='hd0,msdos1'"),
     ],
@@ -182,6 +212,23 @@ def test_fstab_lines_of_every_kind() -> None:
         "/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\nnas.host:/export /mnt nfs defaults 0 0\n"
     )
     assert unknown == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("/dev/sr0 /repo iso9660 ro 0 0", "/dev/sr0 /repo iso9660 ro,nofail 0 0"),
+        ("/dev/cdrom\t/repo\tauto\tdefaults\t0 0\n", "/dev/cdrom\t/repo\tauto\tdefaults,nofail\t0 0\n"),
+        ("LABEL=OL-8 /repo udf,iso9660 ro\r\n", "LABEL=OL-8 /repo udf,iso9660 ro,nofail\r\n"),
+        ("/dev/sr0 /repo iso9660\n", "/dev/sr0 /repo iso9660 defaults,nofail\n"),
+        ("/dev/sr0 /repo iso9660 noauto 0 0\n", ""),
+        ("/dev/sr0 /repo iso9660 ro,nofail 0 0\n", ""),
+        ("/srv/ol8.iso /repo iso9660 ro,loop 0 0\n", ""),
+        ("UUID=data-uuid /srv ext4 defaults 0 0\n", ""),
+    ],
+)
+def test_no_boot_waits_for_a_cd_that_vmware_had_in_its_drive(before: str, after: str) -> None:
+    assert stable_fstab(before, ONE_DISK) == (after or before, [])
 
 
 @pytest.mark.parametrize(

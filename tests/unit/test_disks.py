@@ -3,9 +3,6 @@
 import logging
 import threading
 import time
-from pathlib import Path
-
-import pytest
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.bandwidth import BandwidthOrders, order_bandwidth
@@ -17,7 +14,6 @@ from hyperctl.activities.export.throttle import Throttle
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ExportInput, SetBandwidthInput
-from hyperctl.workflows.machine import MachineDisk
 from hyperctl.workflows.request import DiskFormat, VCenter
 from hyperctl.workflows.status import Phase, Progress
 
@@ -38,20 +34,6 @@ class Watched(Attempt):
     def report(self, **changes: object) -> None:
         super().report(**changes)
         self.told.append(Progress(phase=Phase.EXPORT).model_copy(update=changes))
-
-
-@pytest.fixture
-def staging(tmp_path: Path) -> Staging:
-    staging = Staging(tmp_path, "job-1")
-    staging.create()
-    return staging
-
-
-def copies_of(disks: list[MachineDisk], staging: Staging, running: Attempt) -> list[DiskCopy]:
-    return [
-        DiskCopy(number, disk, staging, "vm", DiskFormat.RAW, running)
-        for number, disk in enumerate(disks, start=1)
-    ]
 
 
 def copying(

@@ -210,7 +210,8 @@ def test_cores_that_do_not_divide_the_processors_become_sockets() -> None:
 @pytest.mark.parametrize(
     ("distribution", "version", "q35"),
     [("debian", 8, False), ("debian", 9, True), ("ubuntu", 14, False), ("ubuntu", 22, True),
-     ("centos", 6, False), ("rhel", 7, True), ("arch", 0, True)],
+     ("centos", 6, False), ("rhel", 7, True), ("arch", 0, True),
+     ("debian", 0, True)],
 )  # fmt: skip
 def test_old_guests_get_the_old_machine_type(distribution: str, version: int, q35: bool) -> None:
     assert runs_on_q35(machine(), guest(distribution, version)) is q35
@@ -250,7 +251,8 @@ def test_networks_are_mapped_and_others_go_to_default() -> None:
 def test_firmware_begins_with_the_disk_that_has_the_loader() -> None:
     spec = replace(SECURE, guest=guest().model_copy(update={"boot_disk": 1}))
     disks = ET.fromstring(domain_xml(spec)).findall("devices/disk")
-    assert [disk.find("boot") is not None for disk in disks] == [False, True]
+    orders = [boot.get("order") for disk in disks if (boot := disk.find("boot")) is not None]
+    assert orders == ["2", "1"], "firmware shows the others to the loader, too"
 
 
 def test_nics_are_in_the_order_that_the_guests_names_for_them_need() -> None:

@@ -90,7 +90,7 @@ def test_disks_and_their_controllers() -> None:
         PVSCSI,
         LSI,
         device.VirtualNVMEController(key=31000, busNumber=0),
-        disk(10, 1000, 0),
+        disk(10, 1000, 0, uuid="6000C29f-1a2b-3c4d-5e6f-708192a3b4c5"),
         disk(20, 1001, 3),
         disk(30, 31000, 1),
         disk(40, 999, 0),
@@ -102,6 +102,7 @@ def test_disks_and_their_controllers() -> None:
         ("unknown", 0, 0),
     ]
     assert found.disks[0].name == "vm_10.vmdk"
+    assert [each.uuid for each in found.disks] == ["6000c29f1a2b3c4d5e6f708192a3b4c5", "", "", ""]
     assert found.capacity_bytes == 100 << 20
     assert (found.vcpus, found.cores_per_socket, found.memory_bytes) == (4, 2, 2 << 30)
     assert found.firmware is Firmware.BIOS

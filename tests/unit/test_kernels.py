@@ -8,16 +8,16 @@ import pytest
 
 from hyperctl.activities.convert.devices import BlockDevice, StableNames
 from hyperctl.activities.convert.inspect import Inspected
-from hyperctl.activities.convert.linux.agreement import with_lines
-from hyperctl.activities.convert.linux.cpio import Archive, Entry, read_archive, write_segment
-from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
-from hyperctl.activities.convert.linux.initramfs import (
+from hyperctl.activities.convert.linux.additions import (
     additions,
     extended,
     loading,
     network_without,
     packed_root,
 )
+from hyperctl.activities.convert.linux.agreement import with_lines
+from hyperctl.activities.convert.linux.cpio import Archive, Entry, read_archive, write_segment
+from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
 from hyperctl.activities.convert.linux.kernels import Kernel, module_name, version_key
 from hyperctl.workflows.hardware import DiskBus, Hardware, NicModel
 from tests.unit.test_cpio import lz4_legacy

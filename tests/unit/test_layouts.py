@@ -64,7 +64,7 @@ def inspected(
             kernels=find_kernels(found),
             machine=machine(firmware=firmware, secure_boot=secure_boot),
             order=SimpleNamespace(hardware=Hardware(), serial_console=False, initramfs=way),
-            system=SimpleNamespace(initramfs_tool="dracut"),
+            system=SimpleNamespace(initramfs_tool="dracut", distribution="rhel"),
             mounts={"/": "/dev/sda2"},
             rebuilds=[],
             changed=[],
@@ -98,6 +98,15 @@ def test_the_default_of_grubs_boot_entries_is_in_its_environment(tmp_path: Path,
     assert (saved_entry(block), len(block)) == (f"abc-{ABLE}", 1024)
     assert not guest.files.exists("/boot/loader/loader.conf"), "GRUB does not read it"
     assert "root=UUID=root-uuid ro" in (guest.files.text(f"/boot/loader/entries/abc-{ABLE}.conf") or "")
+
+
+def test_the_default_of_red_hats_grub_on_the_system_partition_is_beside_it(tmp_path: Path) -> None:
+    files = {path.replace("/boot/grub2/", "/boot/efi/EFI/redhat/"): text for path, text in red_hat().items()}
+    files |= {"/boot/efi/EFI/BOOT/BOOTX64.EFI": ""}
+    guest = inspected(tmp_path, files, firmware=Firmware.EFI)
+    update_bootloader(guest, Work())
+    assert saved_entry(guest.files.text("/boot/efi/EFI/redhat/grubenv") or "") == f"abc-{ABLE}"
+    assert not guest.files.exists("/boot/loader/loader.conf"), "GRUB does not read it"
 
 
 @pytest.mark.parametrize("default", ["1", f"abc-{ABLE}"])
@@ -247,6 +256,22 @@ def test_cloud_init_leaves_the_network_as_it_is(
     assert again.changed == []
 
 
+def test_cloud_init_takes_the_machine_for_the_instance_that_it_was(tmp_path: Path) -> None:
+    files = tree(tmp_path, {"/usr/bin/cloud-init": "", "/var/lib/cloud/instance/obj.pkl": "pickled"})
+    keep_from_cloud_init(files, Work())
+    text = files.text(CLOUD_INIT_SETTING)
+    assert text == "network:\n  config: disabled\nmanual_cache_clean: true\n"
+
+
+def test_an_initrd_of_red_hats_mkinitrd_is_its_kernels(tmp_path: Path) -> None:
+    """Red Hat Enterprise Linux 5."""
+    version = "2.6.18-398.el5"
+    files = {f"/lib/modules/{version}/modules.dep": VIRTIO, f"/boot/vmlinuz-{version}": ""}
+    files |= {f"/boot/initrd-{version}.img": "", f"/boot/initrd-{version}kdump.img": ""}
+    (kernel,) = find_kernels(tree(tmp_path, files))
+    assert kernel.initramfs == (f"/boot/initrd-{version}.img",)
+
+
 def test_a_menu_without_a_default_boots_its_first_entry(tmp_path: Path) -> None:
     menu = [GRUB.format(version=version, root="UUID=root-uuid") for version in (ABLE, UNABLE)]
     good = inspected(tmp_path / "good", {**KERNELS, "/boot/grub/grub.cfg": "".join(menu)})
@@ -283,6 +308,26 @@ def test_a_system_that_nothing_could_boot_or_make_an_initramfs_of_is_refused(tmp
     assert "dracut" in raised.value.hint
     found, tool = kernels_and_tool(tree(tmp_path / "known", {**KERNEL, "/usr/bin/dracut": ""}), "Red Hat")
     assert ([kernel.version for kernel in found], tool) == ([ABLE], "dracut")
+
+
+def test_alpine_names_its_kernel_by_a_package(tmp_path: Path) -> None:
+    version = "6.6.58-0-lts"
+    files = {
+        f"/lib/modules/{version}/modules.dep": VIRTIO,
+        "/usr/share/kernel/lts/kernel.release": f"{version}\n",
+        "/usr/share/kernel/virt/kernel.release": "6.6.58-0-virt\n",
+        **dict.fromkeys(("/boot/vmlinuz-lts", "/boot/initramfs-lts", "/sbin/mkinitfs"), ""),
+        "/boot/extlinux.conf": (
+            "DEFAULT lts\nLABEL lts\n  LINUX vmlinuz-lts\n  INITRD initramfs-lts\n"
+            "  APPEND root=/dev/sda2 modules=sd-mod,usb-storage,ext4 quiet\n"
+        ),
+    }
+    guest = inspected(tmp_path, files)
+    (kernel,), tool = kernels_and_tool(guest.files, "Alpine Linux v3.20")
+    assert (kernel.version, tool) == (version, "mkinitfs")
+    assert (kernel.image, kernel.initramfs) == ("/boot/vmlinuz-lts", ("/boot/initramfs-lts",))
+    update_bootloader(guest, Work())
+    assert "root=UUID=root-uuid modules=" in (guest.files.text("/boot/extlinux.conf") or "")
 
 
 def test_whether_there_was_a_key_for_what_stays_closed_is_said() -> None:

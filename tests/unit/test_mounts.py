@@ -106,5 +106,6 @@ def test_a_filesystem_in_a_volume_that_no_key_opens_is_refused_with_the_way_out(
         "and none of the worker's 2 keys opens it"
     )
     assert "HYPERCTL_DISK_KEYS_FILE" in raised.value.hint
-    with pytest.raises(Refused, match="is on none of the disks"):
+    with pytest.raises(Refused, match="is on none of the disks by that name") as raised:
         mount_all(guest, "/dev/sda2", wanted, KNOWN, Encryption({}, ()))
+    assert "by UUID in the source" in raised.value.hint

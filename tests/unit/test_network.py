@@ -1,26 +1,33 @@
 """Which name each NIC had, from every kind of configuration, and how it keeps it."""
 
+from pathlib import Path
+
 import pytest
 
 from hyperctl.activities.convert.linux.interfaces import (
     Clue,
+    find_clues,
     of_nics,
+    read_dhcpcd,
     read_ifcfg,
     read_ifupdown,
+    read_netifrc,
     read_netplan,
     read_rules,
     read_sections,
     sourced,
 )
-from hyperctl.activities.convert.linux.matches import Place, for_driver
+from hyperctl.activities.convert.linux.matches import Place, for_driver, tolerant_tuning
 from hyperctl.activities.convert.linux.network import (
     assign_names,
     link_file,
+    named_by_slot,
     order_for_kernel,
     udev_rule,
 )
 from hyperctl.activities.convert.linux.pci import order
 from hyperctl.workflows.machine import MachineNic
+from tests.unit.tree import tree
 
 ONE, TWO = "00:50:56:aa:bb:01", "00:50:56:aa:bb:02"
 
@@ -113,6 +120,8 @@ def test_systemd_and_network_manager() -> None:
 def test_ifcfg_and_persistent_rules() -> None:
     (found,) = read_ifcfg(f'DEVICE="ens192"\nHWADDR={ONE.upper()}\nIPADDR=192.0.2.10\n', "ifcfg-ens192")
     assert found == Clue("ens192", "ifcfg-ens192", ONE, addresses=("192.0.2.10",))
+    said = f"DEVICE='ens192' # the front\nHWADDR={ONE}# vmxnet3\nIPADDR=\n# DEVICE=eth0\n"
+    assert list(read_ifcfg(said, "i")) == [Clue("ens192", "i", ONE)]
     (unnamed,) = read_ifcfg("BOOTPROTO=dhcp\n", "/etc/sysconfig/network/ifcfg-eth0")
     assert unnamed.name == "eth0"
     rules = f'# a comment\nSUBSYSTEM=="net", ATTR{{address}}=="{TWO}", KERNEL=="eth*", NAME="eth1"\n'
@@ -147,10 +156,72 @@ def test_ifupdowns_lines_go_on_and_it_takes_in_other_files() -> None:
     )
     assert {"ens192", "ens224", "ens256"} <= {one.name for one in found}
     assert sourced("source interfaces.d/*.cfg /etc/lan\n# source no\nsource-directory more\nauto lo\n") == [
-        "/etc/network/interfaces.d/*.cfg",
-        "/etc/lan",
-        "/etc/network/more/*",
+        ("/etc/network/interfaces.d/*.cfg", False),
+        ("/etc/lan", False),
+        ("/etc/network/more/*", True),
     ]
+
+
+IFCFG = "/etc/sysconfig/network-scripts/ifcfg-"
+
+
+def test_what_was_kept_from_another_time_tells_nothing(tmp_path: Path) -> None:
+    """A template's file with the NIC's own MAC, which initscripts and NetworkManager pass over."""
+    files = tree(
+        tmp_path,
+        {
+            f"{IFCFG}ens192": "DEVICE=ens192\nONBOOT=yes\n",
+            f"{IFCFG}eth0.bak": f"DEVICE=eth0\nHWADDR={ONE}\n",
+            f"{IFCFG}eth1.rpmsave": "DEVICE=eth1\n",
+            "/etc/NetworkManager/system-connections/lan.nmconnection~": "[connection]\ninterface-name=eth2\n",
+            "/etc/network/interfaces": "source-directory interfaces.d\n",
+            "/etc/network/interfaces.d/eth3.dpkg-old": "iface eth3 inet dhcp\n",
+            "/etc/network/interfaces.d/ens224": "iface ens224 inet dhcp\n",
+        },
+    )
+    assert [(one.name, one.mac) for one in find_clues(files)] == [("ens192", ""), ("ens224", "")]
+
+
+def test_an_ifcfg_without_a_device_is_named_by_its_file_on_suse_only() -> None:
+    by_mac = f"TYPE=Ethernet\nNAME=Storage\nHWADDR={ONE.upper()}\n"
+    assert list(read_ifcfg(by_mac, f"{IFCFG}Storage")) == [Clue("", f"{IFCFG}Storage", ONE)]
+    assert next(read_ifcfg(by_mac, f"{IFCFG}ens192")).name == "ens192"
+    suse = "/etc/sysconfig/network/ifcfg-"
+    assert next(read_ifcfg("BOOTPROTO='dhcp'\n", f"{suse}lan0")).name == "lan0"
+    bridge = read_ifcfg("BRIDGE='yes'\nBRIDGE_PORTS='eth0 eth1'\n", f"{suse}br0")
+    assert {one.name for one in bridge} == {"br0", "eth0", "eth1"}
+    bond = read_ifcfg("BONDING_SLAVE0='eth2'\nBONDING_SLAVE_1='eth3'\n", f"{suse}bond0")
+    assert {one.name for one in bond} == {"bond0", "eth2", "eth3"}
+    assert {one.name for one in read_ifcfg("VLAN=yes\nPHYSDEV=ens224\n", f"{IFCFG}v5")} == {"", "ens224"}
+
+
+@pytest.mark.parametrize(
+    ("there", "by_slot"),
+    [
+        ({}, True),
+        ({"/boot/grub2/grubenv": "kernelopts=root=UUID=1 ro net.ifnames=0\n"}, False),
+        ({"/boot/systemd.cfg": "systemd_cmdline=net.ifnames=0\n"}, False),
+        ({"/etc/udev/rules.d/80-net-name-slot.rules": ""}, False),
+        ({"/etc/systemd/network/99-default.link": ""}, False),
+    ],
+)
+def test_whether_udev_names_nics_by_their_slots(tmp_path: Path, there: dict[str, str], by_slot: bool) -> None:
+    files = tree(tmp_path, {"/usr/lib/udev/rules.d/80-net-setup-link.rules": "", **there})
+    assert named_by_slot(files) is by_slot
+
+
+def test_dhcpcd_and_gentoo() -> None:
+    text = (
+        "hostname\n#interface eth9\ninterface ens192\nstatic ip_address=192.0.2.10/24\n"
+        "static ip6_address=2001:db8::10/64\nstatic routers=192.0.2.1\nprofile lan\ninterface ens224\n"
+    )
+    assert list(read_dhcpcd(text, "d")) == [
+        Clue("ens192", "d", addresses=("192.0.2.10", "2001:db8::10")),
+        Clue("ens224", "d"),
+    ]
+    gentoo = 'config_eth0="192.0.2.10/24"\n#config_eth1="dhcp"\nconfig_eth2="dhcp"\nroutes_eth0="no"\n'
+    found = [Clue("eth0", "g", addresses=("192.0.2.10",)), Clue("eth2", "g")]
+    assert list(read_netifrc(gentoo, "g")) == found
 
 
 def test_a_parent_of_network_managers_vlan_is_a_nic_and_the_vlan_is_none() -> None:
@@ -242,6 +313,10 @@ def test_a_name_that_is_left_over_from_another_time_is_the_last_choice() -> None
     names, guesses = assign_names([nic(ONE, "192.0.2.10/24")], stale)
     assert names == {ONE: "eth0"}
     assert guesses[-1] == "no NIC was found for ens33"
+    gone = [clue("eth0", "", "10.0.0.1")]
+    named = nic(ONE, "192.0.2.10/24", pci_slot=192)
+    assert assign_names([named], gone)[0] == {ONE: "ens192"}, "udev gives no NIC the name eth0 there"
+    assert assign_names([named], gone, by_slot=False)[0] == {ONE: "eth0"}
     both = [clue("ens192"), clue("eth0")]
     assert assign_names([nic(ONE)], both)[0] == {ONE: "ens192"}
     assert assign_names([nic(ONE)], both, by_slot=False)[0] == {ONE: "eth0"}
@@ -306,6 +381,17 @@ def test_matches_on_vmwares_hardware_become_ones_on_virtios(path: str, before: s
     (rewrite,) = rewrites
     assert rewrite(before) == after
     assert rewrite(after) == after
+
+
+def test_a_nic_is_up_though_it_cannot_be_tuned_as_vmwares() -> None:
+    before = (
+        "iface ens192 inet dhcp\n  pre-up /sbin/ethtool -G $IFACE rx 4096 tx 4096\n"
+        "\tpost-up ethtool --offload ens192 lro off\n  up ethtool -K ens192 gro off || :\n"
+        "  pre-up ethtool ens192\n  up ip route add default via 192.0.2.1\n"
+    )
+    after = before.replace("tx 4096\n", "tx 4096 || true\n").replace("lro off\n", "lro off || true\n")
+    assert tolerant_tuning(before) == after
+    assert tolerant_tuning(after) == after
 
 
 def test_a_guess_and_a_missing_nic_are_said() -> None:

@@ -48,12 +48,8 @@ def test_vmwares_descriptor() -> None:
     assert [disk.capacity_bytes for disk in machine.disks] == [16 * GIB, 100 * GIB]
     assert [disk.allocated_bytes for disk in machine.disks] == [1967521792, 65536]
     (nic,) = machine.nics
-    assert (nic.mac, nic.network, nic.adapter, nic.connected) == (
-        "00:50:56:9a:10:2f",
-        "VM Network",
-        "vmxnet3",
-        True,
-    )
+    assert (nic.mac, nic.network, nic.adapter) == ("00:50:56:9a:10:2f", "VM Network", "vmxnet3")
+    assert (nic.connected, nic.pci_slot) == (True, 192)
     assert [file.name for file in ovf.files] == ["web-01-1.vmdk", "web-01-2.vmdk", "web-01-3.nvram"]
     assert ovf.remarks == ()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hyperctl.activities.prove.console import diagnose, readable
 from hyperctl.activities.prove.dead_end import dead_ends
-from hyperctl.activities.prove.inject import with_serial_console
+from hyperctl.activities.prove.inject import for_trial
 from hyperctl.activities.prove.report import GuestReport, parse_fstab, reports_in
 from hyperctl.activities.prove.reporter import PORT_NAME, SCRIPT
 from hyperctl.activities.prove.screen import png_from_ppm, png_of, text_from_vga
@@ -269,17 +269,23 @@ def test_a_console_that_is_well_has_no_diagnosis() -> None:
 
 def test_a_serial_console_is_added_where_none_is_named() -> None:
     before = "menuentry 'x' {\n\tlinux\t/vmlinuz root=UUID=1 ro quiet\n\tinitrd\t/initrd\n}\n"
-    after = with_serial_console(before)
+    after = for_trial(before)
     assert "ro quiet console=tty0 console=ttyS0,115200\n\tinitrd\t/initrd\n" in after
-    assert with_serial_console(after) == after
+    assert for_trial(after) == after
     kept = "\tlinux /vmlinuz console=ttyS1\n"
-    assert with_serial_console(kept) == kept
+    assert for_trial(kept) == kept
     entry = "linux /linux\ninitrd /initrd\noptions root=/dev/vda2\n"
-    assert with_serial_console(entry) == entry[:-1] + " console=tty0 console=ttyS0,115200\n"
-    assert with_serial_console("  linux_gfx_mode=keep\n") == "  linux_gfx_mode=keep\n"
-    asked = with_serial_console(kept, is_asked_for_keys=True)
+    assert for_trial(entry) == entry[:-1] + " console=tty0 console=ttyS0,115200\n"
+    assert for_trial("  linux_gfx_mode=keep\n") == "  linux_gfx_mode=keep\n"
+    asked = for_trial(kept, is_asked_for_keys=True)
     assert asked == kept.rstrip("\n") + " plymouth.enable=0" + kept[len(kept.rstrip("\n")) :]
-    assert with_serial_console(asked, is_asked_for_keys=True) == asked
+    assert for_trial(asked, is_asked_for_keys=True) == asked
+
+
+def test_a_menu_does_not_wait_unless_it_would_for_ever() -> None:
+    menu = "if x ; then\n  set timeout=30\nelse\n  set timeout_style=menu\n  set timeout=5\nfi\n"
+    assert for_trial(menu) == menu.replace("=30", "=0").replace("=5", "=0")
+    assert for_trial("set timeout=-1\n") == "set timeout=-1\n"
 
 
 def test_a_picture_becomes_a_png() -> None:

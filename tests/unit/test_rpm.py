@@ -9,8 +9,6 @@ import pytest
 from hyperctl.activities.convert.linux.deb import PackageError
 from hyperctl.activities.convert.linux.rpm import RpmPackage, needed_rpms, read_rpm
 
-BEGINNING = b"\xed\xab\xee\xdb" + bytes(92) + b"\x8e\xad\xe8\x01" + bytes(4)
-
 
 def package(
     name: str, version: str = "1.0", release: str = "1", *provides: str, epoch: int = 0

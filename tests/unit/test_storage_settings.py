@@ -2,7 +2,12 @@
 
 import pytest
 
-from hyperctl.activities.convert.linux.storage import arrays_on_any_disk, devices_by_name, filters_for
+from hyperctl.activities.convert.linux.storage import (
+    arrays_on_any_disk,
+    devices_by_name,
+    filters_for,
+    multipath_names,
+)
 
 VIRTIO = '"a|^/dev/vd[a-z]+[0-9]*$|"'
 
@@ -18,6 +23,10 @@ VIRTIO = '"a|^/dev/vd[a-z]+[0-9]*$|"'
             "filter=['a#/dev/disk/by-path/pci.*#',\n  'r/.*/']",
             f"filter=[ {VIRTIO},'a#/dev/disk/by-path/pci.*#',\n  'r/.*/']",
         ),
+        (  # of virtio's disks multipathd makes none
+            'filter = [ "a|/dev/mapper/mpath.*|", "r|.*|" ]\n',
+            f'filter = [ {VIRTIO}, "a|/dev/mapper/mpath.*|", "r|.*|" ]\n',
+        ),
     ],
 )
 def test_a_filter_for_vmwares_disks_is_widened_once(before: str, after: str) -> None:
@@ -31,7 +40,7 @@ def test_a_filter_for_vmwares_disks_is_widened_once(before: str, after: str) -> 
         '# filter = [ "a|/dev/sd.*|" ]\n',
         'filter = [ "a|.*|" ]\n',
         'filter = [ "r|/dev/sd.*|", "a|.*|" ]\n',
-        'filter = [ "a|/dev/mapper/mpath.*|", "r|.*|" ]\n',
+        'filter = [ "a|/dev/drbd.*|", "r|.*|" ]\n',
     ],
 )
 def test_other_filters_stay(text: str) -> None:
@@ -53,6 +62,42 @@ def test_lvms_list_of_devices_goes_by_what_is_on_them() -> None:
     assert devices_by_name(after) == after
     only_md = "HASH=1\nIDTYPE=md_uuid IDNAME=1:2:3:4 DEVNAME=/dev/md0 PVID=def\n"
     assert devices_by_name(only_md) == only_md
+
+
+def test_lvm_finds_what_multipath_had() -> None:
+    before = (
+        "HASH=1\nVERSION=1.1.5\n"
+        "IDTYPE=mpath_uuid IDNAME=mpath-36000c29a DEVNAME=/dev/mapper/mpatha2 PVID=abc PART=2\n"
+        "IDTYPE=mpath_uuid IDNAME=mpath-36000c29b DEVNAME=/dev/mapper/mpathb PVID=def\n"
+        "IDTYPE=crypt_uuid IDNAME=CRYPT-LUKS2-1 DEVNAME=/dev/mapper/luks-1 PVID=ghi\n"
+    )
+    after = (
+        "VERSION=1.1.5\n"
+        "IDTYPE=devname IDNAME=/dev/vda2 DEVNAME=/dev/vda2 PVID=abc PART=2\n"
+        "IDTYPE=devname IDNAME=/dev/vdb DEVNAME=/dev/vdb PVID=def\n"
+        "IDTYPE=crypt_uuid IDNAME=CRYPT-LUKS2-1 DEVNAME=/dev/mapper/luks-1 PVID=ghi\n"
+    )
+    assert devices_by_name(before) == after
+    assert devices_by_name(after) == after
+
+
+def test_multipaths_names_of_disks() -> None:
+    wwid = "36000c29f1a2b3c4d5e6f708192a3b4c5"
+    configuration = f"""
+defaults {{ user_friendly_names yes }}
+multipaths {{
+    multipath {{
+        wwid "{wwid}"
+        alias oracle2
+    }}
+    multipath {{
+        wwid {wwid[:-1]}6
+        no_path_retry 5
+    }}
+}}
+"""
+    bindings = f"# Multipath bindings, Version : 1.0\nmpatha {wwid}\nmpathb 0QEMU_HARDDISK_1\n"
+    assert multipath_names(configuration, bindings) == {"mpatha": wwid, "oracle2": wwid}
 
 
 def test_mdadm_looks_on_all_disks() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from hyperctl.activities.convert.linux.builders import Building, command, profile_command, unified_command
-from hyperctl.activities.convert.linux.unified import NotUnifiedError, part, read_unified, text
+from hyperctl.activities.convert.linux.unified import NotUnifiedError, Read, part, read_unified, text
 
 PARTS = {
     ".linux": b"the kernel",
@@ -37,12 +37,12 @@ def image(parts: Mapping[str, bytes] | Sequence[tuple[str, bytes]], signature_by
     return (head + table).ljust(offset, b"\0") + body
 
 
+def reading(data: bytes) -> Read:
+    return lambda offset, count: data[offset : offset + count]
+
+
 def test_its_parts_are_read() -> None:
-    data = image(PARTS)
-
-    def read(offset: int, count: int) -> bytes:
-        return data[offset : offset + count]
-
+    read = reading(image(PARTS))
     found = read_unified(read)
     (sections,) = found.profiles
     assert {name: part(sections, name, read) for name in PARTS} == PARTS
@@ -57,11 +57,7 @@ def test_a_profile_has_what_all_share_and_its_own_before_it() -> None:
         *((".profile", b"ID=main"), (".cmdline", b"ro quiet"), (".cmdline", b"never read")),
         *((".profile", b"ID=other"), (".initrd", b"its own"), (".uname", b"6.2")),
     ]
-    data = image([*PARTS.items(), *profiles])
-
-    def read(offset: int, count: int) -> bytes:
-        return data[offset : offset + count]
-
+    read = reading(image([*PARTS.items(), *profiles]))
     found = read_unified(read)
     assert [text(one, ".cmdline", read) for one in found.profiles] == ["ro quiet", "root=/dev/sda2 ro"]
     assert [part(one, ".initrd", read) for one in found.profiles] == [b"070701", b"its own"]
@@ -79,17 +75,12 @@ def test_a_profile_has_what_all_share_and_its_own_before_it() -> None:
     ],
 )  # fmt: skip
 def test_the_version_is_the_kernels_where_the_image_tells_none(setup: bytes, version: str) -> None:
-    data = image({".initrd": b"070701", ".linux": setup})
-
-    def read(offset: int, count: int) -> bytes:
-        return data[offset : offset + count]
-
+    read = reading(image({".initrd": b"070701", ".linux": setup}))
     assert read_unified(read).version(read) == version
 
 
 def test_a_signature_is_seen() -> None:
-    data = image(PARTS, signature_bytes=2000)
-    assert read_unified(lambda offset, count: data[offset : offset + count]).is_signed
+    assert read_unified(reading(image(PARTS, signature_bytes=2000))).is_signed
 
 
 @pytest.mark.parametrize(
@@ -105,7 +96,7 @@ def test_a_signature_is_seen() -> None:
 )
 def test_what_is_none_is_refused(data: bytes) -> None:
     with pytest.raises(NotUnifiedError):
-        read_unified(lambda offset, count: data[offset : offset + count])
+        read_unified(reading(data))
 
 
 @pytest.mark.parametrize(

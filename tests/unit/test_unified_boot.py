@@ -16,7 +16,7 @@ from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.machine import Firmware
 from hyperctl.workflows.request import InitramfsWay
 from tests.unit.test_layouts import ABLE, KERNEL, KERNELS, UNABLE, inspected
-from tests.unit.test_unified import image
+from tests.unit.test_unified import image, reading
 
 LOADER = "/boot/efi/EFI/BOOT/BOOTX64.EFI"
 TOKEN = "5f0c1d2b7a3e4f689b0d1c2e3f405102"
@@ -127,11 +127,7 @@ def addon(arguments: str, signature_bytes: int = 0, **more: bytes) -> bytes:
 
 def arguments_of(root: Path, path: str) -> str:
     """As systemd-stub takes them, up to the size that the headers say."""
-    data = (root / path.lstrip("/")).read_bytes()
-
-    def read(offset: int, count: int) -> bytes:
-        return data[offset : offset + count]
-
+    read = reading((root / path.lstrip("/")).read_bytes())
     (section,) = [one for one in read_programme(read).sections if one.name == ".cmdline"]
     return read(section.offset, section.size_bytes).decode()
 

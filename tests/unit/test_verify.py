@@ -25,13 +25,6 @@ CAPACITY = 6 * BLOCK_BYTES + 4608
 
 
 @pytest.fixture
-def staging(tmp_path: Path) -> Staging:
-    staging = Staging(tmp_path, "job-1")
-    staging.create()
-    return staging
-
-
-@pytest.fixture
 def landed(staging: Staging) -> LandedDisk:
     """Data in the blocks 0, 2, 3 and the short last one; the others are holes."""
     source = random.Random(1)

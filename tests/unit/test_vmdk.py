@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from hyperctl.activities.export.vmdk import HEADER, StreamVmdk, VmdkError, VmdkTruncated
 
-SECTOR = 512
+from .vmdk_streams import SECTOR, padded
+
 GRAIN = 128 * SECTOR
 DESCRIPTOR = b'# Disk DescriptorFile\ncreateType="streamOptimized"\n'
 
@@ -47,10 +48,6 @@ def header(sectors: int, *, directory_at: int = 0xFFFFFFFFFFFFFFFF, **changes: i
         b"\n \r\n",
         fields["algorithm"],
     )
-
-
-def padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % SECTOR)
 
 
 def grain(offset: int, data: bytes, size: int | None = None) -> bytes:

@@ -48,6 +48,9 @@ class Tree:
     def download(self, path: str, local: str) -> None:
         shutil.copyfile(self._at(path), local)
 
+    def upload_offset(self, local: str, path: str, offset: int) -> None:
+        self.pwrite(path, Path(local).read_bytes(), offset)
+
     def statvfs(self, path: str) -> dict[str, int]:
         found = os.statvfs(self._at(path))
         return {"bavail": found.f_bavail, "bsize": found.f_frsize}

@@ -28,7 +28,7 @@ class Shape:
         return HEADER.pack(b"KDMV", 3, 0x30001, *sizes, 0, b"\n \r\n", 1)
 
 
-def _padded(data: bytes) -> bytes:
+def padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % SECTOR)
 
 
@@ -46,16 +46,16 @@ def vmware_stream(content: bytes, shape: Shape | None = None) -> bytes:
         if any(grain):
             grains[at // grain_bytes] = len(body) // SECTOR
             packed = zlib.compress(grain)
-            body += _padded(struct.pack("<QI", at // SECTOR, len(packed)) + packed)
+            body += padded(struct.pack("<QI", at // SECTOR, len(packed)) + packed)
     tables = []
     for first in range(0, -(-sectors // shape.grain), shape.table_entries):
         entries = [grains.get(number, 0) for number in range(first, first + shape.table_entries)]
-        table = _padded(struct.pack(f"<{shape.table_entries}I", *entries))
-        body += _padded(struct.pack("<QII", len(table) // SECTOR, 0, 1))
+        table = padded(struct.pack(f"<{shape.table_entries}I", *entries))
+        body += padded(struct.pack("<QII", len(table) // SECTOR, 0, 1))
         tables.append(len(body) // SECTOR)
         body += table
-    directory = _padded(struct.pack(f"<{len(tables)}I", *tables))
-    body += _padded(struct.pack("<QII", len(directory) // SECTOR, 0, 2))
+    directory = padded(struct.pack(f"<{len(tables)}I", *tables))
+    body += padded(struct.pack("<QII", len(directory) // SECTOR, 0, 2))
     directory_at = len(body) // SECTOR
-    body += directory + _padded(struct.pack("<QII", 1, 0, 3)) + shape.header(sectors, directory_at)
+    body += directory + padded(struct.pack("<QII", 1, 0, 3)) + shape.header(sectors, directory_at)
     return bytes(body) + bytes(SECTOR)

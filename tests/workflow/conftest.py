@@ -11,6 +11,8 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from tests.workflow.answering import temporal_server
+
 
 def temporal_binary() -> Path:
     """The dev server that the set-up found or built."""
@@ -36,3 +38,10 @@ async def client(temporal: Path) -> AsyncIterator[Client]:
         dev_server_log_level="error",
     ) as environment:
         yield environment.client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(temporal: Path) -> AsyncIterator[Client]:
+    """One that knows our search attributes."""
+    async with temporal_server(temporal) as client:
+        yield client

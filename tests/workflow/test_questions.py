@@ -8,29 +8,26 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import CancelledError
-from temporalio.worker import Replayer
 
 from hyperctl.client.errors import NoWorker, QuestionFailed
 from hyperctl.client.sdk import MigrationClient
-from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.workflows import contract
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.inventory import InventoryPage, InventoryRequest
 from hyperctl.workflows.plan import SourcePlan, TargetPlan
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.request import MigrationRequest, VCenter
+from tests.replays import assert_replays
 from tests.unit.inventories import listed
 from tests.unit.machines import machine
-from tests.workflow.answering import serving, temporal_server
+from tests.workflow.answering import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -89,12 +86,6 @@ class Host:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(temporal: Path) -> AsyncIterator[Client]:
-    async with temporal_server(temporal) as client:
-        yield client
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def host(server: Client) -> AsyncIterator[Host]:
     """One for all tests but the first, which each tell it what it sees."""
     host = Host()
@@ -104,13 +95,11 @@ async def host(server: Client) -> AsyncIterator[Host]:
 
 async def _replays_one(server: Client, prefix: str) -> None:
     """Every one is of the same shape."""
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
     ended = f'WorkflowId STARTS_WITH "{prefix}" AND ExecutionStatus = "Completed"'
     async with asyncio.timeout(10):
         while not (found := [one async for one in server.list_workflows(ended, limit=1)]):
             await asyncio.sleep(0.2)
-    history = await server.get_workflow_handle(found[0].id).fetch_history()
-    assert (await replayer.replay_workflow(history)).replay_failure is None
+    await assert_replays(server.get_workflow_handle(found[0].id))
 
 
 async def test_without_a_worker_nobody_waits_long(server: Client) -> None:

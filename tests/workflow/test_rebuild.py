@@ -5,19 +5,14 @@ initramfs does not boot cannot be made to order; the activities themselves are t
 """
 
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from pydantic import BaseModel
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
 
-from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.workflows import contract
 from hyperctl.workflows.disk import ConvertedDisk, OutputDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
@@ -27,9 +22,10 @@ from hyperctl.workflows.plan import SourcePlan, TargetPlan
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.request import InitramfsWay
 from hyperctl.workflows.status import MigrationStatus, Phase
+from tests.replays import assert_replays
 from tests.unit.machines import guest, machine
 from tests.unit.statuses import LANDED, PROOF
-from tests.workflow.answering import serving, temporal_server
+from tests.workflow.answering import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -82,12 +78,6 @@ class Host:
         }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(temporal: Path) -> AsyncIterator[Client]:
-    async with temporal_server(temporal) as client:
-        yield client
-
-
 async def migrate(server: Client, host: Host, **request: Any) -> tuple[MigrationStatus, bool]:
     """One migration: its last word, and whether it has failed. Its history replays."""
     document = {
@@ -106,9 +96,7 @@ async def migrate(server: Client, host: Host, **request: Any) -> tuple[Migration
         except WorkflowFailureError:
             failed = True
         status: MigrationStatus = await handle.query("status", result_type=MigrationStatus)
-        replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
-        replayed = await replayer.replay_workflow(await handle.fetch_history())
-        assert replayed.replay_failure is None
+        await assert_replays(handle)
     return status, failed
 
 

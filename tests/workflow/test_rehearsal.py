@@ -6,23 +6,17 @@ Hosts answer by heart here; the activities themselves are tested over real disks
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError, CancelledError
-from temporalio.worker import Replayer
 
 from hyperctl.client.errors import MigrationCancelled
 from hyperctl.client.sdk import MigrationClient, Origin, Rehearsal
-from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.workflows import contract
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
@@ -30,10 +24,11 @@ from hyperctl.workflows.rehearsal import RehearsalPlan, RehearsalRequest, Rehear
 from hyperctl.workflows.request import FileSource, VCenter
 from hyperctl.workflows.source import PreparedSource, Snapshot
 from hyperctl.workflows.status import JobKind, JobStatus, Phase, PhaseState
+from tests.replays import assert_replays
 from tests.unit.machines import GIB, guest, machine
 from tests.unit.rehearsals import ESTIMATE
 from tests.unit.statuses import PROOF, STEPS
-from tests.workflow.answering import serving, temporal_server
+from tests.workflow.answering import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -117,20 +112,8 @@ class Host:
         }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(temporal: Path) -> AsyncIterator[Client]:
-    async with temporal_server(temporal) as client:
-        yield client
-
-
 def _request(name: str, **changes: Any) -> RehearsalRequest:
     return RehearsalRequest(vm_name=name, vcenter=VCenter(server="vc.example.com"), **changes)
-
-
-async def _replays(server: Client, job_id: str) -> None:
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
-    history = await server.get_workflow_handle(job_id).fetch_history()
-    assert (await replayer.replay_workflow(history)).replay_failure is None
 
 
 async def test_a_verdict_is_the_result_and_is_remembered(server: Client) -> None:
@@ -148,7 +131,7 @@ async def test_a_verdict_is_the_result_and_is_remembered(server: Client) -> None
     assert {record.phase: record.state for record in status.phases} == dict.fromkeys(
         (Phase.PLAN, Phase.ADMIT, Phase.REHEARSE), PhaseState.DONE
     )
-    await _replays(server, rehearsal.job_id)
+    await assert_replays(server.get_workflow_handle(rehearsal.job_id))
     async with asyncio.timeout(20):
         while (last := await client.last_rehearsal("web-1", "https://VC.example.com:443/sdk")) is None:
             await asyncio.sleep(0.2)
@@ -212,7 +195,7 @@ async def test_a_snapshot_is_removed_however_its_rehearsal_ends(server: Client, 
                 await rehearsal.result()
         else:
             await rehearsal.result()
-        await _replays(server, rehearsal.job_id)
+        await assert_replays(server.get_workflow_handle(rehearsal.job_id))
     assert host.read == ["snapshot-7"]
     assert host.snapshots == []
 
@@ -265,7 +248,7 @@ async def test_a_batch_keeps_to_its_limit_and_ends_with_every_verdict(server: Cl
         batch = await client.rehearse_all([_request(name) for name in names], parallel=3)
         statuses = [status async for status in batch.watch(0.1)]
         results = await batch.results()
-        await _replays(server, batch.batch_id)
+        await assert_replays(server.get_workflow_handle(batch.batch_id))
     assert host.most_at_once == 3
     assert max(sum(item.is_under_way for item in status.items) for status in statuses) <= 3
     assert [item.vm_name for item in statuses[-1].items] == names

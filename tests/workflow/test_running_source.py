@@ -10,22 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Replayer
 
-from hyperctl.worker.registry import WORKFLOWS
-from hyperctl.workflows.attributes import ALL_ATTRIBUTES
 from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.status import JobStatus, MigrationStatus, Phase
+from tests.replays import assert_replays
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -111,12 +106,10 @@ class Site:
         async with asyncio.timeout(240):
             with pytest.raises(WorkflowFailureError):
                 await handle.result()
-        history = await handle.fetch_history()
         kept = os.environ.get("HYPERCTL_KEEP_HISTORY")
         if kept:
-            Path(kept).write_text(history.to_json() + "\n")
-        replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
-        assert (await replayer.replay_workflow(history)).replay_failure is None
+            Path(kept).write_text((await handle.fetch_history()).to_json() + "\n")
+        await assert_replays(handle)
         return await self.status(handle)
 
     async def until(self, reached: Callable[[], bool], what: str) -> None:
@@ -143,18 +136,6 @@ class Site:
     @property
     def snapshots(self) -> list[str]:
         return [snapshot["name"] for snapshot in self.report["snapshots"]]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(temporal: Path) -> AsyncIterator[Client]:
-    attributes = [word for key in ALL_ATTRIBUTES for word in ("--search-attribute", f"{key.name}=Keyword")]
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(temporal),
-        data_converter=pydantic_data_converter,
-        dev_server_log_level="error",
-        dev_server_extra_args=attributes,
-    ) as environment:
-        yield environment.client
 
 
 @pytest.fixture

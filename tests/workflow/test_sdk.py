@@ -2,21 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from hyperctl.client.errors import JobAmbiguous, JobNotFound, ServerUnreachable
 from hyperctl.client.sdk import Migration, MigrationClient
 from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.worker.service import ensure_search_attributes
-from hyperctl.workflows.attributes import ALL_ATTRIBUTES
 from hyperctl.workflows.converter import data_converter
 from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
@@ -27,18 +23,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def served(temporal: Path) -> AsyncIterator[Client]:
+async def served(server: Client) -> AsyncIterator[Client]:
     """A server as the set-up starts it, and a worker that serves workflows only."""
-    attributes = [word for key in ALL_ATTRIBUTES for word in ("--search-attribute", f"{key.name}=Keyword")]
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(temporal),
-        data_converter=pydantic_data_converter,
-        dev_server_log_level="error",
-        dev_server_extra_args=attributes,
-    ) as environment:
-        await ensure_search_attributes(environment.client)
-        async with Worker(environment.client, task_queue=WORKFLOW_QUEUE, workflows=WORKFLOWS):
-            yield environment.client
+    await ensure_search_attributes(server)
+    async with Worker(server, task_queue=WORKFLOW_QUEUE, workflows=WORKFLOWS):
+        yield server
 
 
 def _request(vm_name: str) -> MigrationRequest:

@@ -1,7 +1,7 @@
 """The guest's own settings for its initramfs, so that its next rebuild has the drivers too.
 
-Formats: initramfs-tools(7), dracut.conf(5), mkinitcpio.conf(5), SUSE's /etc/sysconfig/kernel, and
-modprobe.conf(5) as Red Hat's mkinitrd reads it.
+Formats: initramfs-tools(7), dracut.conf(5), mkinitcpio.conf(5), SUSE's /etc/sysconfig/kernel, Alpine's
+mkinitfs(1), and modprobe.conf(5) as Red Hat's mkinitrd reads it.
 """
 
 import re
@@ -20,11 +20,13 @@ MKINITCPIO = "/etc/mkinitcpio.conf"
 MKINITCPIO_FILES = (MKINITCPIO, "/etc/mkinitcpio.conf.d/*.conf")
 PRESETS = "/etc/mkinitcpio.d/*.preset"
 SUSE = "/etc/sysconfig/kernel"
+MKINITFS = "/etc/mkinitfs/mkinitfs.conf"
 MODPROBE_CONF = "/etc/modprobe.conf"
 
 _OMITTED = re.compile(r"^([ \t]*omit_drivers\+?=)([\"'])([^\"'\n]*)\2", re.MULTILINE)
 _ARRAY = re.compile(r"^([ \t]*MODULES\+?=\()([^)]*)\)", re.MULTILINE)
 _STRING = re.compile(r"^([ \t]*MODULES\+?=\")([^\"]*)\"", re.MULTILINE)
+_FEATURES = re.compile(r"^([ \t]*features=\")([^\"]*)\"", re.MULTILINE)
 _PRESET_CONFIGURATION = re.compile(r"^[ \t]*\w+_config=[\"']?([^\"'\s]+)", re.MULTILINE)
 _INITRD_MODULES = re.compile(r"^([ \t]*INITRD_MODULES=\")([^\"]*)\"", re.MULTILINE)
 _ADAPTER = re.compile(
@@ -64,6 +66,8 @@ def agree(inspected: Inspected, drivers: Drivers, work: Work) -> None:
         there = {path for path in named if files.exists(path)}
         for path in sorted(there.union(files.matching(*MKINITCPIO_FILES))):
             edit(path, with_modules(files.text(path) or "", names, is_main=path == MKINITCPIO))
+    elif tool == "mkinitfs":
+        edit(MKINITFS, with_features(files.text(MKINITFS) or "", drivers.storage))
     elif tool == "mkinitrd" and files.exists(SUSE):
         able = [kernel for kernel in inspected.kernels if kernel.drives(drivers.needed)]
         known = [name for name in names if all(name in kernel.modules for kernel in able)]
@@ -107,6 +111,13 @@ def with_modules(text: str, names: Sequence[str], *, is_main: bool) -> str:
         end = "" if text.endswith("\n") or not text else "\n"
         return f"{text}{end}MODULES=({' '.join(names)})\n" if is_main else text
     return _STRING.sub(extended, _ARRAY.sub(extended, text))
+
+
+def with_features(text: str, names: Sequence[str]) -> str:
+    """mkinitfs.conf, whose features are groups of modules; without a list it has all of them in."""
+    wanted = dict.fromkeys("virtio" if name.startswith("virtio") else "ata" for name in names)
+    wanted |= {"scsi": None} if "sd_mod" in names else {}
+    return _FEATURES.sub(lambda found: f'{found[1]}{_with_words(found[2], tuple(wanted))}"', text)
 
 
 def with_initrd_modules(text: str, names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ import re
 from hyperctl.activities.convert.devices import StableNames
 
 _NAMING = re.compile(
-    r"(?<![\w.-])((?:(?:real_)?root|resume|boot|mount\.usr|cryptdevice|cryptkey|source|ROOT|RESUME)=[\"']?)"
+    r"(?<![\w.-])((?:(?:real_)?root|rootpartition|resume|boot|mount\.usr|cryptdevice|cryptkey|source|ROOT|RESUME)=[\"']?)"
     r"(/dev/disk/[^\s\"',;]+|/dev/[^\s\"',;:]+)"
 )
 _OTHER_DISK = re.compile(r"((?:rootflags=|,)(?:device|logdev|rtdev|journal_path)=)(/dev/[^\s\"',;]+)")
@@ -36,7 +36,8 @@ def reordered_root(text: str, names: StableNames) -> str:
 
 
 def _names_root(found: re.Match[str]) -> bool:
-    return found[1].lower().strip("\"'") in ("root=", "real_root=")
+    """Photon's grub.cfg has its root in a variable of its own."""
+    return found[1].lower().strip("\"'") in ("root=", "real_root=", "rootpartition=")
 
 
 def has_known_root(text: str, names: StableNames) -> bool:

@@ -1,11 +1,9 @@
-"""Boot entries that find their root filesystem, and a loader that the firmware finds."""
+"""Boot entries that find their root filesystem, and what they are made from."""
 
 import re
-from dataclasses import replace
 
 from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
-from hyperctl.activities.convert.linux.addons import extra_folder
 from hyperctl.activities.convert.linux.arguments import (
     has_known_root,
     reordered_root,
@@ -21,10 +19,9 @@ from hyperctl.activities.convert.linux.console import (
 )
 from hyperctl.activities.convert.linux.default_kernel import LEGACY_MENUS, SYSLINUX_MENUS, ensure_default
 from hyperctl.activities.convert.linux.drivers import drivers_for
+from hyperctl.activities.convert.linux.fallback import ensure_fallback
 from hyperctl.activities.convert.linux.fstab import FSTAB
 from hyperctl.activities.convert.linux.grub_environment import environment_block
-from hyperctl.activities.convert.linux.initramfs import assert_room
-from hyperctl.activities.convert.mounts import SYSTEM_PARTITION_PLACES
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.hardware import DiskBus
@@ -62,26 +59,16 @@ SETTINGS = (
     "/etc/dracut.conf.d/*.conf",
 )
 """What the guest makes the entries from."""
-ENVIRONMENTS = ("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv")
+ENVIRONMENTS = (
+    *("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv"),
+    *("/boot/photon.cfg", "/boot/systemd.cfg"),
+)
+"""GRUB's own, and Photon's, with its kernel's arguments."""
 DEBCONF = "/var/cache/debconf/config.dat"
 """Where Debian keeps the disks that its grub-pc puts GRUB on whenever it is updated."""
 GRUB_INSTALLED = "/etc/default/grub_installdevice"
 """The same of SUSE's."""
 DEVICE_MAPS = ("/boot/grub/device.map", "/boot/grub2/device.map")
-FALLBACK = "EFI/BOOT/BOOTX64.EFI"
-LOADERS = (
-    ("shimx64.efi", "grubx64.efi"),
-    ("shim.efi", "grub.efi"),
-    ("", "grubx64.efi"),
-    ("", "systemd-bootx64.efi"),
-    ("", "grub.efi"),
-)
-"""A shim for Secure Boot, or none, and what it loads from its own folder; the second pair is SUSE's, the last
-GRUB legacy as Red Hat has it."""
-LEGACY_CONFIGURATION = "grub.conf"
-"""GRUB legacy looks in its own folder for one with its own name."""
-COMPANIONS = ("mmx64.efi", "MokManager.efi", "grub.cfg")
-"""What else it looks for in its own folder: a manager of keys, and SUSE's GRUB the way to its menu."""
 
 _BY_DEVICE = re.compile(r"^(\s*(?:export\s+)?GRUB_DISABLE_LINUX_UUID=[\"']?)true", re.MULTILINE)
 _INSTALLED = re.compile(
@@ -138,16 +125,21 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
             path, changed := environment_block(text, with_arguments(path, text)), work
         ):
             work.done.append(_what(path, text, changed))
-    is_virtio = inspected.order.hardware.disk_bus is DiskBus.VIRTIO
-    renaming = {DEBCONF: installed_devices, GRUB_INSTALLED: disks_on_virtio}
-    for path in files.matching(*DEVICE_MAPS, *renaming) if is_virtio else ():
-        text = files.text(path)
-        rename = renaming.get(path, device_map)
-        if text is not None and files.edit(path, rename(text, names), work):
-            work.done.append(f"{path} for virtio")
+    if inspected.order.hardware.disk_bus is DiskBus.VIRTIO:
+        _rename_disks(inspected, work)
     ensure_default(inspected, work)
     if inspected.machine.firmware is Firmware.EFI:
-        _ensure_fallback(inspected, work)
+        ensure_fallback(inspected, work)
+
+
+def _rename_disks(inspected: Inspected, work: Work) -> None:
+    files = inspected.files
+    renaming = {DEBCONF: installed_devices, GRUB_INSTALLED: disks_on_virtio}
+    for path in files.matching(*DEVICE_MAPS, *renaming):
+        text = files.text(path)
+        rename = renaming.get(path, device_map)
+        if text is not None and files.edit(path, rename(text, inspected.names), work):
+            work.done.append(f"{path} for virtio")
 
 
 def _what(path: str, before: str, after: str) -> str:
@@ -190,62 +182,3 @@ def _on_virtio(disk: str, names: StableNames) -> str:
     """/dev/vda for the first disk; what is not known stays."""
     device = names.device(disk)
     return device.replace("/dev/sd", "/dev/vd") if device else disk
-
-
-def _ensure_fallback(inspected: Inspected, work: Work) -> None:
-    """Put the loader where a firmware looks that has no entry for it: the new machine's NVRAM is empty.
-
-    Where there is none, firmware itself boots a unified kernel image: the newest with the drivers.
-    """
-    files = inspected.files
-    place = next((place for place in SYSTEM_PARTITION_PLACES if files.is_folder(f"{place}/EFI")), None)
-    if place is None:
-        raise StepFailed("the firmware is UEFI, and no EFI system partition with a loader was found")
-    esp_files = {path.lower(): path for path in files.matching(f"{place}/EFI/*/*", f"{place}/EFI/*/*.*")}
-    if f"{place}/{FALLBACK}".lower() in esp_files:
-        return
-    for shim, loader in LOADERS:
-        wanted = shim or loader
-        found = next((path for low, path in esp_files.items() if low.endswith(f"/{wanted}")), None)
-        if found is None:
-            continue
-        folder = f"{place}/EFI/BOOT"
-        files.guest.mkdir_p(folder)
-        files.guest.cp(found, f"{place}/{FALLBACK}")
-        work.changed.append(f"{place}/{FALLBACK}")
-        if shim:
-            source = found.rpartition("/")[0]
-            for name in (loader, *COMPANIONS):
-                if f"{source}/{name}".lower() in esp_files:
-                    files.guest.cp(f"{source}/{name}", f"{folder}/{name}")
-                    work.changed.append(f"{folder}/{name}")
-        configuration = f"{found.rpartition('/')[0]}/{LEGACY_CONFIGURATION}"
-        if wanted == "grub.efi" and files.exists(configuration):
-            copy = f"{place}/{FALLBACK.removesuffix('EFI')}conf"
-            files.guest.cp(configuration, copy)
-            work.changed.append(copy)
-            work.warnings.append(
-                f"the menu on KVM is {copy}: a kernel that is installed later goes in there, too"
-            )
-        work.done.append(f"{found} also as {FALLBACK}")
-        return
-    needed = drivers_for(inspected.order.hardware).needed
-    images = [path for kernel in inspected.kernels if kernel.drives(needed) for path in kernel.unified]
-    if not images:
-        raise StepFailed(f"no boot loader was found in {place}/EFI")
-    copy = f"{place}/{FALLBACK}"
-    targets = {images[0]: copy}
-    for addon in files.matching(f"{extra_folder(images[0])}/*"):
-        targets[addon] = f"{extra_folder(copy)}/{addon.rpartition('/')[2]}"
-    assert_room(inspected, {target: files.size(source) for source, target in targets.items()})
-    for source, target in targets.items():
-        files.guest.mkdir_p(target.rpartition("/")[0])
-        files.guest.cp(source, target)
-        work.changed.append(target)
-    work.done.append(f"{images[0]} also as {FALLBACK}")
-    work.warnings.append(
-        f"firmware boots {FALLBACK} on KVM, a copy of {images[0]}: copy each new kernel's image there, or "
-        "have systemd-boot installed (bootctl install)"
-    )
-    made_anew = [replace(one, path=copy) for one in inspected.rebuilds if one.path == images[0]]
-    inspected.rebuilds.extend(made_anew)

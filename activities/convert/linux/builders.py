@@ -1,6 +1,7 @@
 """The command lines of the tools that make an initramfs or a unified kernel image.
 
-Sources: mkinitramfs(8), dracut(8), mkinitcpio(8), SUSE's and Red Hat's mkinitrd(8), ukify(1).
+Sources: mkinitramfs(8), dracut(8), mkinitcpio(8), SUSE's and Red Hat's mkinitrd(8), Alpine's mkinitfs(1),
+ukify(1).
 """
 
 from collections.abc import Collection
@@ -38,6 +39,8 @@ def command(tool: str, building: Building) -> tuple[str, ...]:
         packed = ("-z", "gzip") if building.readable else ()
         # What the hook `autodetect` would see is the appliance's hardware.
         return ("mkinitcpio", *packed, "-S", "autodetect", "-k", version, "-g", output)
+    if tool == "mkinitfs":
+        return ("mkinitfs", "-o", output, version)
     if building.is_suse:
         # Without -B it would have the boot loader's own tool rewrite its menu, and fail as that does; its
         # modules are those of /etc/sysconfig/kernel, which -m would take the place of.

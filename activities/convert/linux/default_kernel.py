@@ -14,7 +14,8 @@ from hyperctl.activities.convert.linux.plain_menus import image_version, legacy_
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 
-GRUB_CONFIGURATIONS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
+GRUB_CONFIGURATIONS = ("/boot/efi/EFI/*/grub.cfg", "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
+"""Red Hat's up to 8 is on the EFI system partition; others have no menu there, but the way to it."""
 GRUB_SETTINGS = "/etc/default/grub"
 LEGACY_MENUS = ("/boot/grub/menu.lst", "/boot/grub/grub.conf", "/boot/efi/EFI/*/grub.conf")
 SYSLINUX_MENUS = (
@@ -69,7 +70,7 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
         return
     entries = find_entries(inspected.files)
     images = unified_entries(inspected.kernels)
-    for path in GRUB_CONFIGURATIONS:
+    for path in inspected.files.matching(*GRUB_CONFIGURATIONS):
         text = inspected.files.text(path)
         if text is not None and entries and _READS_ENTRIES.search(text):
             _ensure_in_entries_of_grub(inspected, path, entries, without, able, work)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from hyperctl.activities.convert.devices import StableNames
 from hyperctl.activities.convert.inspect import Inspected
-from hyperctl.activities.convert.linux.storage import rewrites
+from hyperctl.activities.convert.linux.storage import MULTIPATH, rewrites
 from hyperctl.activities.convert.work import Work
 
 FSTAB = "/etc/fstab"
@@ -13,15 +13,25 @@ CRYPTTAB = "/etc/crypttab"
 _FIELD = re.compile(r"^(\s*)([^\s#]\S*)(\s+)(\S+)(.*)$", re.DOTALL)
 WATCHED = (
     "/etc/udev/rules.d/*.rules",
-    "/etc/multipath.conf",
-    "/etc/multipath/conf.d/*.conf",
+    *MULTIPATH,
     "/etc/kdump.conf",
     "/etc/rc.local",
+    "/etc/auto.*",
+    "/etc/drbd.conf",
+    "/etc/drbd.d/*.res",
+    "/etc/smartd.conf",
+    "/etc/sysconfig/sbd",
+    "/etc/sysconfig/rawdevices",
+    "/etc/sysconfig/docker-storage-setup",
+    "/etc/target/saveconfig.json",
 )
 """What may name disks for a purpose that only its owner knows."""
 UNITS = ("/etc/systemd/system/*.mount", "/etc/systemd/system/*.swap")
 _GONE = re.compile(r"^(?:/dev/fd\d\w*|/dev/floppy\S*|(?:vmhgfs-fuse#)?\.host:\S*|vmhgfs-fuse)$")
 """Floppy drives and VMware's shared folders."""
+_DRIVE = re.compile(r"^/dev/(?:sr\d|scd\d|hd[a-d]$|cdr|dvd)")
+_MEDIA = re.compile(r"^\s+(?:iso9660|udf)\b")
+_KIND_AND_OPTIONS = re.compile(r"^(\s+\S+)(?:(\s+)(\S+))?")
 _OPTION = re.compile(r"(?<![^\s,])((?:device|logdev|rtdev|journal_path)=)(/dev/[^\s,]+)")
 """A filesystem's other disks: btrfs(5), xfs(5), ext4(5)."""
 _KEY_FIELDS = re.compile(r"^([ \t]*[^\s#]\S*[ \t]+\S+[ \t]+)(\S[^\n]*)", re.MULTILINE)
@@ -48,7 +58,8 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
         changed, unknown = rewrite(text, names)
         work.warnings += [f"{path}: {name} is on none of the copied disks" for name in unknown]
         if files.edit(path, changed, work):
-            work.done.append(f"{path} by UUID")
+            by_uuid = changed.upper().count("UUID") > text.upper().count("UUID")
+            work.done.append(f"{path} {'by UUID' if by_uuid else 'without what stays behind'}")
     for path in files.matching(*WATCHED):
         if name := names_vmwares_disk(files.text(path) or ""):
             work.warnings.append(f"{path} names disks as VMware has them ({name}), and stays as it is")
@@ -59,7 +70,8 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
 
 
 def stable_fstab(text: str, names: StableNames) -> tuple[str, list[str]]:
-    """fstab(5) with sources by UUID, entries of VMware's devices commented out, all else byte for byte.
+    """fstab(5) with sources by UUID, entries of VMware's devices commented out and CDs no boot waits for, all
+    else byte for byte.
 
     The second part are the devices that could not be resolved.
     """
@@ -104,6 +116,14 @@ def _linked(naming: re.Pattern[str], text: str, names: StableNames) -> tuple[str
     return naming.sub(renamed, text), unknown
 
 
+def _not_waited_for(found: re.Match[str]) -> str:
+    """The options of a CD that VMware had in its drive, and without which a boot would stop."""
+    options = found[3] or "defaults"
+    if {"noauto", "nofail"} & set(options.split(",")):
+        return found[0]
+    return f"{found[1]}{found[2] or ' '}{options},nofail"
+
+
 def _rewritten(text: str, names: StableNames, column: int) -> tuple[str, list[str]]:
     lines, unknown = [], []
     for line in re.findall(r"[^\n]*\n|[^\n]+", text):  # and at nothing else that Python ends a line at
@@ -126,5 +146,7 @@ def _rewritten(text: str, names: StableNames, column: int) -> tuple[str, list[st
         if column == 0:
             rest, more = _linked(_OPTION, rest, names)
             unknown += more
+            if (_DRIVE.match(device) and not names.device(device)) or ("=" in device and _MEDIA.match(rest)):
+                rest = _KIND_AND_OPTIONS.sub(_not_waited_for, rest, count=1)
         lines.append(f"{before}{first}{gap}{second}{rest}")
     return "".join(lines), unknown

@@ -1,61 +1,49 @@
 """The disks' drivers in the initramfs of every kernel, by one more cpio segment behind what is there."""
 
-import gzip
-import re
-import stat
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux import unified as unified_images
+from hyperctl.activities.convert.linux.additions import additions, extended, network_without, packed_root
 from hyperctl.activities.convert.linux.addons import Addon, find_addons
-from hyperctl.activities.convert.linux.agreement import agree, with_lines
+from hyperctl.activities.convert.linux.agreement import agree
 from hyperctl.activities.convert.linux.arguments import stable_arguments
 from hyperctl.activities.convert.linux.blacklists import (
     allow_modules,
     arguments_without_blacklists,
-    is_modprobe_file,
-    without_blacklists,
 )
 from hyperctl.activities.convert.linux.console import with_console
 from hyperctl.activities.convert.linux.cpio import (
     Archive,
     CpioError,
     Entry,
-    Piece,
-    folders_above,
     padding,
     read_archive,
-    write_segment,
 )
 from hyperctl.activities.convert.linux.drivers import Drivers, drivers_for, other_hardware
-from hyperctl.activities.convert.linux.fstab import stable_crypttab, stable_fstab
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
-from hyperctl.activities.convert.linux.storage import rewrites
+from hyperctl.activities.convert.linux.room import assert_room
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.hardware import Hardware
 from hyperctl.workflows.request import InitramfsWay
 
 LARGEST_INITRAMFS_BYTES = 1 << 30
-LZ4_END_KNOWN_SINCE = (5, 11)
-"""Kernels before take zeroes behind an lz4 archive for a damaged block (lib/decompress_unlz4.c)."""
-MIB = 1 << 20
-SPARE_BYTES = MIB
-BLOCK_BYTES = 512
 INDEXES = "modules.*"
-_ON_THE_NETWORK = re.compile(
-    r"(?<=bin/)(?:dropbear|sshd|clevis-luks-askpass|clevis-decrypt-tang|iscsistart)$"
-)
-_NETWORK_ARGUMENT = re.compile(r"(?<![\w.])(?:ip=\S|rd\.neednet=1)")
-_PACKED_ROOT = re.compile(r"(?:squash/root|squash-root|squashfs-root|erofs-root)\.img")
-_MKINITCPIO_MODULES = re.compile(r"^MODULES=(['\"])([^'\"]*)\1$", re.MULTILINE)
 
 
 class NotAppendable(Exception):
     """What is appended to it would not serve."""
+
+    is_damaged = False
+
+
+class Damaged(NotAppendable):
+    """It cannot be read."""
+
+    is_damaged = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +83,12 @@ def inject_virtio_drivers(inspected: Inspected, work: Work) -> None:
             try:
                 change = _prepared(path, kernel, inspected)
             except NotAppendable as error:
-                _note_rebuild(inspected, Rebuild(path, kernel, str(error)))
+                _note_rebuild(inspected, Rebuild(path, kernel, str(error), is_damaged=error.is_damaged))
                 continue
             if change is not None:
                 changes.append(change)
         for path in kernel.unified:
-            read = inspected.files.reader(path)
-            image = unified_images.read_unified(read)
-            release = unified_images.text(image.profiles[0], unified_images.RELEASE, read)
-            added = tuple(find_addons(inspected.files, path, release))
-            addons |= {addon.path: addon for addon in added}
-            if not (reasons := _unfit_profiles(image, read, kernel, inspected, added)):
-                continue
-            boots, what = 0 not in reasons, f"a unified kernel image {'; '.join(reasons.values())}"
-            if boots and way is InitramfsWay.APPEND:
-                work.warnings.append(f"{path} is {what}, and stays as it is")
-                continue
-            _note_rebuild(inspected, Rebuild(path, kernel, what, is_unified=True, boots=boots))
+            addons |= {addon.path: addon for addon in _judge_unified(path, kernel, inspected, work)}
     edits = {path: pieces for path, addon in addons.items() if (pieces := _fitting_addon(addon, inspected))}
     assert_room(inspected, {change.path: change.growth_bytes for change in changes})
     for change in changes:
@@ -146,6 +123,21 @@ def _judge_kernels(
             work.warnings.append(
                 f"{kernel.version} has no initramfs and no built-in {what}: it does not boot"
             )
+
+
+def _judge_unified(path: str, kernel: Kernel, inspected: Inspected, work: Work) -> tuple[Addon, ...]:
+    """The addons of a unified kernel image; where it does not boot as it is, that is noted or said."""
+    read = inspected.files.reader(path)
+    image = unified_images.read_unified(read)
+    release = unified_images.text(image.profiles[0], unified_images.RELEASE, read)
+    addons = tuple(find_addons(inspected.files, path, release))
+    if reasons := _unfit_profiles(image, read, kernel, inspected, addons):
+        boots, what = 0 not in reasons, f"a unified kernel image {'; '.join(reasons.values())}"
+        if boots and inspected.order.initramfs is InitramfsWay.APPEND:
+            work.warnings.append(f"{path} is {what}, and stays as it is")
+        else:
+            _note_rebuild(inspected, Rebuild(path, kernel, what, is_unified=True, boots=boots))
+    return addons
 
 
 def _note_rebuild(inspected: Inspected, one: Rebuild) -> None:
@@ -236,17 +228,13 @@ def _true_arguments(arguments: str, inspected: Inspected) -> str:
 
 def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None:
     """The change that one initramfs needs, or None where it needs none. Raises `NotAppendable`."""
-    guest = inspected.files.guest
     if inspected.files.size(path) > LARGEST_INITRAMFS_BYTES:
         raise StepFailed(f"{path} is larger than {LARGEST_INITRAMFS_BYTES} bytes")
-    with tempfile.TemporaryDirectory(prefix="hyperctl-initramfs-") as folder:
-        local = Path(folder) / "initramfs"
-        guest.download(path, str(local))
-        before = local.read_bytes()
+    before = inspected.files.content(path)
     try:
         archive = read_archive(before)
     except CpioError as error:
-        raise NotAppendable(f"it cannot be read: {error}") from error
+        raise Damaged(f"it cannot be read: {error}") from error
     entries = _entries(archive, kernel, inspected)
     if not entries:
         return None
@@ -265,103 +253,18 @@ def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None
 
 def _entries(archive: Archive, kernel: Kernel, inspected: Inspected) -> list[Entry]:
     drivers = drivers_for(inspected.order.hardware)
-    with tempfile.NamedTemporaryFile(prefix="hyperctl-module-") as piece:
-
-        def fetch(wanted: str) -> bytes:
-            inspected.files.guest.download(wanted, piece.name)
-            return Path(piece.name).read_bytes()
-
-        return additions(
-            archive,
-            kernel,
-            [name for name in drivers.storage if name not in kernel.builtin_names],
-            inspected,
-            list_indexes=lambda: inspected.files.matching(f"{kernel.modules_folder}/{INDEXES}"),
-            fetch=fetch,
-        )
+    return additions(
+        archive,
+        kernel,
+        [name for name in drivers.storage if name not in kernel.builtin_names],
+        inspected,
+        list_indexes=lambda: inspected.files.matching(f"{kernel.modules_folder}/{INDEXES}"),
+        fetch=inspected.files.content,
+    )
 
 
 def _modules_in(entries: list[Entry]) -> tuple[str, ...]:
     return tuple(sorted({module_name(entry.name) for entry in entries if ".ko" in entry.name}))
-
-
-def additions(
-    archive: Archive,
-    kernel: Kernel,
-    modules: list[str],
-    inspected: Inspected,
-    *,
-    list_indexes: Callable[[], list[str]],
-    fetch: Callable[[str], bytes],
-) -> list[Entry]:
-    """What the archive lacks: module files with indexes that know them, and stable names of devices."""
-    found: dict[str, Entry] = {}
-
-    def put(path: str, data: bytes, mode: int = 0o644) -> None:
-        resolved = archive.resolve(path)
-        found[resolved] = Entry(resolved, stat.S_IFREG | mode, data)
-
-    base = f"lib/modules/{kernel.version}"
-    folder = f"{archive.resolve(base)}/"
-    present = {path.removeprefix(folder) for path in archive.entries if path.startswith(folder)}
-    held = {module_name(path): path for path in present if ".ko" in path}
-    missing = [path for path in kernel.files_of(modules) if module_name(path) not in held]
-    if missing:
-        # The guest's whole index replaces the archive's, so what is there must have the name it has in it.
-        other_names = [
-            kernel.modules[name][0]
-            for name, path in held.items()
-            if name in kernel.modules and kernel.modules[name][0] != path
-        ]
-        for path in [*missing, *other_names]:
-            put(f"{base}/{path}", fetch(f"{kernel.modules_folder}/{path}"))
-        for path in list_indexes():
-            put(f"{base}/{path.rpartition('/')[2]}", fetch(path))
-    if inspected.system.initramfs_tool == "initramfs-tools":
-        entry = archive.get("conf/modules")
-        text = bytes(entry.data).decode(errors="surrogateescape") if entry else ""
-        extended_list = with_lines(text, tuple(name for name in modules if name in kernel.modules))
-        if extended_list != text:
-            put("conf/modules", extended_list.encode(errors="surrogateescape"))
-    for path, entry in archive.entries.items():
-        rewrite = _rewrite(path, inspected, tuple(name for name in modules if name in kernel.modules))
-        if rewrite is None or not stat.S_ISREG(entry.mode) or path in found:
-            continue
-        text = bytes(entry.data).decode("utf-8", "surrogateescape")
-        changed = rewrite(text)
-        if changed != text:
-            put(path, changed.encode("utf-8", "surrogateescape"), stat.S_IMODE(entry.mode))
-    folders = {folder for path in found for folder in folders_above(path) if folder not in archive.entries}
-    return [*(Entry(folder, stat.S_IFDIR | 0o755) for folder in sorted(folders)), *found.values()]
-
-
-def packed_root(archive: Archive) -> str:
-    """The image that dracut has packed all files into (its modules squash-*), or an empty string."""
-    return next((path for path in archive.entries if _PACKED_ROOT.fullmatch(path)), "")
-
-
-def network_without(archive: Archive, nic: str, kernel: Kernel) -> str:
-    """Why an initramfs that goes to the network, for a key or to be told one, would not get there."""
-    paths = archive.entries
-    if nic in kernel.builtin_names or any(module_name(path) == nic for path in paths if ".ko" in path):
-        return ""
-    user = next((found[0] for path in paths if (found := _ON_THE_NETWORK.search(path))), "")
-    asked = any(
-        _NETWORK_ARGUMENT.search(bytes(entry.data).decode(errors="replace"))
-        for path, entry in paths.items()
-        if path.startswith("etc/cmdline.d/")
-    )
-    if not user and not asked:
-        return ""
-    return f"it goes to the network ({user or 'as it is told in etc/cmdline.d'}) and lacks {nic}"
-
-
-def extended(before: bytes, archive: Archive, entries: list[Entry], kernel: Kernel) -> bytes:
-    """The archive with a segment of these entries behind it."""
-    last = archive.pieces[-1].compression if archive.pieces else ""
-    if last == "lz4" and kernel.release < LZ4_END_KNOWN_SINCE:
-        before = b"".join(_with_gzip(piece) for piece in archive.pieces)
-    return before + padding(len(before)) + write_segment(entries)
 
 
 def extended_initramfs(before: bytes, kernel: Kernel, inspected: Inspected) -> bytes:
@@ -369,43 +272,6 @@ def extended_initramfs(before: bytes, kernel: Kernel, inspected: Inspected) -> b
     archive = read_archive(before)
     entries = _entries(archive, kernel, inspected)
     return extended(before, archive, entries, kernel) if entries else before
-
-
-def _with_gzip(piece: Piece) -> bytes:
-    """A piece that every kernel reads to its end and on. Plain ones stay plain: they hold the microcode."""
-    if piece.compression:
-        return gzip.compress(piece.content, compresslevel=6, mtime=0)
-    return bytes(piece.content) + bytes(-len(piece.content) % BLOCK_BYTES)
-
-
-def _rewrite(path: str, inspected: Inspected, modules: tuple[str, ...]) -> Callable[[str], str] | None:
-    """How a file of the archive is made to name devices by what stays true, and to let drivers load."""
-    names, hardware = inspected.names, inspected.order.hardware
-    if path.startswith(("conf/", "etc/cmdline.d/")):
-        return lambda text: arguments_without_blacklists(stable_arguments(text, names), modules)
-    if path in ("etc/fstab", "etc/fstab.sys"):  # dracut's add_fstab and its module fstab-sys
-        return lambda text: stable_fstab(text, names)[0]
-    if path in ("cryptroot/crypttab", "etc/crypttab"):
-        return lambda text: stable_crypttab(text, names)[0]
-    if is_modprobe_file(path):
-        return lambda text: without_blacklists(text, drivers_for(hardware).all)
-    if path == "config" and inspected.system.initramfs_tool == "mkinitcpio":
-        return lambda text: loading(text, modules)
-    return rewrites(hardware.disk_bus).get(f"/{path}")
-
-
-def loading(text: str, modules: tuple[str, ...]) -> str:
-    """mkinitcpio's own /config of an image, whose init loads MODULES before it looks for devices."""
-
-    def extended_list(found: re.Match[str]) -> str:
-        words = found[2].split()
-        return (
-            f"MODULES={found[1]}{' '.join([*words, *(one for one in modules if one not in words)])}{found[1]}"
-        )
-
-    if _MKINITCPIO_MODULES.search(text):
-        return _MKINITCPIO_MODULES.sub(extended_list, text)
-    return f'{text}MODULES="{" ".join(modules)}"\n'
 
 
 def _check(after: bytes, entries: list[Entry], path: str) -> None:
@@ -418,30 +284,6 @@ def _check(after: bytes, entries: list[Entry], path: str) -> None:
         held = archive.entries.get(entry.name)
         if held is None or held.mode != entry.mode or bytes(held.data) != bytes(entry.data):
             raise StepFailed(f"the new {path} would not hold {entry.name}")
-
-
-def assert_room(inspected: Inspected, growth_bytes: Mapping[str, int]) -> None:
-    """Every filesystem takes all that is to be put on it. Raises `StepFailed` with what each lacks."""
-    needed: dict[str, int] = {}
-    for path, size in growth_bytes.items():
-        place = _filesystem_of(path, inspected.mounts)
-        needed[place] = needed.get(place, SPARE_BYTES) + size
-    lacking = []
-    for place, wanted in needed.items():
-        space = inspected.files.guest.statvfs(place)
-        free = space["bavail"] * space["bsize"]
-        if wanted > free:
-            lacking.append(
-                f"{place} has {free / MIB:.1f} MiB free and needs {wanted / MIB:.1f} MiB: "
-                f"{(wanted - free) / MIB:.1f} MiB are missing"
-            )
-    if lacking:
-        raise StepFailed(f"{'; '.join(lacking)}. Remove old kernels in the source")
-
-
-def _filesystem_of(path: str, mounts: Mapping[str, str]) -> str:
-    above = [place for place in mounts if f"{path}/".startswith(f"{place.rstrip('/')}/")]
-    return max(above, key=len, default="/")
 
 
 def _write(inspected: Inspected, change: _Change) -> None:

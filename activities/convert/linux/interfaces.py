@@ -1,7 +1,8 @@
 """Which names the guest's network configuration has for its NICs, and what it says of each.
 
 Read are ifupdown (interfaces(5)), netplan(5), systemd.network(5) and systemd.link(5), NetworkManager's
-keyfiles (nm-settings-keyfile(5)), Red Hat's and SUSE's ifcfg files, and udev's rules (udev(7)).
+keyfiles (nm-settings-keyfile(5)), Red Hat's and SUSE's ifcfg files, dhcpcd.conf(5), Gentoo's /etc/conf.d/net,
+and udev's rules (udev(7)).
 """
 
 import re
@@ -20,6 +21,12 @@ _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE)
 _MAC_NAME = re.compile(r"^enx([0-9a-f]{12})$")
 _VALID = re.compile(r"^[^\s/:*?\[\]!]{1,15}$")
 """What a kernel takes for a name, and is no pattern."""
+_SHELL_VALUE = re.compile(r"[ \t]*(?:\"([^\"]*)\"|'([^']*)'|([^\s#]*))")
+"""A shell's assignment up to a comment."""
+_BACKUP = re.compile(r"(?:~|\.(?:bak|old|orig|rpmnew|rpmorig|rpmsave|yast2save|scpmbackup))$", re.IGNORECASE)
+"""Endings of files that initscripts, wicked and NetworkManager pass over."""
+_OF_DIRECTORY = re.compile(r"^[\w-]+$", re.ASCII)
+"""What interfaces(5) takes of a `source-directory`."""
 _ADDRESS = re.compile(
     r"(?<![\w.:])(\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:]*)(?:/\d{1,3})?", re.I
 )
@@ -47,10 +54,10 @@ def find_clues(files: GuestFiles) -> list[Clue]:
     clues: list[Clue] = []
     for patterns, read in _READERS:
         for path in files.matching(*patterns):
-            text = files.text(path)
+            text = None if _BACKUP.search(path) else files.text(path)
             if text is not None:
                 clues += read(text, path)
-    for path, text in _interfaces_files(files):
+    for path, text in interfaces_files(files):
         clues += read_ifupdown(text, path)
     return of_nics(clues)
 
@@ -77,7 +84,7 @@ def _completed(clue: Clue) -> Clue:
     return clue if _VALID.match(clue.name) else replace(clue, name="", pinned=False)
 
 
-def _interfaces_files(files: GuestFiles) -> Iterator[tuple[str, str]]:
+def interfaces_files(files: GuestFiles) -> Iterator[tuple[str, str]]:
     """interfaces(5) and what it takes in, each once."""
     waiting, seen = [INTERFACES], set[str]()
     while waiting:
@@ -87,18 +94,21 @@ def _interfaces_files(files: GuestFiles) -> Iterator[tuple[str, str]]:
         if text is None:
             continue
         yield path, text
-        for pattern in sourced(text):
-            waiting += files.matching(pattern)
+        for pattern, is_folder in sourced(text):
+            found = files.matching(pattern)
+            waiting += [one for one in found if not is_folder or _OF_DIRECTORY.match(one.rpartition("/")[2])]
 
 
-def sourced(text: str) -> list[str]:
-    """The glob patterns of the files that an interfaces(5) takes in; relative ones are beside it."""
+def sourced(text: str) -> list[tuple[str, bool]]:
+    """The glob patterns of the files that an interfaces(5) takes in, and whether by their folder; relative
+    ones are beside it."""
     folder = INTERFACES.rpartition("/")[0]
     found = []
     for words in map(str.split, text.splitlines()):
         if len(words) > 1 and words[0] in ("source", "source-directory"):
-            within = "/*" if words[0] == "source-directory" else ""
-            found += [f"{word if word.startswith('/') else f'{folder}/{word}'}{within}" for word in words[1:]]
+            is_folder = words[0] == "source-directory"
+            paths = [word if word.startswith("/") else f"{folder}/{word}" for word in words[1:]]
+            found += [(f"{path}/*" if is_folder else path, is_folder) for path in paths]
     return found
 
 
@@ -130,7 +140,7 @@ def _parent(name: str) -> str:
 def read_netplan(text: str, source: str) -> Iterator[Clue]:
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # a date that there is not
         return
     ethernets = _mapping(_mapping(_mapping(document).get("network")).get("ethernets"))
     for key, facts in ethernets.items():
@@ -206,14 +216,37 @@ def read_ifcfg(text: str, source: str) -> Iterator[Clue]:
     facts = {}
     for line in text.splitlines():
         key, equals, value = line.partition("=")
-        if equals and not key.lstrip().startswith("#"):
-            facts[key.strip().upper()] = value.strip().strip("\"'")
-    name = facts.get("DEVICE") or source.rpartition("ifcfg-")[2]
+        if equals and not key.lstrip().startswith("#") and (said := _SHELL_VALUE.match(value)):
+            facts[key.strip().upper()] = next(filter(None, said.groups()), "")
+    own = source.rpartition("ifcfg-")[2]
+    # Red Hat's without a DEVICE is a connection that goes by the MAC, whatever its file is called.
+    is_named = source.startswith(SUSE) or PHYSICAL.match(own)
+    name = facts.get("DEVICE") or (own if is_named else "")
     mac = (facts.get("HWADDR") or facts.get("LLADDR") or "").lower()
     addresses = tuple(
         address for key, value in facts.items() if key.startswith("IPADDR") for address in _static(value)
     )
     yield Clue(name.partition(":")[0].partition(".")[0], source, mac, addresses=addresses)
+    for key, value in facts.items():
+        if _IFCFG_LOWER.fullmatch(key):
+            yield from (Clue(_parent(word), source) for word in value.split())
+
+
+def read_dhcpcd(text: str, source: str) -> Iterator[Clue]:
+    name, addresses = "", tuple[str, ...]()
+    for line in [*text.splitlines(), "interface"]:
+        words = line.split()
+        if words[:1] in (["interface"], ["ssid"], ["profile"]):
+            if name:
+                yield Clue(name, source, addresses=addresses)
+            name, addresses = words[1] if words[0] == "interface" and len(words) > 1 else "", ()
+        elif words[:1] == ["static"] and "address=" in line:
+            addresses += _static(line.partition("=")[2])
+
+
+def read_netifrc(text: str, source: str) -> Iterator[Clue]:
+    for found in _NETIFRC.finditer(text):
+        yield Clue(found[1], source, addresses=_static(found[2]))
 
 
 def read_rules(text: str, source: str) -> Iterator[Clue]:
@@ -248,6 +281,10 @@ _BEGINNINGS = (
     *("iface", "auto", "mapping", "source", "source-directory"),
     *("rename", "template", "no-auto-down", "no-scripts"),
 )
+SUSE = "/etc/sysconfig/network/"
+_IFCFG_LOWER = re.compile(r"ETHERDEVICE|PHYSDEV|BRIDGE_PORTS|BONDING_SLAVE_?\d+|TEAM_PORT_DEVICE_?\d+")
+"""Which settings of an ifcfg file name what lies below it."""
+_NETIFRC = re.compile(r"^config_(\w+)=(\([^)]*\)|\"[^\"]*\"|\S+)", re.MULTILINE)
 _LOWER = ("bond-slaves", "slaves", "bridge-ports", "vlan-raw-device")
 _RULE_PLACE = re.compile(r'(?:KERNELS|ENV\{ID_PATH\})=="[^"]*"')
 _READERS: tuple[tuple[tuple[str, ...], Callable[[str, str], Iterator[Clue]]], ...] = (
@@ -256,5 +293,7 @@ _READERS: tuple[tuple[tuple[str, ...], Callable[[str, str], Iterator[Clue]]], ..
     (("/etc/netplan/*.yaml",), read_netplan),
     (("/etc/systemd/network/*.network", "/etc/systemd/network/*.network.d/*.conf"), read_sections),
     (("/etc/NetworkManager/system-connections/*",), read_sections),
-    (("/etc/sysconfig/network-scripts/ifcfg-*", "/etc/sysconfig/network/ifcfg-*"), read_ifcfg),
+    (("/etc/sysconfig/network-scripts/ifcfg-*", f"{SUSE}ifcfg-*"), read_ifcfg),
+    (("/etc/dhcpcd.conf",), read_dhcpcd),
+    (("/etc/conf.d/net",), read_netifrc),
 )

@@ -13,7 +13,8 @@ _SUFFIX = re.compile(r"\.ko(?:\.(?:xz|gz|zst))?$")
 _IMAGES = ("/boot/vmlinuz-*", "/boot/vmlinux-*")
 MICROCODE = ("-ucode.img", "microcode.img")
 """Endings of what a boot entry loads beside its initramfs."""
-_INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}")
+_INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}", "/boot/initrd-{}.img")
+"""Debian's, dracut's, SUSE's and Red Hat's mkinitrd's."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Rebuild:
     is_unified: bool = False
     boots: bool = False
     """Whether an image boots as it is, by its first profile."""
+    is_damaged: bool = False
+    """Whether nothing can read what is there."""
 
 
 def module_name(path: str) -> str:
@@ -124,17 +127,18 @@ def find_kernels(files: GuestFiles) -> tuple[Kernel, ...]:
 
 
 def _packaged(files: GuestFiles) -> dict[str, str]:
-    """Arch's kernels: by version the package, which the files in /boot are named by."""
+    """Arch's and Alpine's kernels: by version the package, which the files in /boot are named by."""
     found = {}
     for path in files.matching("/lib/modules/*/pkgbase"):
-        name = (files.text(path) or "").strip()
-        if name and files.exists(f"/boot/vmlinuz-{name}"):
-            found[path.split("/")[-2]] = name
-    return found
+        found[path.split("/")[-2]] = (files.text(path) or "").strip()
+    for path in files.matching("/usr/share/kernel/*/kernel.release"):
+        found[(files.text(path) or "").strip()] = path.split("/")[-2]
+    return {version: name for version, name in found.items() if files.exists(f"/boot/vmlinuz-{name}")}
 
 
 def _of_package(name: str) -> tuple[str, ...]:
-    return (f"/boot/initramfs-{name}.img", f"/boot/initramfs-{name}-fallback.img")
+    of_arch = (f"/boot/initramfs-{name}.img", f"/boot/initramfs-{name}-fallback.img")
+    return (*of_arch, f"/boot/initramfs-{name}")
 
 
 def _unified(files: GuestFiles) -> dict[str, list[str]]:

@@ -1,4 +1,5 @@
-"""Matches on VMware's hardware in a network's configuration: its drivers, and the places of its NICs."""
+"""Matches on VMware's hardware in a network's configuration: its drivers, and the places of its NICs; what
+tunes them."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -22,6 +23,11 @@ _SECTION_PLACE = re.compile(r"^([ \t]*)path[ \t]*=[ \t]*([^\n]*)", re.MULTILINE 
 _RULE_PLACE = re.compile(r'(?:KERNELS|ENV\{ID_PATH\})=="([^"]*)"')
 _OF_NICS = re.compile(r'SUBSYSTEM=="net"|(?<![\w{])NAME:?="')
 _COMMENT = re.compile(r"^[ \t]*[#;]")
+_TUNING = re.compile(
+    r"^([ \t]*(?:pre-up|up|post-up)[ \t]+(?:/\S*/)?ethtool[ \t]+(?:-[GCKALs]|--(?:set-ring|coalesce|features|"
+    r"offload|pause|set-channels|change))[ \t][^\n|;&\\]*[^\s|;&\\])[ \t]*$",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,11 @@ def for_driver(driver: str, places: Mapping[str, Place], mac_key: str) -> tuple[
         (NETWORK_MANAGER, lambda text: _sub(_LISTED_DRIVER, driver, text)),
         (RULES, lambda text: _rules(text, driver, places)),
     )
+
+
+def tolerant_tuning(text: str) -> str:
+    """interfaces(5) that has a NIC up though ethtool(8) cannot set of it what could be set of VMware's."""
+    return _TUNING.sub(r"\1 || true", text)
 
 
 Rewrite = tuple[tuple[str, ...], Callable[[str], str]]

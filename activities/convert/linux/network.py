@@ -5,9 +5,15 @@ from collections.abc import Mapping, Sequence
 
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
-from hyperctl.activities.convert.linux.bootloader import ENTRIES, SETTINGS
-from hyperctl.activities.convert.linux.interfaces import PERSISTENT_RULES, PHYSICAL, Clue, find_clues
-from hyperctl.activities.convert.linux.matches import NETPLAN, Place, for_driver
+from hyperctl.activities.convert.linux.bootloader import ENTRIES, ENVIRONMENTS, SETTINGS
+from hyperctl.activities.convert.linux.interfaces import (
+    PERSISTENT_RULES,
+    PHYSICAL,
+    Clue,
+    find_clues,
+    interfaces_files,
+)
+from hyperctl.activities.convert.linux.matches import NETPLAN, Place, for_driver, tolerant_tuning
 from hyperctl.activities.convert.linux.matches import RULES as UDEV_RULES
 from hyperctl.activities.convert.linux.pci import name_in_slot, order
 from hyperctl.activities.convert.work import Work
@@ -20,6 +26,7 @@ PERMANENT_MAC_SINCE = 245
 """The first systemd whose .link files match a NIC's own MAC, and not a VLAN's that has it from the NIC."""
 NAMING_RULES = "/etc/udev/rules.d/80-net-setup-link.rules"
 """In the place of systemd's own of that name, which is what gives a NIC the name of its .link file."""
+OLDER_NAMING_RULES = "/etc/udev/rules.d/80-net-name-slot.rules"
 RULES_BY_SLOT = (
     "/usr/lib/udev/rules.d/80-net-setup-link.rules",
     "/lib/udev/rules.d/80-net-setup-link.rules",
@@ -31,6 +38,8 @@ DEFAULT_LINK = f"{LINK_FOLDER}/99-default.link"
 CLOUD_INIT = ("/usr/bin/cloud-init", "/usr/local/bin/cloud-init")
 CLOUD_INIT_OFF = "/etc/cloud/cloud-init.disabled"
 CLOUD_INIT_SETTING = "/etc/cloud/cloud.cfg.d/99-hyperctl-network.cfg"
+CLOUD_INIT_CACHE = "/var/lib/cloud/instance/obj.pkl"
+"""What cloud-init knows of the instance that this machine is."""
 KERNELS = re.compile(r"^eth(\d+)$")
 KERNEL_NAMES = "net.ifnames=0"
 _RENAMES = re.compile(r"^\s*Name(?:Policy)?\s*=|\bset-name\b|(?<![\w{])NAME:?=\"", re.MULTILINE)
@@ -44,7 +53,7 @@ def fix_network(inspected: Inspected, work: Work) -> None:
     files = inspected.files
     clues = find_clues(files)
     nics = inspected.machine.nics
-    names, guesses = assign_names(nics, clues, by_slot=_named_by_slot(files))
+    names, guesses = assign_names(nics, clues, by_slot=named_by_slot(files))
     work.warnings += guesses
     pinned = {clue.mac: clue.name for clue in clues if clue.pinned and clue.source != PERSISTENT_RULES}
     inspected.nic_order.extend(order_for_kernel([nic.mac.lower() for nic in nics], names))
@@ -65,6 +74,9 @@ def fix_network(inspected: Inspected, work: Work) -> None:
             text = files.text(path)
             if text is not None and path != PERSISTENT_RULES and files.edit(path, rewrite(text), work):
                 work.done.append(f"{path} matches the new NICs")
+    for path, text in list(interfaces_files(files)):
+        if files.edit(path, tolerant_tuning(text), work):
+            work.done.append(f"{path} has NICs up that cannot be tuned as VMware's")
     keep_from_cloud_init(files, work)
     if files.exists(PERSISTENT_RULES) and names:
         files.guest.mv(PERSISTENT_RULES, f"{PERSISTENT_RULES}.before-hyperctl")
@@ -73,11 +85,18 @@ def fix_network(inspected: Inspected, work: Work) -> None:
 
 
 def keep_from_cloud_init(files: GuestFiles, work: Work) -> None:
-    """What there is of a network stays. cloud-init finds none of VMware's data on KVM, and would then write a
-    configuration of its own, DHCP on the first NIC (its manual, "Network configuration sources")."""
-    is_on = any(files.exists(path) for path in CLOUD_INIT) and not files.exists(CLOUD_INIT_OFF)
-    if is_on and files.edit(CLOUD_INIT_SETTING, "network:\n  config: disabled\n", work):
-        work.done.append("cloud-init leaves the network's configuration as it is")
+    """What there is of a network stays, and the instance that the machine is.
+
+    cloud-init finds none of VMware's data on KVM. It would then write a configuration of its own, DHCP on the
+    first NIC (its manual, "Network configuration sources"), and take the machine for a new one, with new
+    SSH host keys and its default user's password locked, unless it trusts its cache (`manual_cache_clean`).
+    """
+    if not any(files.exists(path) for path in CLOUD_INIT) or files.exists(CLOUD_INIT_OFF):
+        return
+    trusts = "manual_cache_clean: true\n" if files.exists(CLOUD_INIT_CACHE) else ""
+    if files.edit(CLOUD_INIT_SETTING, f"network:\n  config: disabled\n{trusts}", work):
+        and_more = ", and takes the machine for the instance that it was" if trusts else ""
+        work.done.append(f"cloud-init leaves the network's configuration as it is{and_more}")
 
 
 def assign_names(
@@ -113,7 +132,9 @@ def assign_names(
         """The likeliest first: not one whose addresses no NIC has, and of the kind that the guest gives."""
         return name in stale, name.startswith("eth") is by_slot, order(name)
 
-    names = sorted(left - set(found.values()), key=likelihood)
+    # Where udev names NICs by their slots there is no eth0; what is still set up for one is of another time.
+    gone = {name for name in stale if by_slot and KERNELS.match(name)}
+    names = sorted(left - gone - set(found.values()), key=likelihood)
     unnamed = [nic.mac.lower() for nic in nics if nic.mac.lower() not in found]
     if names and all(KERNELS.match(name) for name in names) and all(mac in slots for mac in unnamed):
         unnamed.sort(key=lambda mac: int(slots[mac].removeprefix("ens")))
@@ -183,13 +204,13 @@ def _rule_needed(files: GuestFiles, clues: Sequence[Clue]) -> bool:
     return bool(own) or _systemd_version(files) < PERMANENT_MAC_SINCE or files.is_there(NAMING_RULES)
 
 
-def _named_by_slot(files: GuestFiles) -> bool:
+def named_by_slot(files: GuestFiles) -> bool:
     """Whether the guest's udev gives NICs the names of their slots, and nothing of its own renames them."""
     if not files.matching(*RULES_BY_SLOT):
         return False
-    if any(files.is_there(path) for path in (NAMING_RULES, DEFAULT_LINK)):
+    if any(files.is_there(path) for path in (NAMING_RULES, OLDER_NAMING_RULES, DEFAULT_LINK)):
         return False
-    texts = [files.text(path) or "" for path in files.matching(*ENTRIES, *SETTINGS)]
+    texts = [files.text(path) or "" for path in files.matching(*ENTRIES, *ENVIRONMENTS, *SETTINGS)]
     if any(KERNEL_NAMES in text for text in texts):
         return False
     return not any(

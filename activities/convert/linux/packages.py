@@ -18,7 +18,7 @@ from hyperctl.activities.convert.linux.deb import (
     read_package,
     version_key,
 )
-from hyperctl.activities.convert.linux.initramfs import assert_room
+from hyperctl.activities.convert.linux.room import assert_room
 from hyperctl.activities.convert.linux.rpm import RpmPackage, needed_rpms, read_rpm
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work

@@ -7,7 +7,6 @@ replaced only by one that was read as the kernel reads it; as it was it also lie
 import re
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 from hyperctl.activities.convert.encrypted import named_as_in_guest
 from hyperctl.activities.convert.files import GuestFiles
@@ -17,13 +16,9 @@ from hyperctl.activities.convert.linux.bootloader import ENTRIES
 from hyperctl.activities.convert.linux.builders import Building, command, profile_command, unified_command
 from hyperctl.activities.convert.linux.cpio import Archive, CpioError, read_archive
 from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
-from hyperctl.activities.convert.linux.initramfs import (
-    MIB,
-    assert_room,
-    extended_initramfs,
-    fitting_arguments,
-)
+from hyperctl.activities.convert.linux.initramfs import extended_initramfs, fitting_arguments
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
+from hyperctl.activities.convert.linux.room import MIB, assert_room
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 
@@ -43,13 +38,16 @@ def rebuild_initramfs(inspected: Inspected, work: Work) -> None:
     """Everything that an earlier step has noted. Raises `StepFailed`; what was there is then as it was.
 
     A unified image that cannot be made anew is a warning where it boots by its first profile, and where a
-    boot loader's menu has its kernel's own initramfs, too.
+    boot loader's menu has its kernel's own initramfs, too; and so is a damaged initramfs of an older kernel.
     """
+    needed = drivers_for(inspected.order.hardware).needed
+    newest = next((kernel for kernel in inspected.kernels if kernel.drives(needed)), None)
     for one in inspected.rebuilds:
         try:
             _rebuild(inspected, one, work)
         except StepFailed as failed:
-            if not (one.boots or (one.is_unified and has_entry(inspected.files, one.kernel))):
+            is_left = one.is_damaged and one.kernel is not newest
+            if not (one.boots or is_left or (one.is_unified and has_entry(inspected.files, one.kernel))):
                 raise
             work.warnings.append(str(failed))
 
@@ -212,12 +210,10 @@ def _archive(inspected: Inspected, path: str) -> Archive | None:
     """None where it cannot be read."""
     if not inspected.files.exists(path):
         return None
-    with tempfile.NamedTemporaryFile(prefix="hyperctl-initramfs-") as local:
-        inspected.files.guest.download(path, local.name)
-        try:
-            return read_archive(Path(local.name).read_bytes())
-        except CpioError:
-            return None
+    try:
+        return read_archive(inspected.files.content(path))
+    except CpioError:
+        return None
 
 
 def _assert_complete(inspected: Inspected, one: Rebuild, new: Archive, old: Archive | None) -> None:

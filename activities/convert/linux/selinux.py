@@ -15,6 +15,7 @@ import guestfs
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.file_contexts import FileContexts
+from hyperctl.activities.convert.linux.room import filesystem_of
 from hyperctl.activities.convert.work import Work
 
 FOLDER = "/etc/selinux"
@@ -36,7 +37,7 @@ def relabel(inspected: Inspected, work: Work) -> None:
     """Label what has no label yet; where that cannot be done, have the guest label all at its next boot."""
     files = inspected.files
     settings = _settings(files)
-    folder, enabled = _folder(settings), is_on(files)
+    folder, enabled = _folder(settings), _is_on(files, settings)
     if not (enabled or label_of(files.guest, "/etc")) or files.exists(AUTORELABEL):
         return
     bare = [path for path in sorted(_written(inspected)) if _lacks_label(inspected, path)]
@@ -83,7 +84,10 @@ def _leave_to_guest(files: GuestFiles, settings: Mapping[str, str], reason: str,
 
 def is_on(files: GuestFiles) -> bool:
     """Whether its settings have a kernel load a policy, and there is one."""
-    settings = _settings(files)
+    return _is_on(files, _settings(files))
+
+
+def _is_on(files: GuestFiles, settings: Mapping[str, str]) -> bool:
     has_policy = bool(files.matching(f"{_folder(settings)}/policy/policy.*"))
     return has_policy and settings.get("SELINUX", "").lower() in MODES
 
@@ -114,8 +118,7 @@ def _lacks_label(inspected: Inspected, path: str) -> bool:
     files = inspected.files
     if not files.is_there(path):
         return False
-    place = max((one for one in inspected.mounts if f"{path}/".startswith(f"{one.rstrip('/')}/")), key=len)
-    kind = files.guest.vfs_type(inspected.mounts[place])
+    kind = files.guest.vfs_type(inspected.mounts[filesystem_of(path, inspected.mounts)])
     return kind in LABELLED_FILESYSTEMS and not label_of(files.guest, path)
 
 

@@ -9,17 +9,28 @@ from hyperctl.workflows.hardware import DiskBus
 NAMES_OF_DISKS = r"/dev/(?:sd|hd|nvme|disk/by-(?:path|id)/)"
 LVM = ("/etc/lvm/lvm.conf", "/etc/lvm/lvmlocal.conf")
 DEVICES_FILES = ("/etc/lvm/devices/system.devices",)
+MULTIPATH = ("/etc/multipath.conf", "/etc/multipath/conf.d/*.conf")
+BINDINGS = "/etc/multipath/bindings"
 MDADM = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
 
 _FILTER = re.compile(r"""^(\s*(?:global_)?filter\s*=\s*\[)((?:"[^"]*"|'[^']*'|[^\]"'])*)\]""", re.MULTILINE)
 _ACCEPT = re.compile(r"[\"']a(?P<mark>[^\w\s])(?P<pattern>.*?)(?P=mark)[\"']", re.DOTALL)
-_NAMES_SD = re.compile(r"sd|hd|nvme|disk/by-(?:path|id)")
+_NAMES_SD = re.compile(r"sd|hd|nvme|disk/by-(?:path|id)|mpath|mapper/36000c29")
 _DEVICES_ENTRY = re.compile(
     r"^IDTYPE=(?:sys_wwid|sys_serial|wwid_\w+|devname) .*?"
     r"\bDEVNAME=(?P<name>/dev/(?:sd|hd|nvme)\S+)(?P<rest>.*)$",
     re.MULTILINE,
 )
+_MULTIPATH_ENTRY = re.compile(
+    r"^IDTYPE=mpath_uuid .*?\bDEVNAME=(?:/dev/mapper/(?:mpath(?P<letters>[a-z]+))?\S*|\S+)(?P<rest>.*)$",
+    re.MULTILINE,
+)
+_PARTITION = re.compile(r"\bPART=(\d+)")
 _DEVICES_HASH = re.compile(r"^(?:HASH|PRODUCT_UUID|HOSTNAME)=.*\n", re.MULTILINE)
+_BINDING = re.compile(r"^[ \t]*([^\s#]\S*)[ \t]+(3[0-9a-f]{32})[ \t]*$", re.MULTILINE)
+_MULTIPATH_BLOCK = re.compile(r"\bmultipath\s*\{([^}]*)\}")
+_WWID = re.compile(r"^\s*wwid\s+\"?(3[0-9a-f]{32})\b", re.MULTILINE)
+_ALIAS = re.compile(r"^\s*alias\s+\"?([^\s\"]+)", re.MULTILINE)
 _DEVICE_LINE = re.compile(
     rf"^(DEVICE\b)[^\n]*(?:\n[ \t]+[^\n]*)*?{NAMES_OF_DISKS}[^\n]*(?:\n[ \t]+[^\s#][^\n]*)*",
     re.MULTILINE | re.IGNORECASE,
@@ -53,12 +64,28 @@ def devices_by_name(text: str, bus: DiskBus = DiskBus.VIRTIO) -> str:
     search_for_devnames). The checksum goes, since it is no longer true.
     """
 
+    def of_multipath(found: re.Match[str]) -> str:
+        """Of virtio's disks multipathd makes none. Which name is right, LVM finds out."""
+        part = _PARTITION.search(found["rest"])
+        name = f"/dev/{bus.prefix}{found['letters'] or 'a'}{part[1] if part else ''}"
+        return f"IDTYPE=devname IDNAME={name} DEVNAME={name}{found['rest']}"
+
     def by_name(found: re.Match[str]) -> str:
         name = re.sub(r"^/dev/[sh]d", f"/dev/{bus.prefix}", found["name"])
         return f"IDTYPE=devname IDNAME={name} DEVNAME={name}{found['rest']}"
 
-    changed = _DEVICES_ENTRY.sub(by_name, text)
+    changed = _MULTIPATH_ENTRY.sub(of_multipath, _DEVICES_ENTRY.sub(by_name, text))
     return text if changed == text else _DEVICES_HASH.sub("", changed)
+
+
+def multipath_names(configurations: str, bindings: str) -> dict[str, str]:
+    """The names of disks in /dev/mapper that multipath.conf(5) and multipathd give, with their ids."""
+    found: dict[str, str] = dict(_BINDING.findall(bindings))
+    for block in _MULTIPATH_BLOCK.findall(configurations):
+        wwid, alias = _WWID.search(block), _ALIAS.search(block)
+        if wwid and alias:
+            found[alias[1]] = wwid[1]
+    return found
 
 
 def arrays_on_any_disk(text: str) -> str:

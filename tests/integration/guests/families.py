@@ -27,7 +27,7 @@ from hyperctl.activities.convert.linux.kernels import module_name
 from hyperctl.activities.convert.linux.selinux import set_label
 
 MIB = 1 << 20
-FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
+FILE, FOLDER = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
 MODULES = (
     *("virtio_pci", "virtio_blk", "virtio_net", "virtio_scsi", "sd_mod"),
     *("vmw_pvscsi", "vmxnet3", "ext4", "dm-mod"),

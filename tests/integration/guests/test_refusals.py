@@ -18,10 +18,12 @@ from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected, inspect_guest
-from hyperctl.activities.convert.linux.initramfs import assert_room
+from hyperctl.activities.convert.linux.room import assert_room
+from hyperctl.activities.convert.mounts import mount_root
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
-from hyperctl.activities.convert.storage import survey
+from hyperctl.activities.convert.storage import probe_devices, survey
+from hyperctl.activities.convert.work import Work
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertInput, ConvertResult
@@ -39,7 +41,11 @@ from tests.simulator import VCenterSimulator
 from tests.unit.machines import disk, machine
 
 SWAP_PAGE = 4096
-DEBIAN = {"etc/debian_version": "12.1\n", "etc/os-release": "ID=debian\nVERSION_ID=12\n", "etc/fstab": ""}
+DEBIAN = {
+    "etc/debian_version": "12.1\n",
+    "etc/os-release": "ID=debian\nPRETTY_NAME=Debian\nVERSION_ID=12\n",
+    "etc/fstab": "",
+}
 PASSPHRASE = "the right one"
 ROOM_BYTES = 256 << 10
 BOOT_UUID = "11111111-2222-4333-8444-555555555501"
@@ -183,6 +189,67 @@ def test_a_filesystem_that_can_only_be_read(bench: Bench, tmp_path: Path) -> Non
     assert "the filesystem of / (/dev/sda) can only be mounted for reading" in str(refused(bench))
 
 
+def test_a_snapshot_that_can_only_be_read(bench: Bench) -> None:
+    """The root of a transactional system."""
+    bench.clear()
+    bench.guest.debug("sh", ["mkfs.btrfs --mixed /dev/sdb"])  # as small as it is
+    bench.guest.mount("/dev/sdb", "/")
+    bench.guest.btrfs_subvolume_create("/root")
+    bench.guest.btrfs_subvolume_snapshot("/root", "/booted", ro=True)
+    bench.guest.umount_all()
+    assert str(refused_root(bench, "btrfsvol:/dev/sdb/booted")) == (
+        "the filesystem of / (btrfsvol:/dev/sdb/booted) can only be mounted for reading"
+    )
+    mount_root(bench.guest, "btrfsvol:/dev/sdb/root")
+    assert bench.guest.ls("/") == [], "the trial leaves nothing"
+
+
+def refused_root(bench: Bench, root: str) -> Refused:
+    with pytest.raises(Refused) as raised:
+        mount_root(bench.guest, root)
+    return raised.value
+
+
+def test_a_table_that_nobody_can_read_is_named(bench: Bench) -> None:
+    """On anything but plain filesystems libguestfs reads it."""
+    bench.clear()
+    bench.guest.debug("sh", ["mkfs.btrfs --mixed /dev/sdb"])
+    bench.guest.mount("/dev/sdb", "/")
+    for folder in ("/bin", "/etc"):
+        bench.guest.mkdir(folder)
+    bench.guest.write("/etc/os-release", DEBIAN["etc/os-release"])
+    bench.guest.write("/etc/fstab", "/dev/sdb / btrfs defaults 0 0\r\n")
+    bench.guest.umount_all()
+    assert "cannot be told: inspect_os: /etc/fstab" in str(refused(bench))
+
+
+def test_a_volume_is_told_from_its_snapshot_and_a_label_may_have_spaces(bench: Bench) -> None:
+    bench.clear()
+    bench.guest.pvcreate("/dev/sda")
+    bench.guest.vgcreate("vg", ["/dev/sda"])
+    bench.guest.lvcreate("root", "vg", 16)
+    bench.guest.mkfs("ext4", "/dev/vg/root", label="the root")
+    bench.guest.debug("sh", ["lvm lvcreate -s -L 8M -n before vg/root 2>&1"])
+    bench.guest.mkfs("ext4", "/dev/sdb", label='of "us"')
+    found = survey(bench.guest, probe_devices(bench.guest))
+    assert found.tags["LABEL", "the root"] == found.tags["UUID", bench.guest.vfs_uuid("/dev/vg/root")]
+    assert found.tags["LABEL", "the root"] == "/dev/vg/root"
+    assert found.tags["LABEL", 'of "us"'] == "/dev/sdb"
+    assert "/dev/vg/before" in bench.guest.lvs()
+    assert "/dev/vg/before" not in found.kinds
+
+
+def test_a_file_with_attributes_is_written_and_keeps_them(bench: Bench, tmp_path: Path) -> None:
+    bench.put(system(tmp_path / "held.raw", DEBIAN))
+    bench.guest.mount("/dev/sda", "/")
+    bench.guest.set_e2attrs("/etc/fstab", "i")
+    files = GuestFiles(bench.guest)
+    assert files.edit("/etc/fstab", "# new\n", Work())
+    assert (files.text("/etc/fstab"), bench.guest.get_e2attrs("/etc/fstab")) == ("# new\n", "ei")
+    with pytest.raises(RuntimeError, match="Is a directory"):
+        files.replace("/etc", "", Work())
+
+
 def full_boot(bench: Bench, folder: Path) -> tuple[Path, Path]:
     """A system that could be converted, and its /boot, which is full."""
     in_boot = {name.removeprefix("boot/"): content for name, content in TREE.items() if name[:5] == "boot/"}
@@ -218,7 +285,7 @@ def test_a_system_that_was_switched_off_hard_is_told(bench: Bench, tmp_path: Pat
     bench.guest.sync()
     bench.guest.copy_device_to_device("/dev/sda", "/dev/sdb")  # as it is at this moment
     bench.clear("/dev/sda")
-    assert survey(bench.guest).warnings == (
+    assert survey(bench.guest, probe_devices(bench.guest)).warnings == (
         "/dev/sdb (ext4) was not unmounted: the VM was switched off, not shut down",
     )
 

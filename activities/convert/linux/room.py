@@ -1,0 +1,34 @@
+"""Whether the guest's filesystems take what a conversion is to put on them."""
+
+from collections.abc import Mapping
+
+from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.refusal import StepFailed
+
+MIB = 1 << 20
+SPARE_BYTES = MIB
+
+
+def assert_room(inspected: Inspected, growth_bytes: Mapping[str, int]) -> None:
+    """Every filesystem takes all that is to be put on it. Raises `StepFailed` with what each lacks."""
+    needed: dict[str, int] = {}
+    for path, size in growth_bytes.items():
+        place = filesystem_of(path, inspected.mounts)
+        needed[place] = needed.get(place, SPARE_BYTES) + size
+    lacking = []
+    for place, wanted in needed.items():
+        space = inspected.files.guest.statvfs(place)
+        free = space["bavail"] * space["bsize"]
+        if wanted > free:
+            lacking.append(
+                f"{place} has {free / MIB:.1f} MiB free and needs {wanted / MIB:.1f} MiB: "
+                f"{(wanted - free) / MIB:.1f} MiB are missing"
+            )
+    if lacking:
+        raise StepFailed(f"{'; '.join(lacking)}. Remove old kernels in the source")
+
+
+def filesystem_of(path: str, mounts: Mapping[str, str]) -> str:
+    """Where the filesystem is mounted that a path is on."""
+    above = [place for place in mounts if f"{path}/".startswith(f"{place.rstrip('/')}/")]
+    return max(above, key=len, default="/")

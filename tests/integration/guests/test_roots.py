@@ -1,0 +1,98 @@
+"""A plain Linux is found as libguestfs finds it, and whatever is less certain is left to that."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hyperctl.activities.convert.roots import UNKNOWN, find_roots, inspected_roots, plain_root
+from hyperctl.activities.convert.storage import Storage, probe_devices, survey
+from tests.found_out import AGAIN
+from tests.integration.guests.bench import Bench, launched
+from tests.integration.guests.test_refusals import DEBIAN, blank, e2fs, system
+
+RED_HAT = {
+    "etc/os-release": (
+        'NAME="CentOS Linux"\nVERSION="7 (Core)"\nID="centos"\nID_LIKE="rhel fedora"\nVERSION_ID="7"\n'
+        'PRETTY_NAME="CentOS Linux 7 (Core)"\n'
+    ),
+    "etc/redhat-release": "CentOS Linux release 7.9.2009 (Core)\n",
+    "etc/hostname": "db.example.com\n",
+    "etc/fstab": "/dev/sda1 / ext4 defaults 0 0\n",
+}
+UBUNTU = {
+    "etc/os-release": 'PRETTY_NAME="Ubuntu 22.04.3 LTS"\nNAME="Ubuntu"\nVERSION_ID="22.04"\nID=ubuntu\n',
+    "etc/debian_version": "bookworm/sid\n",
+    "etc/hostname": "web\n",
+    "etc/fstab": "",
+}
+
+again = pytest.mark.skipif(not AGAIN, reason="libguestfs' own inspection again: make test-guests")
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with launched(tmp_path_factory.mktemp("bench")) as bench:
+        yield bench
+
+
+def surveyed(bench: Bench) -> Storage:
+    return survey(bench.guest, probe_devices(bench.guest))
+
+
+def data(image: Path) -> Path:
+    """A filesystem of files, some of them of a system."""
+    tree = image.with_suffix(".tree")
+    (tree / "backup/bin").mkdir(parents=True)
+    (tree / "etc").mkdir()
+    e2fs("mke2fs", "-q", "-F", "-t", "ext3", "-d", str(tree), str(blank(image)))
+    return image
+
+
+@pytest.mark.parametrize(
+    "files", [{**DEBIAN, "etc/hostname": "web-01\n"}, pytest.param(RED_HAT, marks=again)]
+)
+def test_it_is_told_as_libguestfs_tells_it(bench: Bench, tmp_path: Path, files: dict[str, str]) -> None:
+    bench.put(data(tmp_path / "data.raw"), system(tmp_path / "root.raw", files))
+    bench.guest.mkswap("/dev/sdc")
+    found = plain_root(bench.guest, surveyed(bench))
+    assert found is not None
+    (theirs,) = inspected_roots(bench.guest)
+    assert replace(found, product_name="") == replace(theirs, product_name="")  # theirs is another file's
+    assert (found.mountable, found.major_version > 0) == ("/dev/sdb", True)
+
+
+def two(bench: Bench, folder: Path) -> None:
+    bench.put(system(folder / "one.raw", DEBIAN), system(folder / "two.raw", UBUNTU))
+
+
+def beside_windows(bench: Bench, folder: Path) -> None:
+    bench.put(system(folder / "one.raw", DEBIAN))
+    bench.guest.mkfs("vfat", "/dev/sdb")
+
+
+def without_a_name(bench: Bench, folder: Path) -> None:
+    bench.put(system(folder / "one.raw", {"etc/debian_version": "6.0.10\n", "etc/fstab": ""}))
+
+
+def unreadable(bench: Bench, folder: Path) -> None:
+    bench.put(system(folder / "one.raw", DEBIAN))
+    bench.guest.mkfs("ext4", "/dev/sdb")
+    bench.guest.pwrite_device("/dev/sdb", b"\0" * 4096, 2048)  # where its groups are
+
+
+@pytest.mark.parametrize("put", [two, beside_windows, without_a_name, unreadable])
+def test_what_is_not_certain_is_left_to_it(
+    bench: Bench, tmp_path: Path, put: Callable[[Bench, Path], None]
+) -> None:
+    put(bench, tmp_path)
+    assert plain_root(bench.guest, surveyed(bench)) is None
+
+
+@again
+def test_an_old_system_is_found_by_it(bench: Bench, tmp_path: Path) -> None:
+    without_a_name(bench, tmp_path)
+    (root,) = find_roots(bench.guest, surveyed(bench))
+    assert (root.distribution, root.major_version, root.host_name) == ("debian", 6, UNKNOWN)
