@@ -253,7 +253,9 @@ def test_a_file_with_attributes_is_written_and_keeps_them(bench: Bench, tmp_path
 def full_boot(bench: Bench, folder: Path) -> tuple[Path, Path]:
     """A system that could be converted, and its /boot, which is full."""
     in_boot = {name.removeprefix("boot/"): content for name, content in TREE.items() if name[:5] == "boot/"}
-    others = {name.removeprefix("usr/"): content for name, content in TREE.items() if name[:5] != "boot/"}
+    others = {
+        name.replace("usr/lib/", "lib/"): content for name, content in TREE.items() if name[:5] != "boot/"
+    }
     root = system(folder / "root.raw", {**others, "etc/fstab": "/dev/sdb /boot ext4 rw 0 1\n"})
     bench.put(root, system(folder / "boot.raw", in_boot))
     bench.guest.mount("/dev/sdb", "/")
