@@ -82,8 +82,8 @@ def swap_and_root(kind: str) -> LayOut:
 def snapper(guest: guestfs.GuestFS, device: str) -> None:
     """As SUSE's installer has it: the root is a snapshot, which is the default subvolume."""
     root, swap = part(guest, device, "msdos", 480)
-    guest.mkfs("btrfs", root)
-    guest.set_uuid(root, ROOT_UUID)
+    guest.debug("sh", [f"mkfs.btrfs -f -U {ROOT_UUID} {root} 2>&1"])  # set later, it may be lost
+    assert guest.vfs_uuid(root) == ROOT_UUID
     guest.mkswap(swap, uuid=SWAP_UUID)
     guest.mount(root, "/")
     for name in ("@", "@/.snapshots", "@/var", "@/boot"):
