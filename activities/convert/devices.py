@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 _LETTERED = re.compile(r"^/dev/(sd|hd|vd|xvd)([a-z]{1,2})(\d*)$")
 _NVME = re.compile(r"^/dev/nvme(\d+)n(\d+)(?:p(\d+))?$")
@@ -64,18 +65,19 @@ class StableNames:
     """
 
     def __init__(
-        self, devices: Mapping[str, BlockDevice], places: Sequence[DiskPlace] = (), root: str = ""
+        self,
+        devices: Mapping[str, BlockDevice],
+        places: Sequence[DiskPlace] = (),
+        root: str = "",
+        multipath: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`places` are the disks', in the guest's order; `root` is the device of the root filesystem."""
+        """`places` are the disks', in the guest's order; `root` is the device of the root filesystem;
+        `multipath` are names in /dev/mapper that multipathd gives, with the ids of their disks."""
         self._devices = devices
         self._places = tuple(places)
         self._root = root
-        self._multipath: dict[str, str] = {}
+        self._multipath = multipath
         self._disks = len({found[0] for name in devices if (found := _DISK.match(name))})
-
-    def learn(self, multipath: Mapping[str, str]) -> None:
-        """Take these for names in /dev/mapper, too, of disks with these ids."""
-        self._multipath = dict(multipath)
 
     def is_unstable(self, name: str) -> bool:
         """Whether the name depends on the controller that the disk is on."""
@@ -172,7 +174,9 @@ class StableNames:
     def _by_id(self, name: str) -> int | None:
         """The disk whose own id is in the name; without ids, the only one."""
         there = [index for index, place in enumerate(self._places) if place.uuid and place.uuid in name]
-        return there[0] if len(there) == 1 else 0 if self._disks <= 1 else None
+        if len(there) == 1:
+            return there[0]
+        return 0 if self._disks <= 1 else None
 
     def _by_path(self, path: str) -> int | None:
         """The disk at a place; of those at the same unit, the one on the controller that the path names."""

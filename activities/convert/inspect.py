@@ -112,15 +112,15 @@ def inspect_guest(
     if root.kind == WINDOWS:
         return inspect_windows(guest, root.mountable, storage, order)
     root_device = guest.mountable_device(root.mountable)
+    mount_root(guest, root.mountable)
+    files = GuestFiles(guest)
+    configurations = "\n".join(files.text(path) or "" for path in files.matching(*MULTIPATH))
     names = StableNames(
         storage.disks,
         [DiskPlace(disk.unit, disk.controller, disk.controller_bus, disk.uuid) for disk in machine.disks],
         root=root_device,
+        multipath=multipath_names(configurations, files.text(BINDINGS) or ""),
     )
-    mount_root(guest, root.mountable)
-    files = GuestFiles(guest)
-    configurations = "\n".join(files.text(path) or "" for path in files.matching(*MULTIPATH))
-    names.learn(multipath_names(configurations, files.text(BINDINGS) or ""))
     wanted = wanted_mounts(files.text("/etc/fstab") or "")
     known = known_devices(
         guest,

@@ -57,8 +57,8 @@ _DISTRIBUTIONS = {
     )
 }
 """What libguestfs calls them, by the identifier of os-release."""
-_NUMBERS = re.compile(r"(\d+)(?:\.(\d+))?")
-_HOST_NAME = re.compile(r"^(?:HOSTNAME=)?[\"']?([A-Za-z0-9][A-Za-z0-9.-]*)[\"']?\s*$", re.MULTILINE)
+_NUMBERS = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?")
+_HOST_NAME = re.compile(r"^(?:HOSTNAME=)?[\"']?([A-Za-z0-9][A-Za-z0-9.-]{0,252})[\"']?\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Root:
     """`LINUX`, `WINDOWS`, or what else libguestfs calls it."""
     product_name: str
     distribution: str
-    """As libguestfs has it, `UNKNOWN` for those that are not known here."""
+    """As libguestfs has it, `UNKNOWN` for those that it does not know."""
     major_version: int = 0
     """0 for a distribution without versions."""
     minor_version: int = 0
@@ -111,11 +111,11 @@ def plain_root(guest: guestfs.GuestFS, storage: Storage) -> Root | None:
 
 
 def described(mountable: str, texts: Mapping[str, str]) -> Root | None:
-    """What a Linux system's files say of it, by their paths; None where it does not say what it is."""
+    """What a Linux system's files say of it, by their paths; None where it is no distribution known here."""
     release = texts.get(OS_RELEASE, "")
     distribution = _field(release, "ID").lower()
     product = _field(release, "PRETTY_NAME") or _field(release, "NAME")
-    if not distribution or not product:
+    if distribution not in _DISTRIBUTIONS or not product:
         return None
     version = _field(release, "VERSION_ID")
     points = texts.get(DEBIAN_VERSION if distribution == "debian" else RED_HAT_RELEASE, "")
@@ -126,7 +126,7 @@ def described(mountable: str, texts: Mapping[str, str]) -> Root | None:
         mountable=mountable,
         kind=LINUX,
         product_name=product,
-        distribution=_DISTRIBUTIONS.get(distribution, UNKNOWN),
+        distribution=_DISTRIBUTIONS[distribution],
         major_version=int(numbers[1]) if numbers else 0,
         minor_version=int(numbers[2] or 0) if numbers else 0,
         host_name=next((found[1] for found in host_names if found), UNKNOWN),
@@ -146,6 +146,7 @@ def inspected_roots(guest: guestfs.GuestFS) -> tuple[Root, ...]:
     try:
         roots = _without_snapshots(guest, list(guest.inspect_os()))
     except RuntimeError as error:
+        guest.ping_daemon()  # fails where the appliance is gone, which says nothing of the guest
         raise Refused(
             ErrorCode.GUEST_UNSUPPORTED,
             f"which systems are on the disks cannot be told: {error}",
@@ -173,7 +174,7 @@ def _texts(files: GuestFiles) -> dict[str, str]:
 
 def _field(release: str, name: str) -> str:
     found = re.search(rf"^{name}=[\"']?([^\"'\r\n]*)", release, re.MULTILINE)
-    return found[1].strip() if found else ""
+    return found[1].strip().encode(errors="surrogateescape").decode(errors="replace") if found else ""
 
 
 def _without_snapshots(guest: guestfs.GuestFS, roots: list[str]) -> list[str]:

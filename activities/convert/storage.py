@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import guestfs
 
@@ -27,7 +26,8 @@ PARTIAL = "p"
 """The fourth letter of a volume group's attributes (vgs(8)) when it lacks a disk."""
 
 
-class Probe(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Probe:
     """What blkid(8) finds on a device, and why it fails, where it does. On a blank one it does not."""
 
     facts: Mapping[str, str]
@@ -66,7 +66,10 @@ def survey(guest: guestfs.GuestFS, devices: Mapping[str, Probe], opened: Collect
     members: dict[str, list[str]] = {}
     system_partitions = []
     untold = []
-    for device, (facts, failure) in devices.items():
+    for device, probe in devices.items():
+        if device in snapshots:
+            continue
+        facts, failure = probe.facts, probe.failure
         if failure and (device in opened or not device.startswith(MAPPED)):
             untold.append(
                 f"what is on {device} cannot be told: it is not active, or has traces of more than one "
@@ -75,8 +78,6 @@ def survey(guest: guestfs.GuestFS, devices: Mapping[str, Probe], opened: Collect
         kind, uuid = facts.get("TYPE", ""), facts.get("UUID", "")
         if device in own:
             disks[device] = BlockDevice(uuid, facts.get("PART_ENTRY_UUID", ""), kind)
-        if device in snapshots:
-            continue
         if kind == RAID_MEMBER:
             members.setdefault(uuid, []).append(device)
             continue

@@ -20,6 +20,9 @@ from hyperctl.workflows.machine import Machine, MachineNic
 METADATA_NAMESPACE = "urn:hyperctl:migration:1"
 METADATA_PREFIX = "hyperctl"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
+LONGEST_BOOT_ORDER = 8
+"""Firmware shows a loader the disks of its order only, and what it loads may be on any of them. SeaBIOS has
+memory for some ten virtio devices, of which the loader's own disk must be one."""
 LARGEST_DISK_COUNT = 26 + 26 * 26
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -251,10 +254,10 @@ def _hyperv(features: ET.Element) -> None:
 def _devices(devices: ET.Element, spec: DomainSpec) -> None:
     for index, disk in enumerate(spec.disks):
         first = spec.guest.boot_disk if spec.guest else 0
-        # Firmware shows a loader only the disks in its order, and what it loads may be on any of them.
-        order = 1 if index == first else index + 1 + (index < first)
+        place = 1 if index == first else index + 1 + (index < first)
+        is_shown = spec.firmware is not None or place <= LONGEST_BOOT_ORDER
         bus, is_trial = spec.hardware.disk_bus, spec.trial is not None
-        _disk(devices, disk, index, bus, boot_order=order, throw_away=is_trial)
+        _disk(devices, disk, index, bus, place=place if is_shown else None, throw_away=is_trial)
     if spec.hardware.disk_bus is DiskBus.SCSI:
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
     pairs = list(zip(spec.machine.nics, spec.nic_sources, strict=True))
@@ -278,7 +281,13 @@ def _devices(devices: ET.Element, spec: DomainSpec) -> None:
 
 
 def _disk(
-    devices: ET.Element, disk: DomainDisk, index: int, bus: DiskBus, *, boot_order: int, throw_away: bool
+    devices: ET.Element,
+    disk: DomainDisk,
+    index: int,
+    bus: DiskBus,
+    *,
+    place: int | None,
+    throw_away: bool,
 ) -> None:
     element = ET.SubElement(devices, "disk", type="file", device="disk")
     driver = {"name": "qemu", "type": disk.format, "discard": "unmap"}
@@ -301,7 +310,8 @@ def _disk(
     if bus is DiskBus.SCSI:
         # All on the one controller: libvirt would put the eighth on another, of a model of its own.
         ET.SubElement(element, "address", type="drive", controller="0", bus="0", target="0", unit=str(index))
-    ET.SubElement(element, "boot", order=str(boot_order))
+    if place is not None:
+        ET.SubElement(element, "boot", order=str(place))
 
 
 def disk_device(index: int, bus: DiskBus = DiskBus.VIRTIO) -> str:

@@ -132,8 +132,8 @@ def test_the_id_that_vmware_has_for_a_disk_tells_several_apart(name: str, stable
     root, data = "6000c29f1a2b3c4d5e6f708192a3b4c5", "6000c29000112233445566778899aabb"
     places = [DiskPlace(0, "pvscsi", uuid=root), DiskPlace(1, "pvscsi", uuid=data)]
     devices = {"/dev/sda1": BlockDevice("a"), "/dev/sdb1": BlockDevice("b")}
-    names = StableNames({**devices, "/dev/sdb": BlockDevice("", "b-part")}, places)
-    names.learn({"mpatha": f"3{root}", "oracle2": f"3{data}", "oracle21": f"3{data}"})
+    multipath = {"mpatha": f"3{root}", "oracle2": f"3{data}", "oracle21": f"3{data}"}
+    names = StableNames({**devices, "/dev/sdb": BlockDevice("", "b-part")}, places, multipath=multipath)
     assert names.stable(f"/dev/{name}") == stable
 
 

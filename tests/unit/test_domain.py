@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from hyperctl.activities.target.domain import (
+    LONGEST_BOOT_ORDER,
     METADATA_NAMESPACE,
     BackingImage,
     DomainDisk,
@@ -253,6 +254,17 @@ def test_firmware_begins_with_the_disk_that_has_the_loader() -> None:
     disks = ET.fromstring(domain_xml(spec)).findall("devices/disk")
     orders = [boot.get("order") for disk in disks if (boot := disk.find("boot")) is not None]
     assert orders == ["2", "1"], "firmware shows the others to the loader, too"
+
+
+@pytest.mark.parametrize(("spec", "shown"), [(PLAIN, LONGEST_BOOT_ORDER), (SECURE, 12)])
+def test_a_bios_that_has_no_memory_for_all_disks_has_the_one_with_the_loader(
+    spec: DomainSpec, shown: int
+) -> None:
+    many = replace(spec, disks=spec.disks[:1] * 12, guest=guest().model_copy(update={"boot_disk": 11}))
+    disks = ET.fromstring(domain_xml(many)).findall("devices/disk")
+    orders = [boot.get("order") if (boot := disk.find("boot")) is not None else None for disk in disks]
+    assert orders[11] == "1"
+    assert len({*orders} - {None}) == shown
 
 
 def test_nics_are_in_the_order_that_the_guests_names_for_them_need() -> None:

@@ -38,13 +38,19 @@ def root(distribution: str, product: str, major: int = 0, minor: int = 0, host_n
             root("centos", "CentOS Linux", 7, 9),
         ),
         ('NAME="Arch Linux"\nID=arch\n', {}, root("archlinux", "Arch Linux")),
-        ("NAME=Slackware\nID=slackware\nVERSION_ID=15.0\n", {}, root(UNKNOWN, "Slackware", 15)),
+        (
+            "NAME=Debi\udcffan\nID=debian\nVERSION_ID=1234567890123\n",
+            {},
+            root("debian", "Debi\ufffdan", 123456789),
+        ),
     ],
 )
 def test_it_is_told(release: str, more: dict[str, str], expected: Root) -> None:
     assert described("/dev/sda1", {"/etc/os-release": release, **more}) == expected
 
 
-@pytest.mark.parametrize("release", ["", "ID=debian\n", "PRETTY_NAME=Linux\n"])
-def test_a_system_that_does_not_say_what_it_is(release: str) -> None:
+@pytest.mark.parametrize(
+    "release", ["", "ID=debian\n", "PRETTY_NAME=Linux\n", "NAME=Slackware\nID=slackware\nVERSION_ID=15.0\n"]
+)
+def test_a_system_that_is_not_known_here(release: str) -> None:
     assert described("/dev/sda1", {"/etc/os-release": release}) is None

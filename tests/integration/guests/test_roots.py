@@ -68,7 +68,7 @@ def two(bench: Bench, folder: Path) -> None:
     bench.put(system(folder / "one.raw", DEBIAN), system(folder / "two.raw", UBUNTU))
 
 
-def beside_windows(bench: Bench, folder: Path) -> None:
+def beside_a_fat(bench: Bench, folder: Path) -> None:
     bench.put(system(folder / "one.raw", DEBIAN))
     bench.guest.mkfs("vfat", "/dev/sdb")
 
@@ -83,7 +83,7 @@ def unreadable(bench: Bench, folder: Path) -> None:
     bench.guest.pwrite_device("/dev/sdb", b"\0" * 4096, 2048)  # where its groups are
 
 
-@pytest.mark.parametrize("put", [two, beside_windows, without_a_name, unreadable])
+@pytest.mark.parametrize("put", [two, beside_a_fat, without_a_name, unreadable])
 def test_what_is_not_certain_is_left_to_it(
     bench: Bench, tmp_path: Path, put: Callable[[Bench, Path], None]
 ) -> None:
