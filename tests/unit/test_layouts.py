@@ -330,6 +330,19 @@ def test_alpine_names_its_kernel_by_a_package(tmp_path: Path) -> None:
     assert "root=UUID=root-uuid modules=" in (guest.files.text("/boot/extlinux.conf") or "")
 
 
+@pytest.mark.parametrize("size", [0, 1024, 3000])
+def test_photons_arguments_are_in_plain_text_of_any_length(tmp_path: Path, size: int) -> None:
+    files = {
+        **KERNEL,
+        "/boot/grub2/grub.cfg": GRUB.format(version=ABLE, root="UUID=root-uuid"),
+        "/boot/photon.cfg": f"photon_cmdline=root=/dev/sda2 {'x' * size}\nphoton_linux=vmlinuz-{ABLE}\n",
+    }
+    guest = inspected(tmp_path, files)
+    update_bootloader(guest, Work())
+    stable = files["/boot/photon.cfg"].replace("/dev/sda2", "UUID=root-uuid")
+    assert guest.files.text("/boot/photon.cfg") == stable
+
+
 def test_whether_there_was_a_key_for_what_stays_closed_is_said() -> None:
     assert "none of the worker's 2 keys opens it" in Encryption({}, ("/dev/sda",), 2).reason
     assert (
