@@ -330,6 +330,21 @@ def test_alpine_names_its_kernel_by_a_package(tmp_path: Path) -> None:
     assert "root=UUID=root-uuid modules=" in (guest.files.text("/boot/extlinux.conf") or "")
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/dev/sr0 /repo iso9660 ro\n", "with nofail for CDs"),
+        ("/dev/fd0 /media/floppy auto noauto\n", "without what stays behind"),
+        ("/dev/sda1 /boot ext4 defaults\n", "by UUID"),
+        ("/dev/sda1 /boot ext4 defaults\n/dev/sr0 /repo iso9660 ro\n", "by UUID, with nofail for CDs"),
+    ],
+)
+def test_what_was_done_to_fstab_is_said(tmp_path: Path, line: str, words: str) -> None:
+    work = Work()
+    update_fstab(inspected(tmp_path, {"/etc/fstab": line}), work)
+    assert work.done == [f"/etc/fstab {words}"]
+
+
 @pytest.mark.parametrize("size", [0, 1024, 3000])
 def test_photons_arguments_are_in_plain_text_of_any_length(tmp_path: Path, size: int) -> None:
     files = {
