@@ -238,7 +238,7 @@ def test_fstab_lines_of_every_kind() -> None:
     ],
 )
 def test_no_boot_waits_for_a_cd_that_vmware_had_in_its_drive(before: str, after: str) -> None:
-    assert stable_fstab(before, ONE_DISK) == (after or before, [])
+    assert stable_fstab(before, ONE_DISK)[0] == (after or before)
 
 
 @pytest.mark.parametrize(
