@@ -1,16 +1,22 @@
 """The guest's own settings for its initramfs, with the drivers in them and all else byte for byte."""
 
+from pathlib import Path
+
 import pytest
 
 from hyperctl.activities.convert.linux.agreement import (
     adapters_of,
+    agree,
+    features_for,
     nothing_omitted,
     with_features,
     with_initrd_modules,
     with_modules,
 )
 from hyperctl.activities.convert.linux.drivers import drivers_for
+from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.hardware import DiskBus, Hardware, NicModel
+from tests.unit.test_layouts import inspected
 
 NAMES = ("virtio_pci", "virtio_blk")
 ARCH = """\
@@ -85,14 +91,38 @@ def test_suse() -> None:
     assert with_initrd_modules("# none", NAMES) == '# none\nINITRD_MODULES="virtio_pci virtio_blk"\n'
 
 
-def test_alpine() -> None:
-    before = 'features="ata base ext4"\n'
-    after = 'features="ata base ext4 virtio"\n'
-    assert with_features(before, drivers_for(Hardware()).storage) == after
-    assert with_features(after, drivers_for(Hardware()).storage) == after
-    sata = drivers_for(Hardware(disk_bus=DiskBus.SATA)).storage
-    assert with_features('features="base"\n', sata) == 'features="base ata scsi"\n'
-    assert with_features("", sata) == "", "all of them"
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('features="ata base ext4"\n', 'features="ata base ext4 virtio"\n'),
+        ("features='base ext4' # mine\n", "features='base ext4 virtio' # mine\n"),
+        ("features=base\n", 'features="base virtio"\n'),
+        ("features='base virtio'\n", "features='base virtio'\n"),
+        ("#features='base'\n", None),
+        ("features='base\n", None),
+        ("", None),
+    ],
+)
+def test_alpine(before: str, after: str | None) -> None:
+    assert with_features(before, features_for(drivers_for(Hardware()).storage)) == after
+
+
+def test_alpines_features_are_those_of_the_disks_bus() -> None:
+    found = {bus: features_for(drivers_for(Hardware(disk_bus=bus)).storage) for bus in DiskBus}
+    assert found == {
+        DiskBus.VIRTIO: ("virtio",),
+        DiskBus.SCSI: ("virtio", "scsi"),
+        DiskBus.SATA: ("ata", "scsi"),
+    }
+
+
+@pytest.mark.parametrize("files", [{}, {"/etc/mkinitfs/mkinitfs.conf": "features='base\n"}])
+def test_alpines_settings_that_cannot_be_set_are_a_warning(tmp_path: Path, files: dict[str, str]) -> None:
+    guest, work = inspected(tmp_path, {"/etc/alpine-release": "", **files}, tool="mkinitfs"), Work()
+    agree(guest, drivers_for(Hardware()), work)
+    assert (work.changed, work.done) == ([], [])
+    assert "mkinitfs.conf has no list of features" in work.warnings[0]
+    assert "virtio" in work.warnings[0]
 
 
 def test_aliases_that_red_hats_mkinitrd_reads() -> None:

@@ -54,6 +54,7 @@ def inspected(
     way: InitramfsWay = InitramfsWay.AUTO,
     *,
     secure_boot: bool = False,
+    tool: str = "dracut",
 ) -> Inspected:
     found = tree(root, files)
     return cast(
@@ -64,7 +65,7 @@ def inspected(
             kernels=find_kernels(found),
             machine=machine(firmware=firmware, secure_boot=secure_boot),
             order=SimpleNamespace(hardware=Hardware(), serial_console=False, initramfs=way),
-            system=SimpleNamespace(initramfs_tool="dracut", distribution="rhel"),
+            system=SimpleNamespace(initramfs_tool=tool, distribution="rhel"),
             mounts={"/": "/dev/sda2"},
             rebuilds=[],
             changed=[],
@@ -328,6 +329,86 @@ def test_alpine_names_its_kernel_by_a_package(tmp_path: Path) -> None:
     assert (kernel.image, kernel.initramfs) == ("/boot/vmlinuz-lts", ("/boot/initramfs-lts",))
     update_bootloader(guest, Work())
     assert "root=UUID=root-uuid modules=" in (guest.files.text("/boot/extlinux.conf") or "")
+
+
+def menu_of(*versions: str) -> str:
+    """As grub-mkconfig writes it, with its first entry for the default."""
+    entries = (
+        GRUB.format(version=version, root="UUID=root-uuid").replace("Linux", version) for version in versions
+    )
+    return "".join(['set default="0"\n', *entries])
+
+
+def default_in(guest: Inspected, path: str) -> str:
+    return (guest.files.text(path) or "").partition("\n")[0]
+
+
+def test_a_bios_guest_boots_the_menu_of_boot_though_the_system_partition_has_one(tmp_path: Path) -> None:
+    esp, own = "/boot/efi/EFI/centos/grub.cfg", "/boot/grub2/grub.cfg"
+    guest = inspected(tmp_path, {**KERNELS, esp: menu_of(UNABLE, ABLE), own: menu_of(UNABLE, ABLE)})
+    work = Work()
+    update_bootloader(guest, work)
+    assert [default_in(guest, path) for path in (esp, own)] == ['set default="0"', f'set default="{ABLE}"']
+    assert work.done[2:] == [f"{own} has {ABLE} as its default kernel, which has the drivers"]
+
+
+def test_every_vendors_menu_on_the_system_partition_has_a_kernel_with_the_drivers(tmp_path: Path) -> None:
+    """migrate2rocky leaves the earlier vendor's folder."""
+    menus = [f"/boot/efi/EFI/{vendor}/grub.cfg" for vendor in ("centos", "rocky")]
+    files = {**KERNELS, **dict.fromkeys(menus, menu_of(UNABLE, ABLE)), "/boot/efi/EFI/BOOT/BOOTX64.EFI": ""}
+    files["/boot/efi/EFI/alma/grub.cfg"] = menu_of("3.10.0-1.el7.x86_64")
+    guest = inspected(tmp_path, files, firmware=Firmware.EFI)
+    update_bootloader(guest, Work())
+    assert [default_in(guest, path) for path in menus] == [f'set default="{ABLE}"'] * 2
+    assert default_in(guest, "/boot/efi/EFI/alma/grub.cfg") == 'set default="0"', (
+        "none of its kernels is there"
+    )
+
+
+def test_a_menu_without_a_kernel_with_the_drivers_is_a_warning_beside_one_that_has_it(tmp_path: Path) -> None:
+    old, own = "/boot/efi/EFI/centos/grub.cfg", "/boot/efi/EFI/rocky/grub.cfg"
+    files = {
+        **KERNELS,
+        old: menu_of(UNABLE),
+        own: menu_of(UNABLE, ABLE),
+        "/boot/efi/EFI/BOOT/BOOTX64.EFI": "",
+    }
+    guest, work = inspected(tmp_path / "two", files, firmware=Firmware.EFI), Work()
+    update_bootloader(guest, work)
+    assert default_in(guest, own) == f'set default="{ABLE}"'
+    (warning,) = work.warnings
+    assert warning.startswith(old)
+    alone = inspected(tmp_path / "one", {**files, own: menu_of(UNABLE)}, firmware=Firmware.EFI)
+    with pytest.raises(StepFailed, match=r"centos/grub\.cfg: the kernel that is booted"):
+        update_bootloader(alone, Work())
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/dev/sr0 /repo iso9660 ro\n", "with nofail for CDs"),
+        ("/dev/fd0 /media/floppy auto noauto\n", "without what stays behind"),
+        ("/dev/sda1 /boot ext4 defaults\n", "by UUID"),
+        ("/dev/sda1 /boot ext4 defaults\n/dev/sr0 /repo iso9660 ro\n", "by UUID, with nofail for CDs"),
+    ],
+)
+def test_what_was_done_to_fstab_is_said(tmp_path: Path, line: str, words: str) -> None:
+    work = Work()
+    update_fstab(inspected(tmp_path, {"/etc/fstab": line}), work)
+    assert work.done == [f"/etc/fstab {words}"]
+
+
+@pytest.mark.parametrize("size", [0, 1024, 3000])
+def test_photons_arguments_are_in_plain_text_of_any_length(tmp_path: Path, size: int) -> None:
+    files = {
+        **KERNEL,
+        "/boot/grub2/grub.cfg": GRUB.format(version=ABLE, root="UUID=root-uuid"),
+        "/boot/photon.cfg": f"photon_cmdline=root=/dev/sda2 {'x' * size}\nphoton_linux=vmlinuz-{ABLE}\n",
+    }
+    guest = inspected(tmp_path, files)
+    update_bootloader(guest, Work())
+    stable = files["/boot/photon.cfg"].replace("/dev/sda2", "UUID=root-uuid")
+    assert guest.files.text("/boot/photon.cfg") == stable
 
 
 def test_whether_there_was_a_key_for_what_stays_closed_is_said() -> None:

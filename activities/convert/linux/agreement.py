@@ -26,7 +26,7 @@ MODPROBE_CONF = "/etc/modprobe.conf"
 _OMITTED = re.compile(r"^([ \t]*omit_drivers\+?=)([\"'])([^\"'\n]*)\2", re.MULTILINE)
 _ARRAY = re.compile(r"^([ \t]*MODULES\+?=\()([^)]*)\)", re.MULTILINE)
 _STRING = re.compile(r"^([ \t]*MODULES\+?=\")([^\"]*)\"", re.MULTILINE)
-_FEATURES = re.compile(r"^([ \t]*features=\")([^\"]*)\"", re.MULTILINE)
+_FEATURES = re.compile(r"^([ \t]*features=)(?:([\"'])([^\"']*)\2|([^\s\"'#;]*))(?=[\s;]|\Z)", re.MULTILINE)
 _PRESET_CONFIGURATION = re.compile(r"^[ \t]*\w+_config=[\"']?([^\"'\s]+)", re.MULTILINE)
 _INITRD_MODULES = re.compile(r"^([ \t]*INITRD_MODULES=\")([^\"]*)\"", re.MULTILINE)
 _ADAPTER = re.compile(
@@ -67,7 +67,15 @@ def agree(inspected: Inspected, drivers: Drivers, work: Work) -> None:
         for path in sorted(there.union(files.matching(*MKINITCPIO_FILES))):
             edit(path, with_modules(files.text(path) or "", names, is_main=path == MKINITCPIO))
     elif tool == "mkinitfs":
-        edit(MKINITFS, with_features(files.text(MKINITFS) or "", drivers.storage))
+        wanted = features_for(drivers.storage)
+        listed = with_features(files.text(MKINITFS) or "", wanted)
+        if listed is None:
+            work.warnings.append(
+                f"{MKINITFS} has no list of features that can be read: see to it that the guest's next "
+                f"initramfs has {' and '.join(wanted)}"
+            )
+        else:
+            edit(MKINITFS, listed)
     elif tool == "mkinitrd" and files.exists(SUSE):
         able = [kernel for kernel in inspected.kernels if kernel.drives(drivers.needed)]
         known = [name for name in names if all(name in kernel.modules for kernel in able)]
@@ -113,11 +121,21 @@ def with_modules(text: str, names: Sequence[str], *, is_main: bool) -> str:
     return _STRING.sub(extended, _ARRAY.sub(extended, text))
 
 
-def with_features(text: str, names: Sequence[str]) -> str:
-    """mkinitfs.conf, whose features are groups of modules; without a list it has all of them in."""
-    wanted = dict.fromkeys("virtio" if name.startswith("virtio") else "ata" for name in names)
-    wanted |= {"scsi": None} if "sd_mod" in names else {}
-    return _FEATURES.sub(lambda found: f'{found[1]}{_with_words(found[2], tuple(wanted))}"', text)
+def features_for(names: Sequence[str]) -> tuple[str, ...]:
+    """mkinitfs' groups of modules that have these drivers of disks."""
+    groups = {"ahci": "ata", "sd_mod": "scsi"}
+    return tuple(dict.fromkeys(groups.get(name, "virtio") for name in names))
+
+
+def with_features(text: str, wanted: Sequence[str]) -> str | None:
+    """mkinitfs.conf whose list has these features; None where it has no list."""
+
+    def extended(found: re.Match[str]) -> str:
+        before, quote = found[3] or found[4] or "", found[2] or '"'
+        after = _with_words(before, wanted)
+        return found[0] if after == before else f"{found[1]}{quote}{after}{quote}"
+
+    return _FEATURES.sub(extended, text) if _FEATURES.search(text) else None
 
 
 def with_initrd_modules(text: str, names: Sequence[str]) -> str:

@@ -59,11 +59,9 @@ SETTINGS = (
     "/etc/dracut.conf.d/*.conf",
 )
 """What the guest makes the entries from."""
-ENVIRONMENTS = (
-    *("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv"),
-    *("/boot/photon.cfg", "/boot/systemd.cfg"),
-)
-"""GRUB's own, and Photon's, with its kernel's arguments."""
+BLOCKS = ("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv")
+ENVIRONMENTS = (*BLOCKS, "/boot/photon.cfg", "/boot/systemd.cfg")
+"""GRUB's blocks of a fixed size, and Photon's plain lines with its kernel's arguments."""
 DEBCONF = "/var/cache/debconf/config.dat"
 """Where Debian keeps the disks that its grub-pc puts GRUB on whenever it is updated."""
 GRUB_INSTALLED = "/etc/default/grub_installdevice"
@@ -119,11 +117,13 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
             changed = settings_with_console(changed)
         if files.edit(path, changed, work):
             work.done.append(_what(path, text, changed))
+    blocks = files.matching(*BLOCKS)
     for path in files.matching(*ENVIRONMENTS):
         text = files.text(path)
-        if text is not None and files.edit(
-            path, changed := environment_block(text, with_arguments(path, text)), work
-        ):
+        if text is None:
+            continue
+        changed = with_arguments(path, text)
+        if files.edit(path, environment_block(text, changed) if path in blocks else changed, work):
             work.done.append(_what(path, text, changed))
     if inspected.order.hardware.disk_bus is DiskBus.VIRTIO:
         _rename_disks(inspected, work)

@@ -33,10 +33,16 @@ _COMPRESSIONS = (
     ("lzma", b"\x5d\x00\x00"),
     ("lzo", b"\x89LZO"),
 )
+_KNOWN_TO_LINUX = (b"\x1f\x8b", b"\x1f\x9e", b"BZ", b"\x5d\0", b"\xfd7", b"\x89L", b"\x02\x21", b"\x28\xb5")
+"""How what it unpacks begins (lib/decompress.c)."""
 
 
 class CpioError(Exception):
-    """The archive is damaged or in a form that is not known."""
+    """The archive is damaged."""
+
+
+class NotReadHereError(CpioError):
+    """It is in a form, or of a size, that only the kernel may be able to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,10 @@ class Archive:
 
 
 def read_archive(data: bytes, limit_bytes: int = LARGEST_BYTES) -> Archive:
-    """Read it to its end. Raises `CpioError` where the kernel would stop."""
+    """Read it to its end. Raises `CpioError` where the kernel would stop, too.
+
+    `NotReadHereError` where it may go on.
+    """
     archive = Archive()
     view = memoryview(data)
     position, unpacked = 0, 0
@@ -121,6 +130,17 @@ def read_archive(data: bytes, limit_bytes: int = LARGEST_BYTES) -> Archive:
                 start = _read_cpio(inner, start, archive)
         position += used
     return archive
+
+
+def is_damaged(data: bytes) -> bool:
+    """Whether the kernel cannot read it to its end either."""
+    try:
+        read_archive(data)
+    except NotReadHereError:
+        return False
+    except CpioError:
+        return True
+    return False
 
 
 def write_segment(entries: Iterable[Entry]) -> bytes:
@@ -173,7 +193,8 @@ def _compression(magic: memoryview) -> str:
     for name, start in _COMPRESSIONS:
         if bytes(magic[: len(start)]) == start:
             return name
-    raise CpioError(f"an archive in an unknown form: {bytes(magic).hex()}")
+    error = NotReadHereError if bytes(magic[:2]) in _KNOWN_TO_LINUX else CpioError
+    raise error(f"an archive in an unknown form: {bytes(magic).hex()}")
 
 
 def _decompress(name: str, view: memoryview, limit_bytes: int) -> tuple[bytes, int]:
@@ -196,7 +217,7 @@ def _decompress(name: str, view: memoryview, limit_bytes: int) -> tuple[bytes, i
             return _collect(bz2.BZ2Decompressor(), view, limit_bytes)
     except (zlib.error, lzma.LZMAError, zstandard.ZstdError, lz4.block.LZ4BlockError, OSError) as error:
         raise CpioError(f"a damaged {name} archive: {error}") from error
-    raise CpioError(f"{name} archives cannot be read here")
+    raise NotReadHereError(f"{name} archives cannot be read here")
 
 
 class _Decompressor(Protocol):
@@ -218,7 +239,7 @@ def _collect(decompressor: _Decompressor, view: memoryview, limit_bytes: int) ->
         position += len(piece)
         total += len(unpacked)
         if total > limit_bytes:
-            raise CpioError(f"the archive unpacks to more than {limit_bytes} bytes")
+            raise NotReadHereError(f"the archive unpacks to more than {limit_bytes} bytes")
         pieces.append(unpacked)
     return b"".join(pieces), position - len(decompressor.unused_data)
 
@@ -240,7 +261,7 @@ def _unpack_lz4(view: memoryview, limit_bytes: int) -> tuple[bytes, int]:
         unpacked = lz4.block.decompress(block, uncompressed_size=LZ4_BLOCK_BYTES)
         total += len(unpacked)
         if total > limit_bytes:
-            raise CpioError(f"the archive unpacks to more than {limit_bytes} bytes")
+            raise NotReadHereError(f"the archive unpacks to more than {limit_bytes} bytes")
         pieces.append(unpacked)
         position += 4 + size
     return b"".join(pieces), min(position, len(view))

@@ -13,9 +13,11 @@ from hyperctl.activities.convert.linux.kernels import Kernel, version_key
 from hyperctl.activities.convert.linux.plain_menus import image_version, legacy_default, syslinux_defaults
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
+from hyperctl.workflows.machine import Firmware
 
-GRUB_CONFIGURATIONS = ("/boot/efi/EFI/*/grub.cfg", "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
-"""Red Hat's up to 8 is on the EFI system partition; others have no menu there, but the way to it."""
+GRUB_CONFIGURATIONS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
+GRUB_ON_SYSTEM_PARTITION = ("/boot/efi/EFI/*/grub.cfg",)
+"""Red Hat's up to 8, for UEFI only; others have no menu there, but the way to it."""
 GRUB_SETTINGS = "/etc/default/grub"
 LEGACY_MENUS = ("/boot/grub/menu.lst", "/boot/grub/grub.conf", "/boot/efi/EFI/*/grub.conf")
 SYSLINUX_MENUS = (
@@ -42,6 +44,8 @@ _SET_SAVED = re.compile(r'^\s*set default="\$\{saved_entry\}"', re.MULTILINE)
 _READS_ENTRIES = re.compile(r"^\s*blscfg\b", re.MULTILINE)
 _GRUB_DEFAULT = re.compile(r"^(\s*GRUB_DEFAULT=).*$", re.MULTILINE)
 _TRIES = re.compile(r"\+\d+(?:-\d+)?(?=\.(?:conf|efi)$)")
+_NO_KERNEL = "no kernel's version"
+"""None has a blank in it."""
 _LOADER_DEFAULT = re.compile(r"^\s*default\s+(\S+)[^\n]*\n?", re.MULTILINE)
 
 
@@ -65,19 +69,28 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
     """
     needed = drivers_for(inspected.order.hardware).needed
     without = {kernel.version for kernel in inspected.kernels if not kernel.drives(needed)}
-    able = [kernel for kernel in inspected.kernels if kernel.drives(needed)]
-    if not without or not able:
-        return
+    able = [kernel.version for kernel in inspected.kernels if kernel.drives(needed)]
+    if without and able:
+        _ensure(inspected, without, able, work)
+
+
+def may_be_default(inspected: Inspected, kernel: Kernel) -> bool:
+    """Whether a loader boots this kernel when nobody chooses, or that cannot be told."""
+    work = Work()
+    names = {kernel.version, image_version(kernel.image)} - {""}
+    try:
+        _ensure(inspected, names, [_NO_KERNEL], work)
+    except StepFailed:
+        return True
+    return bool(work.warnings)
+
+
+def _ensure(inspected: Inspected, without: set[str], able: Sequence[str], work: Work) -> None:
+    """`without` and `able` are versions of kernels, these the newest first."""
     entries = find_entries(inspected.files)
     images = unified_entries(inspected.kernels)
-    for path in inspected.files.matching(*GRUB_CONFIGURATIONS):
-        text = inspected.files.text(path)
-        if text is not None and entries and _READS_ENTRIES.search(text):
-            _ensure_in_entries_of_grub(inspected, path, entries, without, able, work)
-            return
-        if text is not None and (menu := grub_menu(text)):
-            _ensure_in_grub(inspected, path, text, menu, without, able[0], work)
-            return
+    if _ensured_in_menus_of_grub(inspected, entries, without, able, work):
+        return
     if entries or images:
         top = re.split("/loader/entries/|/EFI/Linux/", (entries or images)[0].path)[0]
         there = [path for path in LOADER_CONFIGURATIONS if inspected.files.exists(path)]
@@ -87,7 +100,42 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
     if _ensured_in_plain_menu(inspected, without, able[0], work):
         return
     if inspected.kernels[0].version in without:
-        raise StepFailed(_cannot(inspected.kernels[0].version, able[0].version))
+        raise StepFailed(_cannot(inspected.kernels[0].version, able[0]))
+
+
+def _ensured_in_menus_of_grub(
+    inspected: Inspected, entries: Sequence[BootEntry], without: set[str], able: Sequence[str], work: Work
+) -> bool:
+    """In each of them that has the guest's kernels, as nobody can say which of them the firmware's loader
+    reads; says whether there is one.
+
+    What cannot be set in one of several is a warning.
+    """
+    on_uefi = inspected.machine.firmware is Firmware.EFI
+    places = (*GRUB_ON_SYSTEM_PARTITION, *GRUB_CONFIGURATIONS) if on_uefi else GRUB_CONFIGURATIONS
+    installed = {kernel.version for kernel in inspected.kernels}
+    menus: dict[str, list[MenuEntry]] = {}
+    strange: dict[str, list[MenuEntry]] = {}
+    for path in inspected.files.matching(*places):
+        text = inspected.files.text(path) or ""
+        if entries and _READS_ENTRIES.search(text):
+            menus[path] = []
+        elif menu := grub_menu(text):
+            is_known = any(image_version(one.kernel) in installed for one in menu)
+            (menus if is_known else strange)[path] = menu
+    failures = []
+    for path, menu in (menus or strange).items():
+        try:
+            if menu:
+                _ensure_in_grub(inspected, path, menu, without, able[0], work)
+            else:
+                _ensure_in_entries_of_grub(inspected, path, entries, without, able, work)
+        except StepFailed as failure:
+            failures.append(f"{path}: {failure}")
+    if failures and len(failures) == len(menus or strange):
+        raise StepFailed(failures[0])
+    work.warnings += failures
+    return bool(menus or strange)
 
 
 def unified_entries(kernels: Sequence[Kernel]) -> tuple[BootEntry, ...]:
@@ -135,13 +183,13 @@ def grub_menu(text: str) -> list[MenuEntry]:
 def _ensure_in_grub(
     inspected: Inspected,
     path: str,
-    text: str,
     menu: Sequence[MenuEntry],
     without: set[str],
-    able: Kernel,
+    able: str,
     work: Work,
 ) -> None:
     files = inspected.files
+    text = files.text(path) or ""
     found = _SET_DEFAULT.search(text)
     environment = f"{path.rpartition('/')[0]}/grubenv"
     block = files.text(environment) or ""
@@ -153,12 +201,12 @@ def _ensure_in_grub(
         booted = menu[0]
     if booted is not None and image_version(booted.kernel) not in without:
         return
-    wanted = next((one for one in menu if image_version(one.kernel) == able.version), None)
+    wanted = next((one for one in menu if image_version(one.kernel) == able), None)
     if not (found or saved or unset) or wanted is None:
-        raise StepFailed(_cannot(inspected.kernels[0].version, able.version))
+        raise StepFailed(_cannot(inspected.kernels[0].version, able))
     if saved:
         files.edit(environment, with_saved_entry(block, wanted.address), work)
-        work.done.append(f"{able.version} is the default kernel, which has virtio")
+        work.done.append(f"{path} has {able} as its default kernel, which has the drivers")
         return
     line = f'set default="{wanted.address}"\n'
     changed = _SET_DEFAULT.sub(lambda one: f'{one[1]}"{wanted.address}"', text, count=1)
@@ -168,7 +216,7 @@ def _ensure_in_grub(
         files.edit(
             GRUB_SETTINGS, _GRUB_DEFAULT.sub(lambda one: f'{one[1]}"{wanted.address}"', settings), work
         )
-    work.done.append(f"{able.version} is the default kernel, which has the drivers")
+    work.done.append(f"{path} has {able} as its default kernel, which has the drivers")
 
 
 def _ensure_in_entries_of_grub(
@@ -176,7 +224,7 @@ def _ensure_in_entries_of_grub(
     path: str,
     entries: Sequence[BootEntry],
     without: set[str],
-    able: Sequence[Kernel],
+    able: Sequence[str],
     work: Work,
 ) -> None:
     """Red Hat's GRUB, whose command blscfg makes its menu of boot entries: the newest first, or the saved."""
@@ -191,7 +239,7 @@ def _ensure_in_entries_of_grub(
         return
     name = wanted.name.removesuffix(".conf")
     inspected.files.edit(environment, with_saved_entry(block, name), work)
-    work.done.append(f"{name} is the default entry, whose kernel has the drivers")
+    work.done.append(f"{path} has {name} as its default entry, whose kernel has the drivers")
 
 
 def _ensure_in_loader(
@@ -199,7 +247,7 @@ def _ensure_in_loader(
     path: str,
     entries: Sequence[BootEntry],
     without: set[str],
-    able: Sequence[Kernel],
+    able: Sequence[str],
     work: Work,
 ) -> None:
     """systemd-boot takes the newest where its loader.conf(5) names none."""
@@ -216,14 +264,14 @@ def _ensure_in_loader(
 
 
 def _in_its_place(
-    booted: BootEntry, menu: Sequence[BootEntry], without: set[str], able: Sequence[Kernel]
+    booted: BootEntry, menu: Sequence[BootEntry], without: set[str], able: Sequence[str]
 ) -> BootEntry | None:
     """The entry to boot where this one's kernel has no drivers. `StepFailed` where the menu has none."""
     if not without & set(booted.versions):
         return None
-    wanted = next((one for kernel in able for one in menu if kernel.version in one.versions), None)
+    wanted = next((one for version in able for one in menu if version in one.versions), None)
     if wanted is None:
-        raise StepFailed(_cannot(booted.version, able[0].version))
+        raise StepFailed(_cannot(booted.version, able[0]))
     return wanted
 
 
@@ -232,7 +280,7 @@ def _identity(entry: BootEntry) -> str:
     return _TRIES.sub("", entry.name)
 
 
-def _ensured_in_plain_menu(inspected: Inspected, without: set[str], able: Kernel, work: Work) -> bool:
+def _ensured_in_plain_menu(inspected: Inspected, without: set[str], able: str, work: Work) -> bool:
     """GRUB legacy and the syslinux family; says whether there is such a menu."""
     files = inspected.files
     for patterns in (LEGACY_MENUS, *SYSLINUX_MENUS):
@@ -243,15 +291,15 @@ def _ensured_in_plain_menu(inspected: Inspected, without: set[str], able: Kernel
         changed: dict[str, str] | None
         if patterns is LEGACY_MENUS:
             path, text = next(iter(texts.items()))
-            menu = legacy_default(text, without, able.version)
+            menu = legacy_default(text, without, able)
             changed = None if menu is None else {path: menu}
         else:
-            changed = syslinux_defaults(texts, without, able.version)
+            changed = syslinux_defaults(texts, without, able)
         if changed is None:
-            raise StepFailed(_cannot(inspected.kernels[0].version, able.version))
+            raise StepFailed(_cannot(inspected.kernels[0].version, able))
         edited = [path for path, text in changed.items() if files.edit(path, text, work)]
         if edited:
-            work.done.append(f"{able.version} is the default kernel, which has virtio")
+            work.done.append(f"{able} is the default kernel, which has virtio")
         return True
     return False
 

@@ -29,9 +29,11 @@ WATCHED = (
 UNITS = ("/etc/systemd/system/*.mount", "/etc/systemd/system/*.swap")
 _GONE = re.compile(r"^(?:/dev/fd\d\w*|/dev/floppy\S*|(?:vmhgfs-fuse#)?\.host:\S*|vmhgfs-fuse)$")
 """Floppy drives and VMware's shared folders."""
-_DRIVE = re.compile(r"^/dev/(?:sr\d|scd\d|hd[a-d]$|cdr|dvd)")
-_MEDIA = re.compile(r"^\s+(?:iso9660|udf)\b")
-_KIND_AND_OPTIONS = re.compile(r"^(\s+\S+)(?:(\s+)(\S+))?")
+_DRIVE = re.compile(r"^/dev/(?:sr\d+|scd\d+|hd[a-d]|cdrom\d*|cdrw\d*|dvd(?:rw|ram)?\d*)$")
+_MEDIA = re.compile(r"^\s+(?:(?:udf|auto),)*iso9660(?:,(?:udf|auto))*(?!\S)")
+"""By a label or UUID these can only be a CD's; udf alone may be a copied disk's."""
+_OF_CD = frozenset({"iso9660", "udf", "auto"})
+_KIND_AND_OPTIONS = re.compile(r"^(\s+)([^\s#]\S*)(?:(\s+)([^\s#]\S*))?")
 _OPTION = re.compile(r"(?<![^\s,])((?:device|logdev|rtdev|journal_path)=)(/dev/[^\s,]+)")
 """A filesystem's other disks: btrfs(5), xfs(5), ext4(5)."""
 _KEY_FIELDS = re.compile(r"^([ \t]*[^\s#]\S*[ \t]+\S+[ \t]+)(\S[^\n]*)", re.MULTILINE)
@@ -58,8 +60,7 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
         changed, unknown = rewrite(text, names)
         work.warnings += [f"{path}: {name} is on none of the copied disks" for name in unknown]
         if files.edit(path, changed, work):
-            by_uuid = changed.upper().count("UUID") > text.upper().count("UUID")
-            work.done.append(f"{path} {'by UUID' if by_uuid else 'without what stays behind'}")
+            work.done.append(f"{path} {_what(text, changed)}")
     for path in files.matching(*WATCHED):
         if name := names_vmwares_disk(files.text(path) or ""):
             work.warnings.append(f"{path} names disks as VMware has them ({name}), and stays as it is")
@@ -67,6 +68,13 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
         text = files.text(path)
         if text is not None and files.edit(path, widen(text), work):
             work.done.append(f"{path} for the disks' new names")
+
+
+def _what(before: str, after: str) -> str:
+    """What was changed in it, in words."""
+    signs = {"by UUID": "UUID", "without what stays behind": "\n# ", "with nofail for CDs": "nofail"}
+    old, new = (f"\n{text}".replace("uuid", "UUID") for text in (before, after))
+    return ", ".join(what for what, sign in signs.items() if new.count(sign) > old.count(sign)) or "by UUID"
 
 
 def stable_fstab(text: str, names: StableNames) -> tuple[str, list[str]]:
@@ -118,10 +126,10 @@ def _linked(naming: re.Pattern[str], text: str, names: StableNames) -> tuple[str
 
 def _not_waited_for(found: re.Match[str]) -> str:
     """The options of a CD that VMware had in its drive, and without which a boot would stop."""
-    options = found[3] or "defaults"
-    if {"noauto", "nofail"} & set(options.split(",")):
+    options = found[4] or "defaults"
+    if set(found[2].split(",")) - _OF_CD or {"noauto", "nofail"} & set(options.split(",")):
         return found[0]
-    return f"{found[1]}{found[2] or ' '}{options},nofail"
+    return f"{found[1]}{found[2]}{found[3] or ' '}{options},nofail"
 
 
 def _rewritten(text: str, names: StableNames, column: int) -> tuple[str, list[str]]:

@@ -19,9 +19,11 @@ from hyperctl.activities.convert.linux.cpio import (
     Archive,
     CpioError,
     Entry,
+    is_damaged,
     padding,
     read_archive,
 )
+from hyperctl.activities.convert.linux.default_kernel import may_be_default
 from hyperctl.activities.convert.linux.drivers import Drivers, drivers_for, other_hardware
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
 from hyperctl.activities.convert.linux.room import assert_room
@@ -36,14 +38,6 @@ INDEXES = "modules.*"
 
 class NotAppendable(Exception):
     """What is appended to it would not serve."""
-
-    is_damaged = False
-
-
-class Damaged(NotAppendable):
-    """It cannot be read."""
-
-    is_damaged = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +77,7 @@ def inject_virtio_drivers(inspected: Inspected, work: Work) -> None:
             try:
                 change = _prepared(path, kernel, inspected)
             except NotAppendable as error:
-                _note_rebuild(inspected, Rebuild(path, kernel, str(error), is_damaged=error.is_damaged))
+                _note_rebuild(inspected, Rebuild(path, kernel, str(error)), work)
                 continue
             if change is not None:
                 changes.append(change)
@@ -136,18 +130,31 @@ def _judge_unified(path: str, kernel: Kernel, inspected: Inspected, work: Work) 
         if boots and inspected.order.initramfs is InitramfsWay.APPEND:
             work.warnings.append(f"{path} is {what}, and stays as it is")
         else:
-            _note_rebuild(inspected, Rebuild(path, kernel, what, is_unified=True, boots=boots))
+            _note_rebuild(inspected, Rebuild(path, kernel, what, is_unified=True, boots=boots), work)
     return addons
 
 
-def _note_rebuild(inspected: Inspected, one: Rebuild) -> None:
+def _note_rebuild(inspected: Inspected, one: Rebuild, work: Work) -> None:
     """Raises `StepFailed` where only appending is allowed."""
     if inspected.order.initramfs is InitramfsWay.APPEND:
+        if may_stay_damaged(inspected, one):
+            work.warnings.append(f"{one.path} stays as it is: {one.reason}")
+            return
         raise StepFailed(
             f"nothing can be appended to {one.path} ({one.reason}); --initramfs auto or rebuild has the "
             "guest's own tool make it anew"
         )
     inspected.rebuilds.append(one)
+
+
+def may_stay_damaged(inspected: Inspected, one: Rebuild) -> bool:
+    """Whether an initramfs is damaged, so that it booted nothing on VMware either, and its kernel is neither
+    the newest with the drivers nor what a loader boots when nobody chooses."""
+    if one.is_unified or not is_damaged(inspected.files.content(one.path)):
+        return False
+    needed = drivers_for(inspected.order.hardware).needed
+    newest = next((kernel for kernel in inspected.kernels if kernel.drives(needed)), None)
+    return one.kernel is not newest and not may_be_default(inspected, one.kernel)
 
 
 def _unfit_profiles(
@@ -234,7 +241,7 @@ def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None
     try:
         archive = read_archive(before)
     except CpioError as error:
-        raise Damaged(f"it cannot be read: {error}") from error
+        raise NotAppendable(f"it cannot be read: {error}") from error
     entries = _entries(archive, kernel, inspected)
     if not entries:
         return None

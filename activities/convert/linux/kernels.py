@@ -75,8 +75,6 @@ class Rebuild:
     is_unified: bool = False
     boots: bool = False
     """Whether an image boots as it is, by its first profile."""
-    is_damaged: bool = False
-    """Whether nothing can read what is there."""
 
 
 def module_name(path: str) -> str:

@@ -16,7 +16,11 @@ from hyperctl.activities.convert.linux.bootloader import ENTRIES
 from hyperctl.activities.convert.linux.builders import Building, command, profile_command, unified_command
 from hyperctl.activities.convert.linux.cpio import Archive, CpioError, read_archive
 from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
-from hyperctl.activities.convert.linux.initramfs import extended_initramfs, fitting_arguments
+from hyperctl.activities.convert.linux.initramfs import (
+    extended_initramfs,
+    fitting_arguments,
+    may_stay_damaged,
+)
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
 from hyperctl.activities.convert.linux.room import MIB, assert_room
 from hyperctl.activities.convert.refusal import StepFailed
@@ -38,16 +42,15 @@ def rebuild_initramfs(inspected: Inspected, work: Work) -> None:
     """Everything that an earlier step has noted. Raises `StepFailed`; what was there is then as it was.
 
     A unified image that cannot be made anew is a warning where it boots by its first profile, and where a
-    boot loader's menu has its kernel's own initramfs, too; and so is a damaged initramfs of an older kernel.
+    boot loader's menu has its kernel's own initramfs, too; and so is a damaged initramfs of an older kernel
+    that is not the default.
     """
-    needed = drivers_for(inspected.order.hardware).needed
-    newest = next((kernel for kernel in inspected.kernels if kernel.drives(needed)), None)
     for one in inspected.rebuilds:
         try:
             _rebuild(inspected, one, work)
         except StepFailed as failed:
-            is_left = one.is_damaged and one.kernel is not newest
-            if not (one.boots or is_left or (one.is_unified and has_entry(inspected.files, one.kernel))):
+            has_other = one.is_unified and has_entry(inspected.files, one.kernel)
+            if not (one.boots or has_other or may_stay_damaged(inspected, one)):
                 raise
             work.warnings.append(str(failed))
 
