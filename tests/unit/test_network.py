@@ -1,5 +1,7 @@
 """Which name each NIC had, from every kind of configuration, and how it keeps it."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -162,6 +164,7 @@ def test_ifupdowns_lines_go_on_and_it_takes_in_other_files() -> None:
     ]
 
 
+RULE_BY_SLOT = "/usr/lib/udev/rules.d/80-net-setup-link.rules"
 IFCFG = "/etc/sysconfig/network-scripts/ifcfg-"
 
 
@@ -206,7 +209,7 @@ def test_an_ifcfg_without_a_device_is_named_by_its_file_on_suse_only() -> None:
     ],
 )
 def test_whether_udev_names_nics_by_their_slots(tmp_path: Path, there: dict[str, str], by_slot: bool) -> None:
-    files = tree(tmp_path, {"/usr/lib/udev/rules.d/80-net-setup-link.rules": "", **there})
+    files = tree(tmp_path, {RULE_BY_SLOT: "", **there})
     assert named_by_slot(files) is by_slot
 
 
@@ -405,3 +408,23 @@ def test_a_guess_and_a_missing_nic_are_said() -> None:
 def test_a_vlan_that_has_the_nics_mac_keeps_its_own_name() -> None:
     assert f"PermanentMACAddress={ONE}" in link_file(ONE, "ens192")
     assert 'DRIVERS=="?*"' in udev_rule(ONE, "ens192")
+
+
+@pytest.mark.parametrize(
+    ("read", "repeated"),
+    [
+        (lambda text: list(read_netifrc(text, "n")), "config_a=(\n"),
+        (lambda text: [rewrite(text) for _, rewrite in for_driver("virtio_net", {}, "")], "driver:[\n"),
+    ],
+)
+def test_no_text_takes_hours(read: Callable[[str], object], repeated: str) -> None:
+    began = time.monotonic()
+    read(repeated * ((1 << 20) // len(repeated)))
+    assert time.monotonic() - began < 20, "quadratic, it takes hours"
+
+
+def test_a_link_file_of_nothing_but_lines_is_read_at_once(tmp_path: Path) -> None:
+    there = {RULE_BY_SLOT: "", "/etc/systemd/network/10-long.link": "\n" * (1 << 20)}
+    began = time.monotonic()
+    assert named_by_slot(tree(tmp_path, there))
+    assert time.monotonic() - began < 20, "quadratic, it takes hours"

@@ -284,7 +284,7 @@ _BEGINNINGS = (
 SUSE = "/etc/sysconfig/network/"
 _IFCFG_LOWER = re.compile(r"ETHERDEVICE|PHYSDEV|BRIDGE_PORTS|BONDING_SLAVE_?\d+|TEAM_PORT_DEVICE_?\d+")
 """Which settings of an ifcfg file name what lies below it."""
-_NETIFRC = re.compile(r"^config_(\w+)=(\([^)]*\)|\"[^\"]*\"|\S+)", re.MULTILINE)
+_NETIFRC = re.compile(r"^config_(\w+)=(\([^()]*\)|\"[^\"]*\"|\S+)", re.MULTILINE)
 _LOWER = ("bond-slaves", "slaves", "bridge-ports", "vlan-raw-device")
 _RULE_PLACE = re.compile(r'(?:KERNELS|ENV\{ID_PATH\})=="[^"]*"')
 _READERS: tuple[tuple[tuple[str, ...], Callable[[str, str], Iterator[Clue]]], ...] = (
