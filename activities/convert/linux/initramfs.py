@@ -228,9 +228,7 @@ def _true_arguments(arguments: str, inspected: Inspected) -> str:
 
 def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None:
     """The change that one initramfs needs, or None where it needs none. Raises `NotAppendable`."""
-    if inspected.files.size(path) > LARGEST_INITRAMFS_BYTES:
-        raise StepFailed(f"{path} is larger than {LARGEST_INITRAMFS_BYTES} bytes")
-    before = inspected.files.content(path)
+    before = inspected.files.content(path, LARGEST_INITRAMFS_BYTES)
     try:
         archive = read_archive(before)
     except CpioError as error:

@@ -16,7 +16,11 @@ from hyperctl.activities.convert.linux.bootloader import ENTRIES
 from hyperctl.activities.convert.linux.builders import Building, command, profile_command, unified_command
 from hyperctl.activities.convert.linux.cpio import Archive, CpioError, read_archive
 from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
-from hyperctl.activities.convert.linux.initramfs import extended_initramfs, fitting_arguments
+from hyperctl.activities.convert.linux.initramfs import (
+    LARGEST_INITRAMFS_BYTES,
+    extended_initramfs,
+    fitting_arguments,
+)
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
 from hyperctl.activities.convert.linux.room import MIB, assert_room
 from hyperctl.activities.convert.refusal import StepFailed
@@ -211,7 +215,7 @@ def _archive(inspected: Inspected, path: str) -> Archive | None:
     if not inspected.files.exists(path):
         return None
     try:
-        return read_archive(inspected.files.content(path))
+        return read_archive(inspected.files.content(path, LARGEST_INITRAMFS_BYTES))
     except CpioError:
         return None
 
