@@ -428,3 +428,49 @@ def test_a_link_file_of_nothing_but_lines_is_read_at_once(tmp_path: Path) -> Non
     began = time.monotonic()
     assert named_by_slot(tree(tmp_path, there))
     assert time.monotonic() - began < 20, "quadratic, it takes hours"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['!!bool "x"', '!!timestamp "x"', '!!int ""', "[" * 5000, '"\\U7fffffff"', '"\\UFFFFFFFF"', "&a [*a]"],
+)
+def test_a_netplan_that_cannot_be_understood_tells_nothing(text: str) -> None:
+    assert list(read_netplan(text, "n")) == []
+
+
+def test_netplan_knows_no_types() -> None:
+    text = (
+        "network:\n  ethernets:\n    ens192: {match: ~, dhcp4: !!bool x, set-name: null}\n"
+        "    lan: {match: {macaddress: 11:22:33:44:55:16}, set-name: 0010}\n"
+        "    ens224:\n      addresses: [192.0.2.10/24: {label: 'ens224:1'}, 2001:db8::10/64]\n"
+    )
+    assert list(read_netplan(text, "n")) == [
+        Clue("ens192", "n"),
+        Clue("0010", "n", "11:22:33:44:55:16", pinned=True),
+        Clue("ens224", "n", addresses=("192.0.2.10", "2001:db8::10")),
+    ]
+
+
+def test_aliases_in_a_netplan_do_not_multiply() -> None:
+    nested = "".join(f"l{at}: &l{at} [{', '.join([f'*l{at - 1}'] * 10)}]\n" for at in range(1, 12))
+    text = f"l0: &l0 [192.0.2.10]\n{nested}network: {{ethernets: {{ens192: {{addresses: *l11}}}}}}\n"
+    assert list(read_netplan(text, "n")) == [Clue("ens192", "n")]
+
+
+def test_what_is_a_backup_goes_by_who_reads_it(tmp_path: Path) -> None:
+    profiles, suse = "/etc/NetworkManager/system-connections", "/etc/sysconfig/network/ifcfg-"
+    names = ("lan.bak", "lan.old", "lan.rpmsave", "lan~", ".lan", "lan.pem", "lan.der", "lan.X1y2Z3")
+    profile = {f"{profiles}/{name}": "[connection]\ninterface-name=ens192\n" for name in names}
+    red_hats = {
+        f"{IFCFG}ens192{end}": "" for end in ("", ".bak", ".BAK", ".old", ".orig", ".rej", ".rpmnew", "~")
+    }
+    suses = {f"{suse}eth0{end}": "" for end in ("", ".rej", ".old", ".scpmbackup", ".rpmsave", "~")}
+    found = [one.source for one in find_clues(tree(tmp_path, profile | red_hats | suses))]
+    read = [f"{profiles}/lan.bak", f"{profiles}/lan.old", f"{profiles}/lan.rpmsave"]
+    assert found == [*read, f"{IFCFG}ens192", f"{suse}eth0", f"{suse}eth0.rej"]
+
+
+def test_half_a_quotation_is_no_name() -> None:
+    found = of_nics(read_ifcfg(f'DEVICE="eth0\nHWADDR={ONE}\n', "i"))
+    assert [(one.name, one.mac) for one in found] == [("", ONE)]
+    assert assign_names([nic(ONE)], found)[0] == {}

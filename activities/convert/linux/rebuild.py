@@ -29,7 +29,7 @@ from hyperctl.activities.convert.work import Work
 FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/systemd")
 LONGEST_COMPLAINT = 600
 Sections = Mapping[str, unified_images.Section]
-SUSE = ("sles", "opensuse", "suse-based")
+SUSE_DISTRIBUTIONS = ("sles", "opensuse", "suse-based")
 CRYPTTABS = ("cryptroot/crypttab", "conf/conf.d/cryptroot", "etc/crypttab")
 """Which encrypted volumes an initramfs opens: Debian's, its older form, and systemd's."""
 STORAGE_MODULES = frozenset(
@@ -85,7 +85,7 @@ def _build(inspected: Inspected, one: Rebuild, new: str) -> str:
         modules=tuple(
             name for name in drivers_for(inspected.order.hardware).storage if name in one.kernel.modules
         ),
-        is_suse=inspected.system.distribution in SUSE,
+        is_suse=inspected.system.distribution in SUSE_DISTRIBUTIONS,
         readable=old is None,
     )
     argv = command(inspected.system.initramfs_tool, building)
