@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import guestfs
 
+from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 
 LARGEST_TEXT_BYTES = 2 << 20
@@ -13,6 +14,8 @@ HOLDING = "ia"
 """Attributes under which a file cannot be written."""
 LARGEST_PIECE_BYTES = 2 << 20
 """libguestfs' messages hold no more than 4 MiB."""
+LARGEST_CONTENT_BYTES = 256 << 20
+"""More than any module of a kernel has."""
 
 
 class GuestFiles:
@@ -30,9 +33,14 @@ class GuestFiles:
     def size(self, path: str) -> int:
         return int(self.guest.filesize(path))
 
-    def content(self, path: str) -> bytes:
-        """The whole of a file. For a small one, libguestfs' own calls take a hundred times as long."""
-        return self.reader(path)(0, self.size(path))
+    def content(self, path: str, largest_bytes: int = LARGEST_CONTENT_BYTES) -> bytes:
+        """The whole of a file. Raises `StepFailed` where it is larger, as a sparse one may be.
+
+        For a small one, libguestfs' own calls take a hundred times as long.
+        """
+        if (size := self.size(path)) > largest_bytes:
+            raise StepFailed(f"{path} is larger than {largest_bytes} bytes")
+        return self.reader(path)(0, size)
 
     def reader(self, path: str) -> Callable[[int, int], bytes]:
         """Reads a file of any size in pieces: so many bytes from an offset on, fewer at its end."""
@@ -81,8 +89,10 @@ class GuestFiles:
             if not held:
                 raise
             self.guest.set_e2attrs(path, held, clear=True)
-            self.guest.write(path, content)
-            self.guest.set_e2attrs(path, held)
+            try:
+                self.guest.write(path, content)
+            finally:
+                self.guest.set_e2attrs(path, held)
         work.changed.append(path)
 
     def _holding(self, path: str) -> str:
@@ -99,11 +109,18 @@ class GuestFiles:
         work.changed.append(path)
 
     def edit(self, path: str, text: str, work: Work) -> bool:
-        """Write a file if its content is another; says whether it was."""
-        if self.text(path) == text:
+        """Write a file if its content is another; says whether it was.
+
+        Raises `StepFailed` for what has no text: a folder, a pipe, which nobody would read from, or a file
+        that is far too long.
+        """
+        before = self.text(path)
+        if before == text:
             return False
-        if self.exists(path):
+        if before is not None:
             self.replace(path, text, work)
+        elif self.exists(path):
+            raise StepFailed(f"{path} is no file of up to {LARGEST_TEXT_BYTES} bytes, and is not written")
         else:
             self.create(path, text, work)
         return True

@@ -1,5 +1,7 @@
 """Which name each NIC had, from every kind of configuration, and how it keeps it."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -162,6 +164,7 @@ def test_ifupdowns_lines_go_on_and_it_takes_in_other_files() -> None:
     ]
 
 
+RULE_BY_SLOT = "/usr/lib/udev/rules.d/80-net-setup-link.rules"
 IFCFG = "/etc/sysconfig/network-scripts/ifcfg-"
 
 
@@ -206,7 +209,7 @@ def test_an_ifcfg_without_a_device_is_named_by_its_file_on_suse_only() -> None:
     ],
 )
 def test_whether_udev_names_nics_by_their_slots(tmp_path: Path, there: dict[str, str], by_slot: bool) -> None:
-    files = tree(tmp_path, {"/usr/lib/udev/rules.d/80-net-setup-link.rules": "", **there})
+    files = tree(tmp_path, {RULE_BY_SLOT: "", **there})
     assert named_by_slot(files) is by_slot
 
 
@@ -405,3 +408,69 @@ def test_a_guess_and_a_missing_nic_are_said() -> None:
 def test_a_vlan_that_has_the_nics_mac_keeps_its_own_name() -> None:
     assert f"PermanentMACAddress={ONE}" in link_file(ONE, "ens192")
     assert 'DRIVERS=="?*"' in udev_rule(ONE, "ens192")
+
+
+@pytest.mark.parametrize(
+    ("read", "repeated"),
+    [
+        (lambda text: list(read_netifrc(text, "n")), "config_a=(\n"),
+        (lambda text: [rewrite(text) for _, rewrite in for_driver("virtio_net", {}, "")], "driver:[\n"),
+    ],
+)
+def test_no_text_takes_hours(read: Callable[[str], object], repeated: str) -> None:
+    began = time.monotonic()
+    read(repeated * ((1 << 20) // len(repeated)))
+    assert time.monotonic() - began < 20, "quadratic, it takes hours"
+
+
+def test_a_link_file_of_nothing_but_lines_is_read_at_once(tmp_path: Path) -> None:
+    there = {RULE_BY_SLOT: "", "/etc/systemd/network/10-long.link": "\n" * (1 << 20)}
+    began = time.monotonic()
+    assert named_by_slot(tree(tmp_path, there))
+    assert time.monotonic() - began < 20, "quadratic, it takes hours"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['!!bool "x"', '!!timestamp "x"', '!!int ""', "[" * 5000, '"\\U7fffffff"', '"\\UFFFFFFFF"', "&a [*a]"],
+)
+def test_a_netplan_that_cannot_be_understood_tells_nothing(text: str) -> None:
+    assert list(read_netplan(text, "n")) == []
+
+
+def test_netplan_knows_no_types() -> None:
+    text = (
+        "network:\n  ethernets:\n    ens192: {match: ~, dhcp4: !!bool x, set-name: null}\n"
+        "    lan: {match: {macaddress: 11:22:33:44:55:16}, set-name: 0010}\n"
+        "    ens224:\n      addresses: [192.0.2.10/24: {label: 'ens224:1'}, 2001:db8::10/64]\n"
+    )
+    assert list(read_netplan(text, "n")) == [
+        Clue("ens192", "n"),
+        Clue("0010", "n", "11:22:33:44:55:16", pinned=True),
+        Clue("ens224", "n", addresses=("192.0.2.10", "2001:db8::10")),
+    ]
+
+
+def test_aliases_in_a_netplan_do_not_multiply() -> None:
+    nested = "".join(f"l{at}: &l{at} [{', '.join([f'*l{at - 1}'] * 10)}]\n" for at in range(1, 12))
+    text = f"l0: &l0 [192.0.2.10]\n{nested}network: {{ethernets: {{ens192: {{addresses: *l11}}}}}}\n"
+    assert list(read_netplan(text, "n")) == [Clue("ens192", "n")]
+
+
+def test_what_is_a_backup_goes_by_who_reads_it(tmp_path: Path) -> None:
+    profiles, suse = "/etc/NetworkManager/system-connections", "/etc/sysconfig/network/ifcfg-"
+    names = ("lan.bak", "lan.old", "lan.rpmsave", "lan~", ".lan", "lan.pem", "lan.der", "lan.X1y2Z3")
+    profile = {f"{profiles}/{name}": "[connection]\ninterface-name=ens192\n" for name in names}
+    red_hats = {
+        f"{IFCFG}ens192{end}": "" for end in ("", ".bak", ".BAK", ".old", ".orig", ".rej", ".rpmnew", "~")
+    }
+    suses = {f"{suse}eth0{end}": "" for end in ("", ".rej", ".old", ".scpmbackup", ".rpmsave", "~")}
+    found = [one.source for one in find_clues(tree(tmp_path, profile | red_hats | suses))]
+    read = [f"{profiles}/lan.bak", f"{profiles}/lan.old", f"{profiles}/lan.rpmsave"]
+    assert found == [*read, f"{IFCFG}ens192", f"{suse}eth0", f"{suse}eth0.rej"]
+
+
+def test_half_a_quotation_is_no_name() -> None:
+    found = of_nics(read_ifcfg(f'DEVICE="eth0\nHWADDR={ONE}\n', "i"))
+    assert [(one.name, one.mac) for one in found] == [("", ONE)]
+    assert assign_names([nic(ONE)], found)[0] == {}

@@ -1,5 +1,8 @@
 """LVM's filters and mdadm.conf: what names VMware's disks lets virtio's through too, all else stays."""
 
+import time
+from collections.abc import Callable
+
 import pytest
 
 from hyperctl.activities.convert.linux.storage import (
@@ -131,3 +134,26 @@ def test_mdadms_lines_go_on() -> None:
 @pytest.mark.parametrize("text", ["DEVICE partitions\n", "#DEVICE /dev/sda\n"])
 def test_an_mdadm_that_looks_everywhere_stays(text: str) -> None:
     assert arrays_on_any_disk(text) == text
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("read", "start", "repeated", "end"),
+    [
+        (lambda text: multipath_names(text, ""), "", "multipath{", ""),
+        (lambda text: multipath_names(text, ""), "multipath {", "\n", "}"),
+        (filters_for, "", "\n", ""),
+        (filters_for, "", "filter=[\n", ""),
+        (filters_for, "filter=[", '"a|x",', "]"),
+        (arrays_on_any_disk, "DEVICE\n", "  a\n", ""),
+        (arrays_on_any_disk, "ARRAY", " ", ""),
+        (arrays_on_any_disk, " devices=", "/dev/sd", " x"),
+    ],
+)
+def test_no_text_takes_hours(read: Callable[[str], object], start: str, repeated: str, end: str) -> None:
+    text = start + repeated * (MIB // len(repeated)) + end
+    began = time.monotonic()
+    read(text)
+    assert time.monotonic() - began < 20, "quadratic, it takes hours"

@@ -17,6 +17,7 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._attributes: dict[str, str] = {}
 
     def _at(self, path: str) -> Path:
         assert path.startswith("/"), "libguestfs takes whole paths only"
@@ -38,7 +39,9 @@ class Tree:
         return self._at(path).read_bytes()
 
     def pread(self, path: str, count: int, offset: int) -> bytes:
-        return self.read_file(path)[offset : offset + count]
+        with self._at(path).open("rb") as file:
+            file.seek(offset)
+            return file.read(count)
 
     def pwrite(self, path: str, content: bytes, offset: int) -> None:
         with self._at(path).open("r+b") as file:
@@ -55,7 +58,17 @@ class Tree:
         found = os.statvfs(self._at(path))
         return {"bavail": found.f_bavail, "bsize": found.f_frsize}
 
+    def get_e2attrs(self, path: str) -> str:
+        return self._attributes.get(path, "")
+
+    def set_e2attrs(self, path: str, attributes: str, clear: bool = False) -> None:
+        held = set(self.get_e2attrs(path))
+        changed = held - set(attributes) if clear else held | set(attributes)
+        self._attributes[path] = "".join(sorted(changed))
+
     def write(self, path: str, content: bytes) -> None:
+        if "i" in self.get_e2attrs(path):
+            raise RuntimeError(f"write: {path}: Operation not permitted")
         self._at(path).write_bytes(content)
 
     def mkdir_p(self, path: str) -> None:

@@ -150,7 +150,9 @@ def _note_rebuild(inspected: Inspected, one: Rebuild, work: Work) -> None:
 def may_stay_damaged(inspected: Inspected, one: Rebuild) -> bool:
     """Whether an initramfs is damaged, so that it booted nothing on VMware either, and its kernel is neither
     the newest with the drivers nor what a loader boots when nobody chooses."""
-    if one.is_unified or not is_damaged(inspected.files.content(one.path)):
+    if one.is_unified or not inspected.files.is_file(one.path):
+        return False
+    if not is_damaged(inspected.files.content(one.path, LARGEST_INITRAMFS_BYTES)):
         return False
     needed = drivers_for(inspected.order.hardware).needed
     newest = next((kernel for kernel in inspected.kernels if kernel.drives(needed)), None)
@@ -235,9 +237,7 @@ def _true_arguments(arguments: str, inspected: Inspected) -> str:
 
 def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None:
     """The change that one initramfs needs, or None where it needs none. Raises `NotAppendable`."""
-    if inspected.files.size(path) > LARGEST_INITRAMFS_BYTES:
-        raise StepFailed(f"{path} is larger than {LARGEST_INITRAMFS_BYTES} bytes")
-    before = inspected.files.content(path)
+    before = inspected.files.content(path, LARGEST_INITRAMFS_BYTES)
     try:
         archive = read_archive(before)
     except CpioError as error:

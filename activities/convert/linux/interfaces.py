@@ -19,12 +19,16 @@ PHYSICAL = re.compile(r"^(?:eth\d+|em\d+|p\d+p\d+|en(?:o|s|p|x|P)[0-9A-Za-z]+)$"
 """Names that a kernel or udev gives to NICs; bonds, bridges and VLANs have others."""
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE)
 _MAC_NAME = re.compile(r"^enx([0-9a-f]{12})$")
-_VALID = re.compile(r"^[^\s/:*?\[\]!]{1,15}$")
-"""What a kernel takes for a name, and is no pattern."""
+_VALID = re.compile(r"^[^\s/:*?\[\]!\"']{1,15}$")
+"""What a kernel takes for a name, and is no pattern and no half of a quotation."""
 _SHELL_VALUE = re.compile(r"[ \t]*(?:\"([^\"]*)\"|'([^']*)'|([^\s#]*))")
 """A shell's assignment up to a comment."""
-_BACKUP = re.compile(r"(?:~|\.(?:bak|old|orig|rpmnew|rpmorig|rpmsave|yast2save|scpmbackup))$", re.IGNORECASE)
-"""Endings of files that initscripts, wicked and NetworkManager pass over."""
+_NO_KEYFILE = re.compile(r"(?:^|/)\.[^/]*$|~$|\.[0-9A-Za-z]{6}$|\.(?:pem|der)$")
+"""What NetworkManager takes for no profile: hidden files, editors' and mkstemp(3)'s, and certificates."""
+_NO_IFCFG = re.compile(r"(?:~|\.(?:bak|old|orig|rej|rpmnew|rpmorig|rpmsave|augnew|augtmp))$", re.IGNORECASE)
+"""What Red Hat's initscripts or NetworkManager pass over."""
+_NO_IFCFG_OF_SUSE = re.compile(r"(?:~|\.(?:bak|old|orig|rpmnew|rpmorig|rpmsave|scpmbackup))$")
+"""What wicked passes over."""
 _OF_DIRECTORY = re.compile(r"^[\w-]+$", re.ASCII)
 """What interfaces(5) takes of a `source-directory`."""
 _ADDRESS = re.compile(
@@ -52,9 +56,9 @@ class Clue:
 def find_clues(files: GuestFiles) -> list[Clue]:
     """Every mention, in the order of the files. A file that cannot be understood tells nothing."""
     clues: list[Clue] = []
-    for patterns, read in _READERS:
+    for patterns, read, passed_over in _READERS:
         for path in files.matching(*patterns):
-            text = None if _BACKUP.search(path) else files.text(path)
+            text = None if passed_over and passed_over.search(path) else files.text(path)
             if text is not None:
                 clues += read(text, path)
     for path, text in interfaces_files(files):
@@ -139,20 +143,23 @@ def _parent(name: str) -> str:
 
 def read_netplan(text: str, source: str) -> Iterator[Clue]:
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # a date that there is not
+        document = yaml.load(text, yaml.BaseLoader)  # netplan knows no types either
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):  # an escape of no character
         return
     ethernets = _mapping(_mapping(_mapping(document).get("network")).get("ethernets"))
     for key, facts in ethernets.items():
         facts = _mapping(facts)
         match = _mapping(facts.get("match"))
-        mac = str(match.get("macaddress") or "").lower()
-        set_name = facts.get("set-name")
+        mac = _scalar(match.get("macaddress")).lower()
+        set_name = _scalar(facts.get("set-name"))
         # Without a MAC it is the old name that the NIC must have, for the new one to be given to it.
-        name = (set_name if mac else "") or match.get("name") or set_name or ("" if match else key)
-        addresses = _static(str(facts.get("addresses") or ""))
+        name = (set_name if mac else "") or _scalar(match.get("name")) or set_name or ("" if match else key)
+        listed = facts.get("addresses")
+        # One with settings of its own is a mapping.
+        words = [word for one in (listed if isinstance(listed, list) else []) for word in _keys(one)]
+        addresses = tuple(address for word in words for address in _static(word))
         if name or mac:
-            yield Clue(str(name), source, mac, addresses=addresses, pinned=bool(mac and set_name))
+            yield Clue(name, source, mac, addresses=addresses, pinned=bool(mac and set_name))
 
 
 def read_sections(text: str, source: str) -> Iterator[Clue]:
@@ -220,7 +227,7 @@ def read_ifcfg(text: str, source: str) -> Iterator[Clue]:
             facts[key.strip().upper()] = next(filter(None, said.groups()), "")
     own = source.rpartition("ifcfg-")[2]
     # Red Hat's without a DEVICE is a connection that goes by the MAC, whatever its file is called.
-    is_named = source.startswith(SUSE) or PHYSICAL.match(own)
+    is_named = source.startswith(SUSE_FOLDER) or PHYSICAL.match(own)
     name = facts.get("DEVICE") or (own if is_named else "")
     mac = (facts.get("HWADDR") or facts.get("LLADDR") or "").lower()
     addresses = tuple(
@@ -270,30 +277,41 @@ def _mapping(value: Any) -> dict[Any, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _scalar(value: Any) -> str:
+    return value if isinstance(value, str) and value.lower() not in _NULL else ""
+
+
+def _keys(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [key for key in _mapping(value) if isinstance(key, str)]
+
+
 def _static(text: str) -> tuple[str, ...]:
     return tuple(found[1].lower() for found in _ADDRESS.finditer(text))
 
 
 PERSISTENT_RULES = "/etc/udev/rules.d/70-persistent-net.rules"
 INTERFACES = "/etc/network/interfaces"
+_NULL = ("~", "null")
 ETHERNET = frozenset({"ethernet", "802-3-ethernet"})
 _BEGINNINGS = (
     *("iface", "auto", "mapping", "source", "source-directory"),
     *("rename", "template", "no-auto-down", "no-scripts"),
 )
-SUSE = "/etc/sysconfig/network/"
+SUSE_FOLDER = "/etc/sysconfig/network/"
 _IFCFG_LOWER = re.compile(r"ETHERDEVICE|PHYSDEV|BRIDGE_PORTS|BONDING_SLAVE_?\d+|TEAM_PORT_DEVICE_?\d+")
 """Which settings of an ifcfg file name what lies below it."""
-_NETIFRC = re.compile(r"^config_(\w+)=(\([^)]*\)|\"[^\"]*\"|\S+)", re.MULTILINE)
+_NETIFRC = re.compile(r"^config_(\w+)=(\([^()]*\)|\"[^\"]*\"|\S+)", re.MULTILINE)
 _LOWER = ("bond-slaves", "slaves", "bridge-ports", "vlan-raw-device")
 _RULE_PLACE = re.compile(r'(?:KERNELS|ENV\{ID_PATH\})=="[^"]*"')
-_READERS: tuple[tuple[tuple[str, ...], Callable[[str, str], Iterator[Clue]]], ...] = (
-    (("/etc/udev/rules.d/*.rules",), read_rules),
-    (("/etc/systemd/network/*.link",), read_sections),
-    (("/etc/netplan/*.yaml",), read_netplan),
-    (("/etc/systemd/network/*.network", "/etc/systemd/network/*.network.d/*.conf"), read_sections),
-    (("/etc/NetworkManager/system-connections/*",), read_sections),
-    (("/etc/sysconfig/network-scripts/ifcfg-*", f"{SUSE}ifcfg-*"), read_ifcfg),
-    (("/etc/dhcpcd.conf",), read_dhcpcd),
-    (("/etc/conf.d/net",), read_netifrc),
+_READERS: tuple[tuple[tuple[str, ...], Callable[[str, str], Iterator[Clue]], re.Pattern[str] | None], ...] = (
+    (("/etc/udev/rules.d/*.rules",), read_rules, None),
+    (("/etc/systemd/network/*.link",), read_sections, None),
+    (("/etc/netplan/*.yaml",), read_netplan, None),
+    (("/etc/systemd/network/*.network", "/etc/systemd/network/*.network.d/*.conf"), read_sections, None),
+    (("/etc/NetworkManager/system-connections/*",), read_sections, _NO_KEYFILE),
+    (("/etc/sysconfig/network-scripts/ifcfg-*",), read_ifcfg, _NO_IFCFG),
+    ((f"{SUSE_FOLDER}ifcfg-*",), read_ifcfg, _NO_IFCFG_OF_SUSE),
+    (("/etc/dhcpcd.conf",), read_dhcpcd, None),
+    (("/etc/conf.d/net",), read_netifrc, None),
 )
+"""Which files, how they are read, and which of them their own programme passes over."""

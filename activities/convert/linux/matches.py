@@ -15,7 +15,7 @@ NETWORK_MANAGER = ("/etc/NetworkManager/NetworkManager.conf", "/etc/NetworkManag
 RULES = ("/etc/udev/rules.d/*.rules",)
 
 _OLD_DRIVER = re.compile(r"\b(?:vmxnet3|vmxnet|e1000e?|pcnet32)\b", re.IGNORECASE)
-_YAML_DRIVER = re.compile(r"\bdriver\s*:[ \t]*(?:\[[^\]]*\]|(?:\n\s*-[^\n]*)+|[^,}\n]+)")
+_YAML_DRIVER = re.compile(r"\bdriver\s*:[ \t]*(?:\[[^\[\]]*\]|(?:\n\s*-[^\n]*)+|[^,}\n]+)")
 _SECTION_DRIVER = re.compile(r"^[ \t]*driver[ \t]*=[^\n]*", re.MULTILINE | re.IGNORECASE)
 _LISTED_DRIVER = re.compile(r"\bdriver:[\w.-]+")
 _RULE_DRIVER = re.compile(r'(?:DRIVERS|ENV\{ID_NET_DRIVER\})[!=]="[^"]*"')

@@ -42,7 +42,7 @@ CLOUD_INIT_CACHE = "/var/lib/cloud/instance/obj.pkl"
 """What cloud-init knows of the instance that this machine is."""
 KERNELS = re.compile(r"^eth(\d+)$")
 KERNEL_NAMES = "net.ifnames=0"
-_RENAMES = re.compile(r"^\s*Name(?:Policy)?\s*=|\bset-name\b|(?<![\w{])NAME:?=\"", re.MULTILINE)
+_RENAMES = re.compile(r"^[ \t]*Name(?:Policy)?[ \t]*=|\bset-name\b|(?<![\w{])NAME:?=\"", re.MULTILINE)
 """In a .link file, netplan's and a rule of udev's."""
 
 _SHARED_LIBRARY = re.compile(r"libsystemd-shared-(\d+)")

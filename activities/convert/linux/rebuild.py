@@ -17,6 +17,7 @@ from hyperctl.activities.convert.linux.builders import Building, command, profil
 from hyperctl.activities.convert.linux.cpio import Archive, CpioError, read_archive
 from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
 from hyperctl.activities.convert.linux.initramfs import (
+    LARGEST_INITRAMFS_BYTES,
     extended_initramfs,
     fitting_arguments,
     may_stay_damaged,
@@ -29,7 +30,7 @@ from hyperctl.activities.convert.work import Work
 FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/systemd")
 LONGEST_COMPLAINT = 600
 Sections = Mapping[str, unified_images.Section]
-SUSE = ("sles", "opensuse", "suse-based")
+SUSE_DISTRIBUTIONS = ("sles", "opensuse", "suse-based")
 CRYPTTABS = ("cryptroot/crypttab", "conf/conf.d/cryptroot", "etc/crypttab")
 """Which encrypted volumes an initramfs opens: Debian's, its older form, and systemd's."""
 STORAGE_MODULES = frozenset(
@@ -84,7 +85,7 @@ def _build(inspected: Inspected, one: Rebuild, new: str) -> str:
         modules=tuple(
             name for name in drivers_for(inspected.order.hardware).storage if name in one.kernel.modules
         ),
-        is_suse=inspected.system.distribution in SUSE,
+        is_suse=inspected.system.distribution in SUSE_DISTRIBUTIONS,
         readable=old is None,
     )
     argv = command(inspected.system.initramfs_tool, building)
@@ -214,7 +215,7 @@ def _archive(inspected: Inspected, path: str) -> Archive | None:
     if not inspected.files.exists(path):
         return None
     try:
-        return read_archive(inspected.files.content(path))
+        return read_archive(inspected.files.content(path, LARGEST_INITRAMFS_BYTES))
     except CpioError:
         return None
 

@@ -13,8 +13,10 @@ MULTIPATH = ("/etc/multipath.conf", "/etc/multipath/conf.d/*.conf")
 BINDINGS = "/etc/multipath/bindings"
 MDADM = ("/etc/mdadm/mdadm.conf", "/etc/mdadm.conf")
 
-_FILTER = re.compile(r"""^(\s*(?:global_)?filter\s*=\s*\[)((?:"[^"]*"|'[^']*'|[^\]"'])*)\]""", re.MULTILINE)
-_ACCEPT = re.compile(r"[\"']a(?P<mark>[^\w\s])(?P<pattern>.*?)(?P=mark)[\"']", re.DOTALL)
+_FILTER = re.compile(
+    r"""^([ \t]*(?:global_)?filter\s*=\s*\[)((?:"[^"]*"|'[^']*'|[^\]["'])*)\]""", re.MULTILINE
+)
+_ACCEPT = re.compile(r"[\"']a(?P<mark>[^\w\s])(?P<pattern>[^\"']*?)(?P=mark)[\"']")
 _NAMES_SD = re.compile(r"sd|hd|nvme|disk/by-(?:path|id)|mpath|mapper/36000c29")
 _DEVICES_ENTRY = re.compile(
     r"^IDTYPE=(?:sys_wwid|sys_serial|wwid_\w+|devname) .*?"
@@ -28,15 +30,16 @@ _MULTIPATH_ENTRY = re.compile(
 _PARTITION = re.compile(r"\bPART=(\d+)")
 _DEVICES_HASH = re.compile(r"^(?:HASH|PRODUCT_UUID|HOSTNAME)=.*\n", re.MULTILINE)
 _BINDING = re.compile(r"^[ \t]*([^\s#]\S*)[ \t]+(3[0-9a-f]{32})[ \t]*$", re.MULTILINE)
-_MULTIPATH_BLOCK = re.compile(r"\bmultipath\s*\{([^}]*)\}")
-_WWID = re.compile(r"^\s*wwid\s+\"?(3[0-9a-f]{32})\b", re.MULTILINE)
-_ALIAS = re.compile(r"^\s*alias\s+\"?([^\s\"]+)", re.MULTILINE)
+_MULTIPATH_BLOCK = re.compile(r"\bmultipath\s*\{([^{}]*)\}")
+_WWID = re.compile(r"^[ \t]*wwid\s+\"?(3[0-9a-f]{32})\b", re.MULTILINE)
+_ALIAS = re.compile(r"^[ \t]*alias\s+\"?([^\s\"]+)", re.MULTILINE)
 _DEVICE_LINE = re.compile(
-    rf"^(DEVICE\b)[^\n]*(?:\n[ \t]+[^\n]*)*?{NAMES_OF_DISKS}[^\n]*(?:\n[ \t]+[^\s#][^\n]*)*",
+    rf"^(DEVICE\b)[^\n]*(?:\n[ \t][^\n]*)*?{NAMES_OF_DISKS}[^\n]*(?:\n[ \t]+[^\s#][^\n]*)*",
     re.MULTILINE | re.IGNORECASE,
 )
 _ARRAY_DEVICES = re.compile(
-    rf"^(ARRAY\b[^\n]*?)[ \t]+devices=\S*{NAMES_OF_DISKS}\S*|^[ \t]+devices=\S*{NAMES_OF_DISKS}\S*[ \t]*\n",
+    rf"^(ARRAY\b[^\n]*?)(?<![ \t])[ \t]+devices=\S*{NAMES_OF_DISKS}\S*|"
+    rf"^[ \t]+devices=(?=\S*{NAMES_OF_DISKS})\S+[ \t]*\n",
     re.MULTILINE,
 )
 """On the line of its array, or on one that goes on with it, as `mdadm --detail --scan --verbose` has it."""
