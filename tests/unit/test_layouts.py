@@ -251,6 +251,7 @@ def test_cloud_init_leaves_the_network_as_it_is(
 ) -> None:
     files, work = tree(tmp_path, there), Work()
     keep_from_cloud_init(files, work)
+    assert work.warnings == [], "there is no instance that it could be"
     assert (files.text(CLOUD_INIT_SETTING) == "network:\n  config: disabled\n") is is_written
     again = Work()
     keep_from_cloud_init(files, again)
@@ -259,7 +260,10 @@ def test_cloud_init_leaves_the_network_as_it_is(
 
 def test_cloud_init_takes_the_machine_for_the_instance_that_it_was(tmp_path: Path) -> None:
     files = tree(tmp_path, {"/usr/bin/cloud-init": "", "/var/lib/cloud/instance/obj.pkl": "pickled"})
-    keep_from_cloud_init(files, Work())
+    work = Work()
+    keep_from_cloud_init(files, work)
+    (warning,) = work.warnings
+    assert CLOUD_INIT_SETTING in warning
     text = files.text(CLOUD_INIT_SETTING)
     assert text == "network:\n  config: disabled\nmanual_cache_clean: true\n"
 

@@ -206,6 +206,8 @@ def test_an_ifcfg_without_a_device_is_named_by_its_file_on_suse_only() -> None:
         ({"/boot/systemd.cfg": "systemd_cmdline=net.ifnames=0\n"}, False),
         ({"/etc/udev/rules.d/80-net-name-slot.rules": ""}, False),
         ({"/etc/systemd/network/99-default.link": ""}, False),
+        ({"/usr/lib/systemd/network/99-default.link": "[Link]\nNamePolicy=keep kernel slot path\n"}, True),
+        ({"/usr/lib/systemd/network/99-default.link": "[Link]\nNamePolicy=kernel\n# slot\n"}, False),
     ],
 )
 def test_whether_udev_names_nics_by_their_slots(tmp_path: Path, there: dict[str, str], by_slot: bool) -> None:
@@ -318,7 +320,9 @@ def test_a_name_that_is_left_over_from_another_time_is_the_last_choice() -> None
     assert guesses[-1] == "no NIC was found for ens33"
     gone = [clue("eth0", "", "10.0.0.1")]
     named = nic(ONE, "192.0.2.10/24", pci_slot=192)
-    assert assign_names([named], gone)[0] == {ONE: "ens192"}, "udev gives no NIC the name eth0 there"
+    names, guesses = assign_names([named], gone)
+    assert names == {ONE: "ens192"}, "udev gives no NIC the name eth0 there"
+    assert guesses == [f"ens192 was given to the NIC {ONE} by its slot, and not eth0"]
     assert assign_names([named], gone, by_slot=False)[0] == {ONE: "eth0"}
     both = [clue("ens192"), clue("eth0")]
     assert assign_names([nic(ONE)], both)[0] == {ONE: "ens192"}
@@ -389,7 +393,8 @@ def test_matches_on_vmwares_hardware_become_ones_on_virtios(path: str, before: s
 def test_a_nic_is_up_though_it_cannot_be_tuned_as_vmwares() -> None:
     before = (
         "iface ens192 inet dhcp\n  pre-up /sbin/ethtool -G $IFACE rx 4096 tx 4096\n"
-        "\tpost-up ethtool --offload ens192 lro off\n  up ethtool -K ens192 gro off || :\n"
+        "\tpost-up ethtool --offload ens192 lro off\n  up ethtool -K ens192 tso off # slow\n"
+        "  up ethtool -K ens192 gro off || :\n"
         "  pre-up ethtool ens192\n  up ip route add default via 192.0.2.1\n"
     )
     after = before.replace("tx 4096\n", "tx 4096 || true\n").replace("lro off\n", "lro off || true\n")
@@ -432,7 +437,7 @@ def test_a_link_file_of_nothing_but_lines_is_read_at_once(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    ['!!bool "x"', '!!timestamp "x"', '!!int ""', "[" * 5000, '"\\U7fffffff"', '"\\UFFFFFFFF"', "&a [*a]"],
+    ['!!bool "x"', '!!timestamp "x"', '!!int ""', "- " * 5000, '"\\U7fffffff"', '"\\UFFFFFFFF"', "&a [*a]"],
 )
 def test_a_netplan_that_cannot_be_understood_tells_nothing(text: str) -> None:
     assert list(read_netplan(text, "n")) == []

@@ -25,7 +25,7 @@ _OF_NICS = re.compile(r'SUBSYSTEM=="net"|(?<![\w{])NAME:?="')
 _COMMENT = re.compile(r"^[ \t]*[#;]")
 _TUNING = re.compile(
     r"^([ \t]*(?:pre-up|up|post-up)[ \t]+(?:/\S*/)?ethtool[ \t]+(?:-[GCKALs]|--(?:set-ring|coalesce|features|"
-    r"offload|pause|set-channels|change))[ \t][^\n|;&\\]*[^\s|;&\\])[ \t]*$",
+    r"offload|pause|set-channels|change))[ \t][^\n|;&#\\]*[^\s|;&#\\])[ \t]*$",
     re.MULTILINE,
 )
 

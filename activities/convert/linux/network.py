@@ -35,6 +35,7 @@ RULES_BY_SLOT = (
 )
 """udev's own, since systemd 197; before, a NIC kept its kernel's name."""
 DEFAULT_LINK = f"{LINK_FOLDER}/99-default.link"
+SYSTEMDS_DEFAULT_LINKS = ("/usr/lib/systemd/network/99-default.link", "/lib/systemd/network/99-default.link")
 CLOUD_INIT = ("/usr/bin/cloud-init", "/usr/local/bin/cloud-init")
 CLOUD_INIT_OFF = "/etc/cloud/cloud-init.disabled"
 CLOUD_INIT_SETTING = "/etc/cloud/cloud.cfg.d/99-hyperctl-network.cfg"
@@ -44,6 +45,7 @@ KERNELS = re.compile(r"^eth(\d+)$")
 KERNEL_NAMES = "net.ifnames=0"
 _RENAMES = re.compile(r"^[ \t]*Name(?:Policy)?[ \t]*=|\bset-name\b|(?<![\w{])NAME:?=\"", re.MULTILINE)
 """In a .link file, netplan's and a rule of udev's."""
+_BY_SLOT = re.compile(r"^[ \t]*NamePolicy[ \t]*=[^\n]*\bslot\b", re.MULTILINE)
 
 _SHARED_LIBRARY = re.compile(r"libsystemd-shared-(\d+)")
 
@@ -97,6 +99,11 @@ def keep_from_cloud_init(files: GuestFiles, work: Work) -> None:
     if files.edit(CLOUD_INIT_SETTING, f"network:\n  config: disabled\n{trusts}", work):
         and_more = ", and takes the machine for the instance that it was" if trusts else ""
         work.done.append(f"cloud-init leaves the network's configuration as it is{and_more}")
+        if trusts:
+            work.warnings.append(
+                f"{CLOUD_INIT_SETTING} has cloud-init trust what it knows of this instance, so that clones "
+                "of this machine are the same instance, unless `cloud-init clean` is run before they are made"
+            )
 
 
 def assign_names(
@@ -147,6 +154,9 @@ def assign_names(
     for mac in unnamed[len(names) :]:
         if by_slot and mac in slots and slots[mac] not in found.values():
             found[mac] = slots[mac]
+            if gone:
+                named = ", ".join(sorted(gone, key=order))
+                guesses.append(f"{slots[mac]} was given to the NIC {mac} by its slot, and not {named}")
     return found, guesses
 
 
@@ -209,6 +219,9 @@ def named_by_slot(files: GuestFiles) -> bool:
     if not files.matching(*RULES_BY_SLOT):
         return False
     if any(files.is_there(path) for path in (NAMING_RULES, OLDER_NAMING_RULES, DEFAULT_LINK)):
+        return False
+    defaults = [text for path in SYSTEMDS_DEFAULT_LINKS if (text := files.text(path)) is not None]
+    if defaults and not any(_BY_SLOT.search(text) for text in defaults):
         return False
     texts = [files.text(path) or "" for path in files.matching(*ENTRIES, *ENVIRONMENTS, *SETTINGS)]
     if any(KERNEL_NAMES in text for text in texts):
