@@ -68,12 +68,12 @@ GRUB_INSTALLED = "/etc/default/grub_installdevice"
 """The same of SUSE's."""
 DEVICE_MAPS = ("/boot/grub/device.map", "/boot/grub2/device.map")
 
-_BY_DEVICE = re.compile(r"^(\s*(?:export\s+)?GRUB_DISABLE_LINUX_UUID=[\"']?)true", re.MULTILINE)
+_BY_DEVICE = re.compile(r"^([ \t]*(?:export\s+)?GRUB_DISABLE_LINUX_UUID=[\"']?)true", re.MULTILINE)
 _INSTALLED = re.compile(
     r"^(Name: grub-pc/install_devices(?:_disks_changed)?\n(?:[^\n]+\n)*?Value: )([^\n]+)", re.MULTILINE
 )
 _DISK = re.compile(r"/dev/[^\s,]+")
-_MAPPED = re.compile(r"^(\s*\([hf]d\d+\)\s+)(/dev/\S+)", re.MULTILINE)
+_MAPPED = re.compile(r"^([ \t]*\([hf]d\d+\)\s+)(/dev/\S+)", re.MULTILINE)
 
 
 def update_bootloader(inspected: Inspected, work: Work) -> None:

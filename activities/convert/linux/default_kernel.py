@@ -38,15 +38,15 @@ _MENU = re.compile(
 )
 _IDENTITY = re.compile(r"(?:\$menuentry_id_option|--id)\s+['\"]([^'\"]+)['\"]")
 _TITLE = re.compile(r"^['\"]([^'\"]*)['\"]")
-_SET_DEFAULT = re.compile(r"^(\s*set default=)\"(?!\$)([^\"]*)\"", re.MULTILINE)
-_ANY_DEFAULT = re.compile(r"^\s*(?:set\s+)?default=", re.MULTILINE)
-_SET_SAVED = re.compile(r'^\s*set default="\$\{saved_entry\}"', re.MULTILINE)
-_READS_ENTRIES = re.compile(r"^\s*blscfg\b", re.MULTILINE)
-_GRUB_DEFAULT = re.compile(r"^(\s*GRUB_DEFAULT=).*$", re.MULTILINE)
+_SET_DEFAULT = re.compile(r"^([ \t]*set default=)\"(?!\$)([^\"]*)\"", re.MULTILINE)
+_ANY_DEFAULT = re.compile(r"^[ \t]*(?:set\s+)?default=", re.MULTILINE)
+_SET_SAVED = re.compile(r'^[ \t]*set default="\$\{saved_entry\}"', re.MULTILINE)
+_READS_ENTRIES = re.compile(r"^[ \t]*blscfg\b", re.MULTILINE)
+_GRUB_DEFAULT = re.compile(r"^([ \t]*GRUB_DEFAULT=).*$", re.MULTILINE)
 _TRIES = re.compile(r"\+\d+(?:-\d+)?(?=\.(?:conf|efi)$)")
 _NO_KERNEL = "no kernel's version"
 """None has a blank in it."""
-_LOADER_DEFAULT = re.compile(r"^\s*default\s+(\S+)[^\n]*\n?", re.MULTILINE)
+_LOADER_DEFAULT = re.compile(r"^[ \t]*default\s+(\S+)[^\n]*\n?", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

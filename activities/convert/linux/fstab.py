@@ -44,7 +44,7 @@ _OF_VMWARE = re.compile(
     r"^[ \t]*(?![#\s])[^\n]*?(/dev/sd[a-z]|KERNEL==\"sd[a-z?*\[]|\b(?:scsi-|naa\.|3)?6000c29[0-9a-f]*)",
     re.MULTILINE | re.IGNORECASE,
 )
-_WHAT = re.compile(r"^(\s*What\s*=\s*)(/dev/\S+)", re.MULTILINE)
+_WHAT = re.compile(r"^([ \t]*What[ \t]*=[ \t]*)(/dev/\S+)", re.MULTILINE)
 
 
 def update_fstab(inspected: Inspected, work: Work) -> None:
