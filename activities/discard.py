@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import libvirt
 from pydantic import ValidationError
 from temporalio import activity
 
@@ -153,22 +152,13 @@ def _in_use(files: tuple[Path, ...], libvirt_uri: str) -> str:
     paths = {str(path) for path in files}
     try:
         with connect(libvirt_uri) as connection:
-            users = [domain.name() for domain in connection.listAllDomains() if _disks_of(domain) & paths]
+            users = [domain.name() for domain in connection.listAllDomains() if disk_files(domain) & paths]
     except HyperctlError as error:
         return f"whether a domain uses it cannot be known: {error.failure.message}"
     if not users:
         return ""
     name = users[0]
     return f"the libvirt domain {name!r} uses it (virsh undefine --nvram {name!r}, then discard again)"
-
-
-def _disks_of(domain: libvirt.virDomain) -> set[str]:
-    try:
-        return disk_files(domain)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return set()  # it has gone in between
-        raise
 
 
 def _delete_folder(staging: Staging) -> None:

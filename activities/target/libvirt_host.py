@@ -87,9 +87,15 @@ def job_of(domain: libvirt.virDomain) -> str | None:
 
 
 def disk_files(domain: libvirt.virDomain) -> set[str]:
-    """The files that a domain's disks are, those of its persistent definition where it has one."""
-    flags = libvirt.VIR_DOMAIN_XML_INACTIVE if domain.isPersistent() else 0
-    sources = ET.fromstring(domain.XMLDesc(flags)).iterfind("./devices/disk/source")
+    """The files that a domain's disks are, those of its persistent definition where it has one; none of a
+    domain that has gone since it was listed."""
+    try:
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE if domain.isPersistent() else 0
+        sources = ET.fromstring(domain.XMLDesc(flags)).iterfind("./devices/disk/source")
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return set()
+        raise
     return {source.get("file", "") for source in sources}
 
 

@@ -9,6 +9,7 @@ import libvirt
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.rehearse.rehearsal import rehearse
 from hyperctl.activities.settings import HostSettings
+from hyperctl.activities.target.libvirt_host import disk_files
 from hyperctl.activities.vsphere.inventory import find_machine
 from hyperctl.activities.vsphere.session import open_session
 from hyperctl.workflows.contract import RehearseInput
@@ -50,10 +51,10 @@ def assert_nothing_is_left(simulator: VCenterSimulator, host: HostSettings) -> N
     assert not is_worked_on(temporary)
     connection = libvirt.open(host.libvirt_uri)
     try:
-        domains = [domain.XMLDesc() for domain in connection.listAllDomains()]
+        files = [file for domain in connection.listAllDomains() for file in disk_files(domain)]
     finally:
         connection.close()
-    assert not any(str(output) in domain for domain in domains)
+    assert not any(file.startswith(str(output)) for file in files)
     assert simulator.call("GET", "/sessions")["count"] == 0
     snapshots = [snapshot for vm in simulator.call("GET", "/vms") for snapshot in vm["snapshots"] or ()]
     assert not any(snapshot["name"].startswith("hyperctl-") for snapshot in snapshots)

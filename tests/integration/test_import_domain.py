@@ -14,7 +14,7 @@ import pytest
 
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.target.activity import import_domain, remove_domain
-from hyperctl.activities.target.libvirt_host import connect, find_domain, job_of, qemu_user
+from hyperctl.activities.target.libvirt_host import connect, disk_files, find_domain, job_of, qemu_user
 from hyperctl.workflows.contract import ImportInput
 from hyperctl.workflows.disk import OutputDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
@@ -171,6 +171,16 @@ def test_two_domains_over_one_image_are_refused(host: Host) -> None:
     assert host.name in str(refused.value)
     with connect(host.uri) as connection:
         assert find_domain(connection, second) is None
+
+
+def test_a_domain_that_has_gone_since_it_was_listed_has_no_files(host: Host) -> None:
+    argument = host.argument()
+    import_domain(argument, host.uri, RUNNING)
+    with connect(host.uri) as connection:
+        listed = next(one for one in connection.listAllDomains() if one.name() == host.name)
+        assert disk_files(listed) == {argument.disks[0].path}
+        remove_domain("job-1", host.name, host.uri, RUNNING)
+        assert disk_files(listed) == set()
 
 
 def test_domains_of_one_job_under_several_names_have_uuids_of_their_own(host: Host) -> None:

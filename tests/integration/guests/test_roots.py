@@ -51,9 +51,8 @@ def data(image: Path) -> Path:
     return image
 
 
-@pytest.mark.parametrize(
-    "files", [{**DEBIAN, "etc/hostname": "web-01\n"}, pytest.param(RED_HAT, marks=again)]
-)
+@again
+@pytest.mark.parametrize("files", [{**DEBIAN, "etc/hostname": "web-01\n"}, RED_HAT])
 def test_it_is_told_as_libguestfs_tells_it(bench: Bench, tmp_path: Path, files: dict[str, str]) -> None:
     bench.put(data(tmp_path / "data.raw"), system(tmp_path / "root.raw", files))
     bench.guest.mkswap("/dev/sdc")
