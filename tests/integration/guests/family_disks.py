@@ -10,6 +10,8 @@ from tests.integration.guests.families import Tree
 ONE, TWO, THREE = (f"00:50:56:aa:bb:0{number}" for number in (1, 2, 3))
 BOOT_UUID = "11111111-2222-4333-8444-555555555501"
 ROOT_UUID = "11111111-2222-4333-8444-555555555502"
+SNAPPER_UUID = "11111111-2222-4333-8444-555555555504"
+"""Of its own: all are made in one appliance, and btrfs takes no UUID that another filesystem has there."""
 SWAP_UUID = "11111111-2222-4333-8444-555555555503"
 MACHINE_ID = "0123456789abcdef0123456789abcdef"
 
@@ -82,8 +84,8 @@ def swap_and_root(kind: str) -> LayOut:
 def snapper(guest: guestfs.GuestFS, device: str) -> None:
     """As SUSE's installer has it: the root is a snapshot, which is the default subvolume."""
     root, swap = part(guest, device, "msdos", 480)
-    guest.debug("sh", [f"mkfs.btrfs -f -U {ROOT_UUID} {root} 2>&1"])  # set later, it may be lost
-    assert guest.vfs_uuid(root) == ROOT_UUID
+    guest.debug("sh", [f"mkfs.btrfs -f -U {SNAPPER_UUID} {root} 2>&1"])
+    assert guest.vfs_uuid(root) == SNAPPER_UUID
     guest.mkswap(swap, uuid=SWAP_UUID)
     guest.mount(root, "/")
     for name in ("@", "@/.snapshots", "@/var", "@/boot"):

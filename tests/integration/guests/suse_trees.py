@@ -3,7 +3,7 @@
 from tests.integration.guests.families import Family
 from tests.integration.guests.family_disks import (
     ONE,
-    ROOT_UUID,
+    SNAPPER_UUID,
     SYSTEMD,
     TWO,
     environment,
@@ -29,10 +29,10 @@ SLES15 = Family(
         ),
         "etc/HOSTNAME": b"sles15.example.com\n",
         "etc/fstab": text(
-            f"UUID={ROOT_UUID}  /                     btrfs  defaults                    0  0\n"
-            f"UUID={ROOT_UUID}  /var                  btrfs  subvol=/@/var               0  0\n"
-            f"UUID={ROOT_UUID}  /boot/grub2/i386-pc   btrfs  subvol=/@/boot/grub2/i386-pc  0  0\n"
-            f"UUID={ROOT_UUID}  /.snapshots           btrfs  subvol=/@/.snapshots        0  0\n"
+            f"UUID={SNAPPER_UUID}  /                     btrfs  defaults                    0  0\n"
+            f"UUID={SNAPPER_UUID}  /var                  btrfs  subvol=/@/var               0  0\n"
+            f"UUID={SNAPPER_UUID}  /boot/grub2/i386-pc   btrfs  subvol=/@/boot/grub2/i386-pc  0  0\n"
+            f"UUID={SNAPPER_UUID}  /.snapshots           btrfs  subvol=/@/.snapshots        0  0\n"
             "/dev/disk/by-id/scsi-36000c29a1b2c3d4e5f60718293a4b5c6-part2  swap  swap  defaults  0  0\n"
         ),
         "etc/default/grub": (
@@ -42,7 +42,7 @@ SLES15 = Family(
         "boot/grub2/grub.cfg": text(
             'set btrfs_relative_path="yes"\nset default="${saved_entry}"\n'
             "menuentry 'SLES 15-SP5'  --class sles $menuentry_id_option 'gnulinux-simple-1' {\n"
-            f"\tlinux /boot/vmlinuz-{SLES15_KERNEL} root=UUID={ROOT_UUID}  splash=silent resume=/dev/sda2 "
+            f"\tlinux /boot/vmlinuz-{SLES15_KERNEL} root=UUID={SNAPPER_UUID}  splash=silent resume=/dev/sda2 "
             "mitigations=auto quiet\n"
             f"\tinitrd /boot/initrd-{SLES15_KERNEL}\n}}\n"
         ),
