@@ -1,5 +1,7 @@
 """A plain Linux is found as libguestfs finds it, and whatever is less certain is left to that."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -95,3 +97,11 @@ def test_an_old_system_is_found_by_it(bench: Bench, tmp_path: Path) -> None:
     without_a_name(bench, tmp_path)
     (root,) = find_roots(bench.guest, surveyed(bench))
     assert (root.distribution, root.major_version, root.host_name) == ("debian", 6, UNKNOWN)
+
+
+def test_an_appliance_that_is_gone_says_nothing_of_the_guest(bench: Bench, tmp_path: Path) -> None:
+    without_a_name(bench, tmp_path)
+    storage = surveyed(bench)
+    os.kill(bench.guest.get_pid(), signal.SIGKILL)  # so this test is the last
+    with pytest.raises(RuntimeError):
+        find_roots(bench.guest, storage)
