@@ -101,7 +101,6 @@ def test_an_old_system_is_found_by_it(bench: Bench, tmp_path: Path) -> None:
 
 def test_an_appliance_that_is_gone_says_nothing_of_the_guest(bench: Bench, tmp_path: Path) -> None:
     without_a_name(bench, tmp_path)
-    storage = surveyed(bench)
     os.kill(bench.guest.get_pid(), signal.SIGKILL)  # so this test is the last
     with pytest.raises(RuntimeError):
-        find_roots(bench.guest, storage)
+        inspected_roots(bench.guest)
