@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import guestfs
 
@@ -37,6 +37,8 @@ class Encryption:
     keys_tried: int = 0
     used: tuple[int, ...] = ()
     """By their place, the keys that have opened something, each once."""
+    devices: Mapping[str, Probe] = field(default_factory=dict)
+    """All there are now, also what was opened and what is in it."""
 
     @property
     def reason(self) -> str:
@@ -51,17 +53,14 @@ class Encryption:
         return f"{', '.join(self.closed)} is encrypted with LUKS, and {tried}"
 
 
-def open_encrypted(
-    guest: guestfs.GuestFS, keys: Sequence[DiskKey], devices: Mapping[str, Probe]
-) -> Encryption:
-    """Open what the keys open, and the volume groups in it; volumes in volumes too. `devices` are
-    what `probe_devices` gives, which is others afterwards if anything was opened."""
+def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryption:
+    """Open what the keys open, and the volume groups in it; volumes in volumes too."""
+    devices = probe_devices(guest)
     opened: dict[str, str] = {}
     closed: list[str] = []
     used: list[int] = []
-    for layer in range(LAYERS):
-        found = probe_devices(guest) if layer else devices
-        encrypted = [device for device, probe in found.items() if probe.facts.get("TYPE") == LUKS]
+    for _ in range(LAYERS):
+        encrypted = [device for device, probe in devices.items() if probe.facts.get("TYPE") == LUKS]
         new = [device for device in encrypted if device not in (*opened, *closed)]
         if not new:
             break
@@ -74,7 +73,8 @@ def open_encrypted(
                 closed.append(device)
         if opened:
             guest.lvm_scan(True)
-    return Encryption(opened, tuple(closed), len(keys), tuple(dict.fromkeys(used)))
+            devices = probe_devices(guest)
+    return Encryption(opened, tuple(closed), len(keys), tuple(dict.fromkeys(used)), devices)
 
 
 @contextmanager

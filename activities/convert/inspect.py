@@ -31,7 +31,6 @@ from hyperctl.activities.convert.roots import LINUX, UNKNOWN, WINDOWS, Root, fin
 from hyperctl.activities.convert.storage import (
     BITLOCKER,
     Storage,
-    probe_devices,
     survey,
     what_stands_in_the_way,
 )
@@ -104,10 +103,8 @@ def inspect_guest(
 ) -> Inspected | InspectedWindows:
     """Inspect and mount what a launched appliance has. Raises as `opened_guest` does."""
     machine = order.machine
-    probes = probe_devices(guest)
-    encryption = open_encrypted(guest, keys, probes)
-    opened = encryption.opened.values()
-    storage = survey(guest, probe_devices(guest) if opened else probes, opened)
+    encryption = open_encrypted(guest, keys)
+    storage = survey(guest, encryption.devices, encryption.opened.values())
     root = _only_root(guest, storage, encryption)
     if root.kind == WINDOWS:
         return inspect_windows(guest, root.mountable, storage, order)

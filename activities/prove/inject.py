@@ -16,7 +16,7 @@ from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, open_encrypted
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.selinux import AUTORELABEL, is_on, label_of, set_label
-from hyperctl.activities.convert.storage import Probe, probe_devices
+from hyperctl.activities.convert.storage import Probe
 from hyperctl.activities.prove import reporter
 
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
@@ -90,14 +90,13 @@ def inject(injection: Injection) -> Injected:
         if keys:
             guest.set_memsize(max(guest.get_memsize(), KEY_DERIVATION_MEMORY_MIB))
         guest.launch()
-        devices = probe_devices(guest)
-        used = open_encrypted(guest, keys, devices).used if keys else ()
+        encryption = open_encrypted(guest, keys)
         roots: list[str] = []
         without: list[str] = []
         entries: list[str] = []
         notes: list[str] = []
         relabels, files = False, 0
-        for filesystem, kind in _filesystems(guest, probe_devices(guest) if used else devices):
+        for filesystem, kind in _filesystems(guest, encryption.devices):
             try:
                 guest.mount(filesystem, "/")
                 try:
@@ -111,7 +110,7 @@ def inject(injection: Injection) -> Injected:
                         relabels |= bool(guest.exists(AUTORELABEL)) and is_on(GuestFiles(guest))
                     space = guest.statvfs("/")
                     files += space["files"] - space["ffree"]  # btrfs does not count them
-                    entries += _edit_for_trial(guest, filesystem, bool(used))
+                    entries += _edit_for_trial(guest, filesystem, bool(encryption.used))
                 finally:
                     guest.umount_all()
             except RuntimeError as error:
@@ -123,7 +122,7 @@ def inject(injection: Injection) -> Injected:
         roots=tuple(roots),
         without_systemd=tuple(without),
         boot_entries=tuple(entries),
-        keys_used=used,
+        keys_used=encryption.used,
         relabels=max(1, files) if relabels else 0,
         notes=tuple(notes),
     )
