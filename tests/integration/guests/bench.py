@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -16,6 +16,11 @@ from tests.found_out import data_of
 
 DEVICES = ("/dev/sda", "/dev/sdb", "/dev/sdc")
 DISK_BYTES = 64 << 20
+DEBIAN = {
+    "etc/debian_version": "12.1\n",
+    "etc/os-release": "ID=debian\nPRETTY_NAME=Debian\nVERSION_ID=12\n",
+    "etc/fstab": "",
+}
 
 
 class Bench:
@@ -68,3 +73,27 @@ def launched(folder: Path) -> Iterator[Bench]:
             yield Bench(guest, files)
         finally:
             guest.close()
+
+
+def blank(image: Path) -> Path:
+    with image.open("wb") as file:
+        file.truncate(DISK_BYTES)
+    return image
+
+
+def system(image: Path, files: Mapping[str, str | bytes], *more: str) -> Path:
+    """A root filesystem by its files, on a disk without partitions. `more` are files that are empty."""
+    tree = image.with_suffix(".tree")
+    for name in ("bin", "boot", "etc", "lib", "usr"):
+        (tree / name).mkdir(parents=True)
+    for name, content in {**files, **dict.fromkeys(more, "")}.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    e2fs("mke2fs", "-q", "-F", "-t", "ext4", "-d", str(tree), str(blank(image)))
+    return image
+
+
+def e2fs(*argv: str) -> None:
+    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    subprocess.run(argv, check=True, env=environment, capture_output=True, timeout=60)

@@ -4,10 +4,8 @@ Most are judged in one appliance; the last test has the way of a refusal from it
 """
 
 import json
-import os
 import struct
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -34,29 +32,18 @@ from hyperctl.workflows.request import Fixers
 from tests.found_out import AGAIN
 from tests.integration.conftest import sha256
 from tests.integration.guests.arrival import attempt, landed_disk
-from tests.integration.guests.bench import DISK_BYTES, Bench, launched
+from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, system
 from tests.integration.guests.test_arch import TREE
 from tests.integration.rehearsing import machine_of, rehearsed
 from tests.simulator import VCenterSimulator
 from tests.unit.machines import disk, machine
 
 SWAP_PAGE = 4096
-DEBIAN = {
-    "etc/debian_version": "12.1\n",
-    "etc/os-release": "ID=debian\nPRETTY_NAME=Debian\nVERSION_ID=12\n",
-    "etc/fstab": "",
-}
 PASSPHRASE = "the right one"
 ROOM_BYTES = 256 << 10
 BOOT_UUID = "11111111-2222-4333-8444-555555555501"
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with launched(tmp_path_factory.mktemp("bench")) as bench:
-        yield bench
 
 
 def order_of(keys: Path | None = None) -> Order:
@@ -84,30 +71,6 @@ def convert(
         fix=Fixers(),
     )
     return convert_guest(argument, attempt(), keys)
-
-
-def blank(image: Path) -> Path:
-    with image.open("wb") as file:
-        file.truncate(DISK_BYTES)
-    return image
-
-
-def system(image: Path, files: Mapping[str, str | bytes], *more: str) -> Path:
-    """A root filesystem by its files, on a disk without partitions. `more` are files that are empty."""
-    tree = image.with_suffix(".tree")
-    for name in ("bin", "boot", "etc", "lib", "usr"):
-        (tree / name).mkdir(parents=True)
-    for name, content in {**files, **dict.fromkeys(more, "")}.items():
-        path = tree / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    e2fs("mke2fs", "-q", "-F", "-t", "ext4", "-d", str(tree), str(blank(image)))
-    return image
-
-
-def e2fs(*argv: str) -> None:
-    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    subprocess.run(argv, check=True, env=environment, capture_output=True, timeout=60)
 
 
 def half_a_group(bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,7 @@ import pytest
 from hyperctl.activities.convert.roots import UNKNOWN, find_roots, inspected_roots, plain_root
 from hyperctl.activities.convert.storage import Storage, probe_devices, survey
 from tests.found_out import AGAIN
-from tests.integration.guests.bench import Bench, launched
-from tests.integration.guests.test_refusals import DEBIAN, blank, e2fs, system
+from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, system
 
 RED_HAT = {
     "etc/os-release": (
@@ -32,12 +31,6 @@ UBUNTU = {
 
 again = pytest.mark.skipif(not AGAIN, reason="libguestfs' own inspection again: make test-guests")
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with launched(tmp_path_factory.mktemp("bench")) as bench:
-        yield bench
 
 
 def surveyed(bench: Bench) -> Storage:
