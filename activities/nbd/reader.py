@@ -33,6 +33,9 @@ MAP_BYTES = 1 << 30
 POLL_MILLISECONDS = 200
 PATIENCE_SECONDS = 180.0
 """How long one answer may take: longer than what nbdkit tries by itself."""
+HANG_UP_SECONDS = 5.0
+"""How long answers that nobody wants any more are waited for: nbdkit 1.32 may abort, with every other
+connection, where a client leaves while one is being sent."""
 _STATE_ZERO = 2
 _CONTEXT = "base:allocation"
 
@@ -119,7 +122,7 @@ class NbdReader:
         except nbd.Error as error:
             raise self.interrupted(error.string) from error
         finally:
-            hang_up(handle)
+            hang_up(handle, 0.0 if self._stop.is_set() else HANG_UP_SECONDS)
 
     def _asked(self, handle: Any, offset: int) -> list[Extent]:
         """The extents of a stretch from here on, at least one."""
@@ -142,9 +145,15 @@ class NbdReader:
         return found
 
 
-def hang_up(handle: Any) -> None:
-    """End a handle's connection now, whoever still refers to the handle; what is on its way is lost."""
+def hang_up(handle: Any, seconds: float) -> None:
+    """End a handle's connection, whoever still refers to the handle.
+
+    What is on its way then is waited for that long, and lost.
+    """
+    deadline = time.monotonic() + seconds
     with contextlib.suppress(nbd.Error, OSError):
+        while handle.aio_in_flight() and time.monotonic() < deadline:
+            handle.poll(POLL_MILLISECONDS)
         if handle.aio_is_ready() and not handle.aio_in_flight():
             handle.shutdown()
         else:

@@ -4,6 +4,7 @@ Only the command line of the server differs; that of the library has golden file
 """
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -98,9 +99,26 @@ def test_a_source_that_fails_for_a_while_is_read_on(
     running: Attempt,
     argument: ExportInput,
     filters: list[str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    filters += ["--filter=error", "error-pread-rate=30%"]
-    assert_right(sim, export_disks(argument, settings, running))
+    """Every read fails until three of them were told of; the server, with its other connections, stays."""
+    trigger = tmp_path / "failing"
+    trigger.touch()
+    filters += ["--filter=error", "error-pread-rate=100%", f"error-file={trigger}"]
+
+    def mend(record: logging.LogRecord) -> bool:
+        if sum("cannot be read" in told for told in (*caplog.messages, record.getMessage())) >= 3:
+            trigger.unlink(missing_ok=True)
+        return True
+
+    running.log.addFilter(mend)
+    try:
+        assert_right(sim, export_disks(argument, settings, running))
+    finally:
+        running.log.removeFilter(mend)
+    assert not trigger.exists()
+    assert "has ended" not in caplog.text
 
 
 def test_a_machine_that_was_started_meanwhile_is_not_a_copy(
