@@ -28,7 +28,7 @@ from tests.moments import SOON_SECONDS, once, until
 from tests.simulator import VCenterSimulator, running_vcenter
 
 from .conftest import MIB, PASSWORD, make_guest, sha256
-from .exporting import kill, start_export
+from .exporting import copying_threads, kill, start_export
 from .front import Answer, Asked, Front, front_of
 
 VM = "web-server-01"
@@ -53,11 +53,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def nothing_is_left(sim: VCenterSimulator) -> Iterator[None]:
     yield
     until(lambda: not sim.sessions() and not copying_threads(), copying_threads, SOON_SECONDS)
-
-
-def copying_threads() -> list[str]:
-    names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith(("datastore-", "disk"))]
 
 
 def assert_right(sim: VCenterSimulator, result: ExportResult, vm: str = VM) -> None:

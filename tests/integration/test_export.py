@@ -1,6 +1,5 @@
 """Copy and verify against the simulated vCenter: right, sparse, and right under every fault."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +28,7 @@ from tests.moments import SOON_SECONDS, once, until
 from tests.simulator import VCenterSimulator
 
 from .conftest import LEASE_TIMEOUT_SECONDS, MIB, sha256
-from .exporting import kill, start_export
+from .exporting import copying_threads, kill, start_export
 
 VM = "web-server-01"
 
@@ -46,12 +45,7 @@ def no_lease_is_left(sim: VCenterSimulator) -> Iterator[None]:
 
 
 def assert_no_copying_threads() -> None:
-    until(lambda: not copying_threads(), copying_threads)
-
-
-def copying_threads() -> list[str]:
-    names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith(("nfc-", "disk", "lease-"))]
+    until(lambda: not copying_threads(), copying_threads, SOON_SECONDS)
 
 
 def assert_right(sim: VCenterSimulator, result: ExportResult) -> None:
