@@ -85,8 +85,9 @@ def guest_output_dir() -> Iterator[Path]:
 
 
 @pytest.fixture
-def own_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_tmp(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where our code puts what is temporary, so that it can be seen whether any is left."""
+    tmp_path_factory.getbasetemp()  # pytest's own has its place by now
     with TemporaryDirectory() as folder:  # of a short name, for sockets
         Path(folder).chmod(0o711)
         monkeypatch.setattr(tempfile, "tempdir", folder)
