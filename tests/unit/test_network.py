@@ -346,14 +346,15 @@ def fixed(
 ) -> GuestFiles:
     """The files after the network's step, of a guest whose udev names NICs by their slots."""
     library = "/usr/lib/systemd/libsystemd-shared-252.so"
+    found = tree(root, {RULE_BY_SLOT: "", library: "", **files})
     guest = SimpleNamespace(
-        files=tree(root, {RULE_BY_SLOT: "", library: "", **files}),
+        files=found,
         machine=machine(nics=nics),
         order=SimpleNamespace(hardware=Hardware()),
         nic_order=[],
     )
     fix_network(cast(Inspected, guest), work or Work())
-    return guest.files
+    return found
 
 
 def test_a_name_made_of_a_mac_is_that_nics() -> None:
