@@ -72,6 +72,8 @@ class GuestReport:
     """What `systemctl is-system-running` says."""
     units: Mapping[str, str] = field(default_factory=dict)
     failed_units: tuple[str, ...] = ()
+    failed_network_mounts: frozenset[str] = frozenset()
+    """Those of them that mount something of a network's."""
     jobs: tuple[str, ...] = ()
     """Units that something still waits for."""
     jobs_at_work: tuple[str, ...] = ()
@@ -87,7 +89,7 @@ class GuestReport:
     swaps: tuple[str, ...] = ()
     fstab: tuple[FstabEntry, ...] = ()
     device_names: Mapping[str, str] = field(default_factory=dict)
-    """By a device's other name under /dev/disk and /dev/mapper, its own."""
+    """By a device's other name under /dev/disk and /dev/mapper, its own; by fstab's mount points, theirs."""
     links: tuple[Link, ...] = ()
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By interface, with their prefix length; link-local ones are left out."""
@@ -157,6 +159,11 @@ def _report(body: str) -> GuestReport:
         state=first("state"),
         units=dict(zip(_TARGETS, (line.strip() for line in lines("units")), strict=False)),
         failed_units=tuple(_unit(line)[:LONGEST_WORD] for line in lines("failed")[:MOST_SHOWN]),
+        failed_network_mounts=frozenset(
+            words[0]
+            for words in map(str.split, lines("network-mounts"))
+            if NETWORK_FILESYSTEMS & set(words[1:2]) or re.match(r"//|[^/]*:/", words[-1])
+        ),
         jobs=tuple(words[1][:LONGEST_WORD] for words in jobs),
         jobs_at_work=tuple(words[1] for words in jobs if words[3:4] == ["running"]),
         kernel=first("kernel"),

@@ -83,6 +83,18 @@ names() {
         /dev/disk/by-id/* /dev/disk/by-path/* /dev/mapper/*; do
         [ -L "$link" ] && echo "$link $(readlink -f "$link")"
     done
+    # A mount point may be, or lie behind, a link.
+    while read -r source target rest; do
+        case $source$target in '#'*|*'\'*) continue ;; esac
+        [ -d "$target" ] && echo "$target $(readlink -f "$target")"
+    done < /etc/fstab
+}
+
+failed_mounts() {
+    systemctl --failed --plain --no-legend --no-pager --full --type=mount list-units 2>/dev/null |
+        while read -r unit rest; do
+            echo "$unit $(systemctl show -p Type --value "$unit") $(systemctl show -p What --value "$unit")"
+        done
 }
 
 network_files() {
@@ -141,6 +153,7 @@ report() {
     section uptime; cat /proc/uptime
     section clock; date -u +%s
     if [ "$1" = full ]; then
+        section network-mounts; failed_mounts
         section mounts; cat /proc/1/mounts
         section fstab; cat /etc/fstab
         section swaps; cat /proc/swaps

@@ -29,6 +29,8 @@ from hyperctl.activities.target.libvirt_host import QemuUser, find_domain, job_o
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 2.0
 LARGEST_OUTPUT_BYTES = 64 << 20
+LEAST_FREE_BYTES = 64 << 20
+"""What a trial leaves to others on the disk of its overlays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,8 @@ class Watch:
             return f"the guest switched itself off after {now:.0f} s"
         if self._report_size + self._serial_size > LARGEST_OUTPUT_BYTES:
             return "the guest floods its consoles"
+        if shutil.disk_usage(self._files.folder).free < LEAST_FREE_BYTES:
+            return f"the guest has filled the disk that its trial's overlays are on, {self._files.folder}"
         if self._multi_user_at is not None and now - self._heard_at > self._patience.standstill:
             return f"the guest fell silent after {self._heard_at:.0f} s, in multi-user"
         if self._multi_user_at is None and self._report is None and diagnosis is not None:

@@ -62,7 +62,11 @@ def judge(
             details.append(f"{what} of the guest's fstab is not active: {mount.source}")
     for entry in report.fstab:
         target = entry.target.rstrip("/") or "/"
-        if entry.writable and target in report.read_only and told.isdisjoint((target, writable(target))):
+        if (
+            entry.writable
+            and _place(target, report) in report.read_only
+            and told.isdisjoint((target, writable(target)))
+        ):
             details.append(f"{target} of the guest's fstab is mounted read-only: {entry.source}")
     waits = _judge_nics(nics, report, details, warnings)
     _judge_units(report, waits, told, details, warnings)
@@ -134,7 +138,7 @@ def _mount(entry: FstabEntry, report: GuestReport) -> MountReport:
         device = _device(entry.source, report)
         active = any(swap in (device, entry.source) for swap in report.swaps)
     else:
-        active = target in report.mounts
+        active = _place(target, report) in report.mounts
     return MountReport(
         target=target,
         source=entry.source,
@@ -142,6 +146,11 @@ def _mount(entry: FstabEntry, report: GuestReport) -> MountReport:
         active=active,
         required=entry.required,
     )
+
+
+def _place(target: str, report: GuestReport) -> str:
+    """Where a mount point is that is, or lies behind, a symbolic link."""
+    return report.device_names.get(target, target)
 
 
 def _device(source: str, report: GuestReport) -> str:
@@ -248,6 +257,7 @@ def _judge_units(
     report: GuestReport, waits: bool, told: set[str], problems: list[str], warnings: list[str]
 ) -> None:
     excused_mounts = {_mount_unit(entry.target) for entry in report.fstab if not entry.required}
+    excused_mounts |= report.failed_network_mounts
     for unit in report.failed_units:
         if unit in told:
             continue
@@ -261,5 +271,9 @@ def _judge_units(
 
 
 def _mount_unit(target: str) -> str:
-    """The name of the unit that systemd makes for a mount point (systemd.unit(5), simple paths)."""
-    return target.strip("/").replace("-", r"\x2d").replace("/", "-") + ".mount"
+    """The name of the unit that systemd makes for a mount point (systemd.unit(5), "String Escaping")."""
+
+    def escaped(found: re.Match[str]) -> str:
+        return "".join(f"\\x{byte:02x}" for byte in found[0].encode())
+
+    return re.sub(r"[^A-Za-z0-9:_./]|^\.", escaped, target.strip("/")).replace("/", "-") + ".mount"

@@ -16,6 +16,7 @@ from hyperctl.activities.convert.linux.interfaces import (
     read_rules,
     read_sections,
 )
+from hyperctl.activities.convert.linux.macs import adopt_macs
 from hyperctl.activities.convert.linux.matches import (
     KEYFILES,
     NETPLAN,
@@ -67,8 +68,10 @@ _SHARED_LIBRARY = re.compile(r"libsystemd-shared-(\d+)")
 def fix_network(inspected: Inspected, work: Work) -> None:
     """Pin every NIC's old name to its MAC, and rewrite matches on VMware's drivers and PCI places."""
     files = inspected.files
-    clues = find_clues(files)
     nics = inspected.machine.nics
+    clues = find_clues(files)
+    if adopt_macs(files, nics, clues, work):
+        clues = find_clues(files)
     by_slot = named_by_slot(files)
     names, guesses = assign_names(nics, clues, by_slot=by_slot)
     work.warnings += guesses
