@@ -17,6 +17,7 @@ from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, ope
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.selinux import AUTORELABEL, is_on, label_of, set_label
 from hyperctl.activities.convert.storage import Probe
+from hyperctl.activities.convert.work import Work
 from hyperctl.activities.prove import reporter
 
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
@@ -217,9 +218,11 @@ def _wait_less(guest: guestfs.GuestFS, patience_seconds: int) -> None:
         guest.write(path, f"[Service]\nTimeoutStartSec={seconds}s\n".encode())
         made.append(path)
     _label(guest, made)
+    files = GuestFiles(guest)
     for path in DHCP_CLIENTS:
-        if guest.is_file(path):
-            guest.write_append(path, f"\ntimeout {seconds};\n".encode())
+        settings = files.text(path)
+        if settings is not None:
+            files.edit(path, f"{settings}\ntimeout {seconds};\n", Work())
 
 
 def _edit_for_trial(guest: guestfs.GuestFS, filesystem: str, is_asked_for_keys: bool) -> list[str]:
