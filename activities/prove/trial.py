@@ -258,7 +258,8 @@ class Watch:
             return f"the guest has filled the disk that its trial's overlays are on, {self._files.folder}"
         if self._multi_user_at is not None and now - self._heard_at > self._patience.standstill:
             return f"the guest fell silent after {self._heard_at:.0f} s, in multi-user"
-        if self._multi_user_at is None and self._report is None and diagnosis is not None:
+        is_silent = self._report is None or now - self._heard_at > self._patience.standstill
+        if self._multi_user_at is None and is_silent and diagnosis is not None:
             if diagnosis.final and quiet > LOOK_SECONDS * 1.5:
                 return f"the boot stopped after {now:.0f} s"
             if quiet > self._patience.standstill:
