@@ -269,7 +269,9 @@ def named_by_slot(files: GuestFiles) -> bool:
     """Whether the guest's udev gives NICs the names of their slots, and nothing of its own renames them."""
     if not files.matching(*RULES_BY_SLOT):
         return False
-    if any(files.is_there(path) for path in (NAMING_RULES, OLDER_NAMING_RULES, DEFAULT_LINK)):
+    if any(files.is_there(path) for path in (NAMING_RULES, OLDER_NAMING_RULES)):
+        return False
+    if files.is_there(DEFAULT_LINK) and not _BY_SLOT.search(files.text(DEFAULT_LINK) or ""):
         return False
     defaults = [text for path in SYSTEMDS_DEFAULT_LINKS if (text := files.text(path)) is not None]
     if defaults and not any(_BY_SLOT.search(text) for text in defaults):
@@ -285,7 +287,7 @@ def named_by_slot(files: GuestFiles) -> bool:
 
 def _renames_any(path: str, text: str) -> bool:
     """Whether a file gives names to others than to NICs that it knows by their MACs or places."""
-    renames = len(_RENAMES.findall(text))
+    renames = len(_RENAMES.findall(_BY_SLOT.sub("", text)))
     read = (
         read_netplan if path.endswith(".yaml") else read_rules if path.endswith(".rules") else read_sections
     )
