@@ -260,7 +260,8 @@ class _Reader:
         found = []
         for number, adapter in enumerate(adapters):
             mac = adapter.mac or (macs[number] if number < len(macs) else "")
-            if not mac:
+            is_made = not mac
+            if is_made:
                 mac = made_mac(identity, number)
                 self._remarks.append(f"{shown(adapter.label)} has no MAC in the descriptor and gets {mac}")
             found.append(
@@ -271,6 +272,7 @@ class _Reader:
                     network=adapter.network,
                     adapter=adapter.kind,
                     connected=adapter.connected,
+                    mac_is_made=is_made,
                     pci_slot=adapter.pci_slot,
                 )
             )

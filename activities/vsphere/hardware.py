@@ -60,6 +60,15 @@ _ADAPTERS: tuple[tuple[Any, str], ...] = (
     (vim.vm.device.VirtualPCNet32, "pcnet32"),
     (vim.vm.device.VirtualSriovEthernetCard, "sriov"),
 )
+_OUTSIDE = (
+    vim.vm.device.VirtualPCIPassthrough,
+    vim.vm.device.VirtualSCSIPassthrough,
+    vim.vm.device.VirtualUSB,
+    vim.vm.device.VirtualSerialPort,
+    vim.vm.device.VirtualParallelPort,
+    vim.vm.device.VirtualNVDIMM,
+    vim.vm.device.VirtualPrecisionClock,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,8 @@ class SourceMachine:
     shared_disks: tuple[str, ...] = ()
     delta_disks: tuple[str, ...] = ()
     """Those whose file holds only what differs from another one: of snapshots, and of linked clones."""
+    passthrough: tuple[str, ...] = ()
+    """Labels of devices of the ESXi host's, and of ports that lead out of the machine."""
     tools_running: bool = False
     snapshot: Snapshot | None = None
     """The disks are as this snapshot holds them, not as the machine has them."""
@@ -160,6 +171,7 @@ def read_hardware(
         physical_rdms=_labels(disks, _is_physical_rdm),
         shared_disks=_labels(disks, _is_shared),
         delta_disks=_labels(disks, _is_delta),
+        passthrough=_labels(devices, lambda one: isinstance(one, _OUTSIDE)),
         tools_running=values.get("guest.toolsRunningStatus") == "guestToolsRunning",
     )
 

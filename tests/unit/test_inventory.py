@@ -213,6 +213,23 @@ def test_a_tpm_and_silent_nics_are_worth_a_warning() -> None:
     assert any("Network adapter 4000" in text for text in warnings_of(found))
 
 
+def test_what_stays_behind_is_said() -> None:
+    def label(text: str) -> Any:
+        return vim_api.Description(label=text, summary="")
+
+    backing = device.VirtualEthernetCard.NetworkBackingInfo(deviceName="VM Network")
+    found = machine(
+        device.VirtualPCIPassthrough(key=13000, deviceInfo=label("PCI device 0")),
+        device.VirtualSerialPort(key=9000, deviceInfo=label("Serial port 1")),
+        device.VirtualCdrom(key=3000, deviceInfo=label("CD/DVD drive 1")),
+        nic(device.VirtualSriovEthernetCard, 4000, "00:50:56:00:00:01", backing, slot=192),
+    )
+    told = "; ".join(warnings_of(found))
+    assert "PCI device 0, Serial port 1" in told
+    assert "CD/DVD" not in told
+    assert "Network adapter 4000 is a function of a physical adapter" in told
+
+
 def test_a_machine_in_a_list_without_a_configuration_says_so() -> None:
     listed = Listed(vim_api.VirtualMachine("vm-1"), "web", "DC1", "")
     gone = as_read(listed, Properties(listed.reference, {"runtime.connectionState": "inaccessible"}), NAMES)
