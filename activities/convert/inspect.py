@@ -21,6 +21,7 @@ from hyperctl.activities.convert.linux.storage import BINDINGS, MULTIPATH, multi
 from hyperctl.activities.convert.mounts import (
     SYSTEM_PARTITION_PLACES,
     mount_all,
+    mount_boot_partition,
     mount_root,
     mount_system_partition,
     wanted_mounts,
@@ -129,6 +130,8 @@ def inspect_guest(
         opened=encryption.opened,
     )
     mounts, warnings = mount_all(guest, root.mountable, wanted, known, encryption, storage.untold)
+    if machine.firmware is Firmware.EFI and "/boot" not in mounts:
+        mounts |= mount_boot_partition(guest, storage.boot_partitions)
     if machine.firmware is Firmware.EFI and not any(
         files.is_folder(f"{place}/EFI") for place in SYSTEM_PARTITION_PLACES
     ):

@@ -161,6 +161,15 @@ def mount_system_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) 
     return {}
 
 
+def mount_boot_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) -> dict[str, str]:
+    """The same of the extended boot partition, where /boot has nothing of its own."""
+    if len(candidates) != 1 or (guest.is_dir("/boot") and set(guest.ls("/boot")) - {"efi"}):
+        return {}
+    guest.mkdir_p("/boot")
+    guest.mount(candidates[0], "/boot")
+    return {"/boot": candidates[0]}
+
+
 def _not_found(one: Wanted, encryption: Encryption, untold: tuple[str, ...]) -> Refused:
     what = f"the filesystem of {one.place} ({one.source})"
     if encryption.closed:

@@ -69,6 +69,8 @@ class GuestReport:
     """By mount point, the source."""
     swaps: tuple[str, ...] = ()
     fstab: tuple[FstabEntry, ...] = ()
+    targets: Mapping[str, str] = field(default_factory=dict)
+    """By a mount point of fstab that lies behind a link, where it is."""
     device_names: Mapping[str, str] = field(default_factory=dict)
     """By a device's other name under /dev/disk and /dev/mapper, its own."""
     links: tuple[Link, ...] = ()
@@ -144,6 +146,7 @@ def _report(body: str) -> GuestReport:
         },
         swaps=tuple(_unescape(line.split()[0]) for line in lines("swaps")[1:]),
         fstab=parse_fstab("\n".join(lines("fstab"))),
+        targets={words[0]: words[1] for words in map(str.split, lines("links-to")) if len(words) == 2},
         device_names={words[0]: words[1] for words in map(str.split, lines("names")) if len(words) == 2},
         links=tuple(link for link in map(_link, lines("links")) if link is not None),
         addresses=_addresses(lines("addresses")),

@@ -84,6 +84,16 @@ names() {
     done
 }
 
+followed() {
+    # Mount points that lie behind a link: the kernel shows where they are.
+    while read -r source target rest; do
+        case $source in '#'*) continue ;; esac
+        case $target in /*) ;; *) continue ;; esac
+        there=$(readlink -f "$target")
+        [ -n "$there" ] && [ "$there" != "${target%/}" ] && echo "$target $there"
+    done < /etc/fstab
+}
+
 network_files() {
     for file in /etc/network/interfaces /etc/network/interfaces.d/* /etc/netplan/*.y*ml \
         /etc/systemd/network/* /run/systemd/network/* /etc/NetworkManager/system-connections/* \
@@ -129,6 +139,7 @@ report() {
     if [ "$1" = full ]; then
         section mounts; cat /proc/1/mounts
         section fstab; cat /etc/fstab
+        section links-to; followed
         section swaps; cat /proc/swaps
         section names; names
         section links; links

@@ -142,7 +142,7 @@ def _mount(entry: FstabEntry, report: GuestReport) -> MountReport:
         device = _device(entry.source, report)
         active = any(swap in (device, entry.source) for swap in report.swaps)
     else:
-        active = target in report.mounts
+        active = target in report.mounts or report.targets.get(entry.target) in report.mounts
     return MountReport(
         target=target,
         source=entry.source,
