@@ -20,6 +20,7 @@ from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, find_kern
 from hyperctl.activities.convert.linux.storage import BINDINGS, MULTIPATH, multipath_names
 from hyperctl.activities.convert.mounts import (
     SYSTEM_PARTITION_PLACES,
+    as_fstab,
     mount_all,
     mount_boot_partition,
     mount_root,
@@ -43,6 +44,7 @@ from hyperctl.workflows.machine import Firmware, Machine
 
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd", "mkinitfs")
 SECTOR_BYTES = 512
+MOUNT_UNITS = "/etc/systemd/system/*.mount"
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 
 
@@ -119,7 +121,9 @@ def inspect_guest(
         root=root_device,
         multipath=multipath_names(configurations, files.text(BINDINGS) or ""),
     )
-    wanted = wanted_mounts(files.text("/etc/fstab") or "")
+    # A unit of its own is in force where fstab has the same place.
+    units = [as_fstab(files.text(path) or "") for path in files.matching(MOUNT_UNITS)]
+    wanted = wanted_mounts("\n".join([files.text("/etc/fstab") or "", *units]))
     known = known_devices(
         guest,
         files,
