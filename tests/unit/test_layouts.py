@@ -9,7 +9,7 @@ import pytest
 
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
 from hyperctl.activities.convert.encrypted import Encryption
-from hyperctl.activities.convert.inspect import Inspected, begins_grub, is_on_disk, kernels_and_tool
+from hyperctl.activities.convert.inspect import Inspected, boot_rank, is_on_disk, kernels_and_tool
 from hyperctl.activities.convert.linux.bootloader import update_bootloader
 from hyperctl.activities.convert.linux.cpio import Entry, read_archive, write_segment
 from hyperctl.activities.convert.linux.entries import find_entries
@@ -374,11 +374,18 @@ def test_a_menu_without_a_default_boots_its_first_entry(tmp_path: Path) -> None:
     assert (bad.files.text("/boot/grub/grub.cfg") or "").startswith('set default="Linux"\nmenuentry')
 
 
-def test_a_disk_that_begins_grub_is_told_from_one_with_a_table_only() -> None:
+def test_a_disk_that_begins_a_loader_is_told_from_one_with_a_table_only() -> None:
     grub = b"\xeb\x63\x90".ljust(384, b"\0") + b"GRUB \0Geom\0Hard Disk\0Read\0 Error"
-    assert begins_grub(grub.ljust(510, b"\0") + b"\x55\xaa")
-    assert not begins_grub(bytes(440) + b"GRUB".ljust(70, b"\0") + b"\x55\xaa"), "that is a table"
-    assert not begins_grub(bytes(512))
+    other, table = b"\xfa\xb8".ljust(446, b"\x90"), b"\x80".ljust(64, b"\0")
+    ranks = {
+        grub.ljust(510, b"\0") + b"\x55\xaa": 3,
+        other + table + b"\x55\xaa": 2,
+        other + bytes(16) + b"\0\x80".ljust(48, b"\0") + b"\x55\xaa": 1,
+        bytes(446) + table + b"\x55\xaa": 0,
+        bytes(440) + b"GRUB".ljust(70, b"\0") + b"\x55\xaa": 0,
+        bytes(512): 0,
+    }
+    assert {sector: boot_rank(sector) for sector in ranks} == ranks
     assert [is_on_disk(name, "/dev/sda") for name in ("/dev/sda", "/dev/sda12", "/dev/sdaa1", "")] == [
         *(True, True, False, False),
     ]
