@@ -20,7 +20,9 @@ from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, find_kern
 from hyperctl.activities.convert.linux.storage import BINDINGS, MULTIPATH, multipath_names
 from hyperctl.activities.convert.mounts import (
     SYSTEM_PARTITION_PLACES,
+    as_fstab,
     mount_all,
+    mount_boot_partition,
     mount_root,
     mount_system_partition,
     wanted_mounts,
@@ -42,6 +44,9 @@ from hyperctl.workflows.machine import Firmware, Machine
 
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd", "mkinitfs")
 SECTOR_BYTES = 512
+PROGRAMME_BYTES, PARTITION_TABLE, PARTITION_BYTES = 440, 446, 16
+"""Of a master boot record, whose partitions begin with 0x80 where they are active."""
+MOUNT_UNITS = "/etc/systemd/system/*.mount"
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 
 
@@ -118,7 +123,9 @@ def inspect_guest(
         root=root_device,
         multipath=multipath_names(configurations, files.text(BINDINGS) or ""),
     )
-    wanted = wanted_mounts(files.text("/etc/fstab") or "")
+    # A unit of its own is in force where fstab has the same place.
+    units = [as_fstab(files.text(path) or "") for path in files.matching(MOUNT_UNITS)]
+    wanted = wanted_mounts("\n".join([files.text("/etc/fstab") or "", *units]))
     known = known_devices(
         guest,
         files,
@@ -129,6 +136,8 @@ def inspect_guest(
         opened=encryption.opened,
     )
     mounts, warnings = mount_all(guest, root.mountable, wanted, known, encryption, storage.untold)
+    if machine.firmware is Firmware.EFI and "/boot" not in mounts:
+        mounts |= mount_boot_partition(guest, storage.boot_partitions)
     if machine.firmware is Firmware.EFI and not any(
         files.is_folder(f"{place}/EFI") for place in SYSTEM_PARTITION_PLACES
     ):
@@ -207,7 +216,7 @@ def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption)
 
 
 def _boot_disk(guest: guestfs.GuestFS, machine: Machine, mounts: Mapping[str, str]) -> int:
-    """Which disk has the loader: the EFI system partition, or GRUB in its first sector; else the first one.
+    """Which disk has the loader: the EFI system partition, or what looks most like one in its first sector.
 
     VMware can be told to begin with another than the first; firmware elsewhere begins with that.
     """
@@ -216,13 +225,20 @@ def _boot_disk(guest: guestfs.GuestFS, machine: Machine, mounts: Mapping[str, st
         place = next((one for one in SYSTEM_PARTITION_PLACES if guest.is_dir(f"{one}/EFI")), "")
         device = next((device for mounted, device in mounts.items() if mounted == place), "")
         return next((number for number, disk in enumerate(disks) if is_on_disk(device, disk)), 0)
-    sectors = [guest.pread_device(disk, SECTOR_BYTES, 0) for disk in disks]
-    return next((number for number, sector in enumerate(sectors) if begins_grub(sector)), 0)
+    ranks = [boot_rank(guest.pread_device(disk, SECTOR_BYTES, 0)) for disk in disks]
+    return ranks.index(max(ranks))
 
 
-def begins_grub(sector: bytes) -> bool:
-    """Whether a master boot record starts GRUB, 2 or legacy: both have their name in it, for their errors."""
-    return sector[-2:] == b"\x55\xaa" and b"GRUB" in sector[:440]
+def boot_rank(sector: bytes) -> int:
+    """How much a disk's first sector looks like a loader's: 3 for GRUB, which has its name in it for its
+    errors, 2 for any programme beside an active partition, where syslinux' goes on, 1 for any other."""
+    code = sector[:PROGRAMME_BYTES]
+    if sector[-2:] != b"\x55\xaa" or not code.strip(b"\0"):
+        return 0
+    if b"GRUB" in code:
+        return 3
+    table = sector[PARTITION_TABLE:SECTOR_BYTES]
+    return 2 if b"\x80" in table[: 4 * PARTITION_BYTES : PARTITION_BYTES] else 1
 
 
 def is_on_disk(device: str, disk: str) -> bool:

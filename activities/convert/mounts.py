@@ -18,6 +18,7 @@ NO_FILESYSTEMS = frozenset({"swap", "none", "iso9660", "udf", "udf,iso9660", "is
 READ_ONLY = 1
 """ST_RDONLY of statvfs(3)."""
 _ON_DISK = re.compile(r"^(?:/dev/|(?:UUID|LABEL|PARTUUID|PARTLABEL)=)")
+_IN_UNIT = re.compile(r"^(What|Where|Type|Options)[ \t]*=[ \t]*(\S(?:[^\n]*\S)?)", re.MULTILINE)
 _OCTAL = re.compile(r"\\([0-3][0-7]{2})")
 _HEXADECIMAL = re.compile(r"\\x([0-9a-f]{2})")
 
@@ -87,6 +88,16 @@ def wanted_mounts(fstab: str) -> tuple[Wanted, ...]:
         subvolume = next((one for one in options if one.startswith(("subvol=", "subvolid="))), "")
         found[place] = Wanted(words[0], place, words[2], subvolume)
     return tuple(sorted(found.values(), key=lambda one: (one.place.count("/"), len(one.place))))
+
+
+def as_fstab(unit: str) -> str:
+    """A unit of systemd.mount(5) as a line of fstab(5); empty where it does not say what is to be where."""
+    facts = {key: value.replace(" ", r"\040") for key, value in _IN_UNIT.findall(unit)}
+    if not ("What" in facts and "Where" in facts):
+        return ""
+    return (
+        f"{facts['What']} {facts['Where']} {facts.get('Type', 'auto')} {facts.get('Options', 'defaults')}\n"
+    )
 
 
 def is_root_of(fstab: str, subvolume: str, paths: Mapping[str, str]) -> bool:
@@ -159,6 +170,15 @@ def mount_system_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) 
             return {place: device}
         guest.umount(place)
     return {}
+
+
+def mount_boot_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) -> dict[str, str]:
+    """The same of the extended boot partition, where /boot has nothing of its own."""
+    if len(candidates) != 1 or (guest.is_dir("/boot") and set(guest.ls("/boot")) - {"efi"}):
+        return {}
+    guest.mkdir_p("/boot")
+    guest.mount(candidates[0], "/boot")
+    return {"/boot": candidates[0]}
 
 
 def _not_found(one: Wanted, encryption: Encryption, untold: tuple[str, ...]) -> Refused:

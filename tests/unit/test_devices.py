@@ -260,6 +260,13 @@ def test_a_unit_that_mounts_names_its_device_by_a_path() -> None:
     assert stable_unit(unit.replace("sda2", "sdz2"), ONE_DISK)[1] == ["/dev/sdz2"]
     other = "[Mount]\nWhat=server:/export\n"
     assert stable_unit(other, ONE_DISK) == (other, [])
+    waiting = (
+        "[Unit]\nRequires=dev-sda2.device dev-mapper-a.device\nAfter=dev-sda2.device my-dev-sda2.device\n"
+    )
+    escaped = "dev-disk-by\\x2duuid-root\\x2duuid.device"
+    assert stable_unit(waiting, ONE_DISK)[0] == (
+        f"[Unit]\nRequires={escaped} dev-mapper-a.device\nAfter={escaped} my-dev-sda2.device\n"
+    )
 
 
 def test_crypttab_names_its_device_in_the_second_field() -> None:

@@ -120,6 +120,13 @@ def test_a_mount_that_is_missing() -> None:
     )
 
 
+def test_a_mount_point_behind_a_link_is_where_the_link_leads() -> None:
+    """`/lib/modules` of an fstab, where /lib is a link to /usr/lib."""
+    moved = REPORT.replace("vda1 /boot ", "vda1 /usr/boot ")
+    assert "/boot (ext4)" in problems(reports_in(moved)[-1])
+    assert problems(reports_in(moved.replace("@ swaps", "@ links-to\n/boot /usr/boot\n@ swaps"))[-1]) == ""
+
+
 def test_swap_is_found_by_its_device() -> None:
     assert "swap of the guest's fstab is not active" in problems(changed("/dev/vda3    ", "/dev/vda4    "))
 
@@ -377,6 +384,8 @@ def test_a_serial_console_is_added_where_none_is_named() -> None:
     entry = "linux /linux\ninitrd /initrd\noptions root=/dev/vda2\n"
     assert for_trial(entry) == entry[:-1] + " console=tty0 console=ttyS0,115200\n"
     assert for_trial("  linux_gfx_mode=keep\n") == "  linux_gfx_mode=keep\n"
+    extlinux = "LABEL a\n  LINUX /vmlinuz\n  APPEND root=UUID=1 ro\n"
+    assert for_trial(extlinux) == extlinux[:-1] + " console=tty0 console=ttyS0,115200\n"
     asked = for_trial(kept, is_asked_for_keys=True)
     assert asked == kept.rstrip("\n") + " plymouth.enable=0" + kept[len(kept.rstrip("\n")) :]
     assert for_trial(asked, is_asked_for_keys=True) == asked

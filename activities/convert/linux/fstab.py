@@ -13,6 +13,8 @@ CRYPTTAB = "/etc/crypttab"
 _FIELD = re.compile(r"^(\s*)([^\s#]\S*)(\s+)(\S+)(.*)$", re.DOTALL)
 WATCHED = (
     "/etc/udev/rules.d/*.rules",
+    "/etc/initramfs-tools/scripts/*/*",
+    "/etc/initramfs-tools/hooks/*",
     *MULTIPATH,
     "/etc/kdump.conf",
     "/etc/rc.local",
@@ -26,7 +28,7 @@ WATCHED = (
     "/etc/target/saveconfig.json",
 )
 """What may name disks for a purpose that only its owner knows."""
-UNITS = ("/etc/systemd/system/*.mount", "/etc/systemd/system/*.swap")
+UNITS = tuple(f"/etc/systemd/system/{name}" for name in ("*.mount", "*.swap", "*.service", "*.d/*.conf"))
 _GONE = re.compile(r"^(?:/dev/fd\d\w*|/dev/floppy\S*|(?:vmhgfs-fuse#)?\.host:\S*|vmhgfs-fuse)$")
 """Floppy drives and VMware's shared folders."""
 _DRIVE = re.compile(r"^/dev/(?:sr\d+|scd\d+|hd[a-d]|cdrom\d*|cdrw\d*|dvd(?:rw|ram)?\d*)$")
@@ -44,6 +46,8 @@ _OF_VMWARE = re.compile(
     r"^[ \t]*(?![#\s])[^\n]*?(/dev/sd[a-z]|KERNEL==\"sd[a-z?*\[]|\b(?:scsi-|naa\.|3)?6000c29[0-9a-f]*)",
     re.MULTILINE | re.IGNORECASE,
 )
+_DEVICE_UNIT = re.compile(r"(?<![\w\\-])dev-([a-z]+\d*(?:n\d+(?:p\d+)?)?)(?=\.device\b)")
+_KEPT_IN_UNIT = re.compile(r"[A-Za-z0-9:_.]")
 _WHAT = re.compile(r"^([ \t]*What[ \t]*=[ \t]*)(/dev/\S+)", re.MULTILINE)
 
 
@@ -105,8 +109,27 @@ def names_vmwares_disk(text: str) -> str:
 
 
 def stable_unit(text: str, names: StableNames) -> tuple[str, list[str]]:
-    """systemd.mount(5) or systemd.swap(5), which take the path of a device only."""
-    return _linked(_WHAT, text, names)
+    """systemd.mount(5) or systemd.swap(5), which take the path of a device only, and units that wait for one
+    (systemd.device(5))."""
+    text, unknown = _linked(_WHAT, text, names)
+
+    def renamed(found: re.Match[str]) -> str:
+        link = names.link(f"/dev/{found[1]}") if names.is_unstable(f"/dev/{found[1]}") else None
+        return unit_of(link) if link else found[0]
+
+    return _DEVICE_UNIT.sub(renamed, text), unknown
+
+
+def unit_of(path: str) -> str:
+    """A path in a unit's name, as systemd-escape(1) has it."""
+    parts = path.strip("/").split("/")
+    return "-".join("".join(_escaped(one) for one in part) for part in parts)
+
+
+def _escaped(letter: str) -> str:
+    if _KEPT_IN_UNIT.fullmatch(letter):
+        return letter
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
 
 
 def _linked(naming: re.Pattern[str], text: str, names: StableNames) -> tuple[str, list[str]]:

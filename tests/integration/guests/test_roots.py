@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hyperctl.activities.convert.mounts import mount_boot_partition
 from hyperctl.activities.convert.roots import UNKNOWN, find_roots, inspected_roots, plain_root
-from hyperctl.activities.convert.storage import Storage, probe_devices, survey
+from hyperctl.activities.convert.storage import EXTENDED_BOOT_TYPE, Storage, probe_devices, survey
 from tests.found_out import AGAIN
 from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, system
 
@@ -75,6 +76,37 @@ def unreadable(bench: Bench, folder: Path) -> None:
     bench.put(system(folder / "one.raw", DEBIAN))
     bench.guest.mkfs("ext4", "/dev/sdb")
     bench.guest.pwrite_device("/dev/sdb", b"\0" * 4096, 2048)  # where its groups are
+
+
+def test_a_default_subvolume_that_fstab_names_is_the_root_beside_its_snapshots(bench: Bench) -> None:
+    bench.clear()
+    bench.guest.debug("sh", ["mkfs.btrfs --mixed /dev/sdb"])
+    bench.guest.mount("/dev/sdb", "/")
+    bench.guest.btrfs_subvolume_create("/@")
+    for folder in ("/@/bin", "/@/etc"):
+        bench.guest.mkdir(folder)
+    bench.guest.write("/@/etc/os-release", DEBIAN["etc/os-release"])
+    bench.guest.write("/@/etc/fstab", "/dev/sdb / btrfs subvol=@ 0 0\n")
+    bench.guest.btrfs_subvolume_snapshot("/@", "/@before", ro=True)
+    (own,) = (one for one in bench.guest.btrfs_subvolume_list("/") if one["btrfssubvolume_path"] == "@")
+    bench.guest.btrfs_subvolume_set_default(own["btrfssubvolume_id"], "/")
+    bench.guest.umount_all()
+    assert [root.mountable for root in find_roots(bench.guest, surveyed(bench))] == ["/dev/sdb"]
+
+
+def test_kernels_on_a_partition_that_only_its_type_tells_are_found(bench: Bench) -> None:
+    bench.clear()
+    bench.guest.part_disk("/dev/sdc", "gpt")
+    bench.guest.part_set_gpt_type("/dev/sdc", 1, EXTENDED_BOOT_TYPE.upper())
+    bench.guest.mkfs("vfat", "/dev/sdc1")
+    bench.guest.mkfs("ext4", "/dev/sdb")
+    found = surveyed(bench).boot_partitions
+    bench.guest.mount("/dev/sdb", "/")
+    assert mount_boot_partition(bench.guest, found) == {"/boot": "/dev/sdc1"}
+    assert mount_boot_partition(bench.guest, found) == {"/boot": "/dev/sdc1"}, "it is empty"
+    bench.guest.touch("/boot/vmlinuz")
+    assert mount_boot_partition(bench.guest, found) == {}, "there is one already"
+    bench.guest.umount_all()
 
 
 @pytest.mark.parametrize("put", [two, beside_a_fat, without_a_name, unreadable])
