@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import guestfs
 
+from hyperctl.activities.convert.boot_disks import find_boot_disk, find_loader_disks, unshown_disks
 from hyperctl.activities.convert.devices import DiskPlace, StableNames
 from hyperctl.activities.convert.disk_keys import DiskKey, read_disk_keys
 from hyperctl.activities.convert.encrypted import (
@@ -41,7 +42,6 @@ from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.machine import Firmware, Machine
 
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd", "mkinitfs")
-SECTOR_BYTES = 512
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 
 
@@ -138,6 +138,10 @@ def inspect_guest(
     unsure = [f"{device} is encrypted, and stays closed" for device in encryption.closed]
     if root.distribution == UNKNOWN:
         unsure.append(f"{product} is a distribution that is not known here")
+    boot_disk = find_boot_disk(guest, machine, mounts)
+    loader_disks = find_loader_disks(guest, machine, mounts)
+    if unshown := unshown_disks(machine, tuple(dict.fromkeys((boot_disk, *loader_disks)))):
+        unsure.append(unshown)
     system = GuestSystem(
         product_name=product,
         distribution=root.distribution,
@@ -151,7 +155,8 @@ def inspect_guest(
         ),
         kernels=tuple(kernel.version for kernel in kernels),
         initramfs_tool=tool,
-        boot_disk=_boot_disk(guest, machine, mounts),
+        boot_disk=boot_disk,
+        loader_disks=loader_disks,
     )
     all_warnings = (*storage.warnings, *unsure, *warnings)
     return Inspected(files, machine, system, kernels, names, mounts, known.encrypted, all_warnings, order)
@@ -204,30 +209,6 @@ def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption)
             "Linux and Windows guests can be converted.",
         )
     return root
-
-
-def _boot_disk(guest: guestfs.GuestFS, machine: Machine, mounts: Mapping[str, str]) -> int:
-    """Which disk has the loader: the EFI system partition, or GRUB in its first sector; else the first one.
-
-    VMware can be told to begin with another than the first; firmware elsewhere begins with that.
-    """
-    disks = list(guest.list_devices())
-    if machine.firmware is Firmware.EFI:
-        place = next((one for one in SYSTEM_PARTITION_PLACES if guest.is_dir(f"{one}/EFI")), "")
-        device = next((device for mounted, device in mounts.items() if mounted == place), "")
-        return next((number for number, disk in enumerate(disks) if is_on_disk(device, disk)), 0)
-    sectors = [guest.pread_device(disk, SECTOR_BYTES, 0) for disk in disks]
-    return next((number for number, sector in enumerate(sectors) if begins_grub(sector)), 0)
-
-
-def begins_grub(sector: bytes) -> bool:
-    """Whether a master boot record starts GRUB, 2 or legacy: both have their name in it, for their errors."""
-    return sector[-2:] == b"\x55\xaa" and b"GRUB" in sector[:440]
-
-
-def is_on_disk(device: str, disk: str) -> bool:
-    """Whether a device of the appliance's is the disk, or a partition of it."""
-    return device == disk or (device.startswith(disk) and device[len(disk) :].isdecimal())
 
 
 def _initramfs_tool(files: GuestFiles) -> str:

@@ -100,6 +100,12 @@ def is_root_of(fstab: str, subvolume: str, paths: Mapping[str, str]) -> bool:
     return wanted.strip("/") == subvolume.strip("/")
 
 
+def filesystem_of(path: str, mounts: Mapping[str, str]) -> str:
+    """Where the filesystem is mounted that a path is on."""
+    above = [place for place in mounts if f"{path}/".startswith(f"{place.rstrip('/')}/")]
+    return max(above, key=len, default="/")
+
+
 def mount_root(guest: guestfs.GuestFS, root: str) -> None:
     """Raises `Refused` where it cannot be mounted, or only for reading."""
     guest.umount_all()

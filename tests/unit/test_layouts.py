@@ -7,9 +7,10 @@ from typing import cast
 
 import pytest
 
+from hyperctl.activities.convert.boot_disks import begins_grub, is_on_disk, unshown_disks
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
 from hyperctl.activities.convert.encrypted import Encryption
-from hyperctl.activities.convert.inspect import Inspected, begins_grub, is_on_disk, kernels_and_tool
+from hyperctl.activities.convert.inspect import Inspected, kernels_and_tool
 from hyperctl.activities.convert.linux.bootloader import update_bootloader
 from hyperctl.activities.convert.linux.entries import find_entries
 from hyperctl.activities.convert.linux.fstab import update_fstab
@@ -21,7 +22,7 @@ from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.hardware import Hardware
 from hyperctl.workflows.machine import Firmware
 from hyperctl.workflows.request import InitramfsWay
-from tests.unit.machines import machine
+from tests.unit.machines import disk, machine
 from tests.unit.tree import tree
 
 TWO = {
@@ -296,6 +297,24 @@ def test_a_disk_that_begins_grub_is_told_from_one_with_a_table_only() -> None:
     assert [is_on_disk(name, "/dev/sda") for name in ("/dev/sda", "/dev/sda12", "/dev/sdaa1", "")] == [
         *(True, True, False, False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("firmware", "needed", "words"),
+    [
+        (Firmware.BIOS, 8, ""),
+        (Firmware.BIOS, 9, "SeaBIOS before 1.16 may not show it all"),
+        (Firmware.BIOS, 18, "16 at most, without Hard disk 17, Hard disk 18: move /boot"),
+        (Firmware.EFI, 18, ""),
+    ],
+)
+def test_a_boot_that_needs_more_disks_than_a_bios_shows_is_said(
+    firmware: Firmware, needed: int, words: str
+) -> None:
+    many = machine(firmware=firmware, disks=tuple(disk(number) for number in range(1, 21)))
+    said = unshown_disks(many, range(needed))
+    assert words in said
+    assert bool(said) is bool(words)
 
 
 def test_a_file_may_be_made_at_the_top(tmp_path: Path) -> None:

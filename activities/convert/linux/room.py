@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.mounts import filesystem_of
 from hyperctl.activities.convert.refusal import StepFailed
 
 MIB = 1 << 20
@@ -26,9 +27,3 @@ def assert_room(inspected: Inspected, growth_bytes: Mapping[str, int]) -> None:
             )
     if lacking:
         raise StepFailed(f"{'; '.join(lacking)}. Remove old kernels in the source")
-
-
-def filesystem_of(path: str, mounts: Mapping[str, str]) -> str:
-    """Where the filesystem is mounted that a path is on."""
-    above = [place for place in mounts if f"{path}/".startswith(f"{place.rstrip('/')}/")]
-    return max(above, key=len, default="/")

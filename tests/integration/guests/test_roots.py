@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hyperctl.activities.convert.boot_disks import disks_below
 from hyperctl.activities.convert.roots import UNKNOWN, find_roots, inspected_roots, plain_root
 from hyperctl.activities.convert.storage import Storage, probe_devices, survey
 from tests.found_out import AGAIN
@@ -75,6 +76,23 @@ def unreadable(bench: Bench, folder: Path) -> None:
     bench.put(system(folder / "one.raw", DEBIAN))
     bench.guest.mkfs("ext4", "/dev/sdb")
     bench.guest.pwrite_device("/dev/sdb", b"\0" * 4096, 2048)  # where its groups are
+
+
+def test_a_filesystem_is_on_all_the_disks_below_it(bench: Bench) -> None:
+    bench.clear()
+    for disk in ("/dev/sdb", "/dev/sdc"):
+        bench.guest.pvcreate(disk)
+    bench.guest.vgcreate("system", ["/dev/sdc", "/dev/sdb"])
+    bench.guest.lvcreate("boot", "system", 100)
+    bench.guest.mkfs("ext2", "/dev/system/boot")
+    bench.guest.mkfs("ext2", "/dev/sda")
+    assert disks_below(bench.guest, "/dev/system/boot") == (1, 2)
+    assert disks_below(bench.guest, "/dev/sda") == (0,)
+    bench.clear()
+    bench.guest.md_create("boot", ["/dev/sda", "/dev/sdc"], level="raid1")
+    bench.guest.mkfs("ext2", "/dev/md/boot")
+    assert disks_below(bench.guest, "/dev/md/boot") == (0, 2)
+    bench.guest.md_stop("/dev/md/boot")
 
 
 @pytest.mark.parametrize("put", [two, beside_a_fat, without_a_name, unreadable])
