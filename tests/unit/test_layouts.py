@@ -406,6 +406,41 @@ def test_a_menu_without_a_kernel_with_the_drivers_is_a_warning_beside_one_that_h
         update_bootloader(alone, Work())
 
 
+def legacy_menu(default: str, *versions: str) -> str:
+    entries = (
+        f"title {version}\nroot (hd0,0)\nkernel /boot/vmlinuz-{version} root=UUID=root-uuid\n"
+        for version in versions
+    )
+    return f"default {default}\n{''.join(entries)}"
+
+
+def test_every_menu_of_grub_legacy_has_a_kernel_with_the_drivers(tmp_path: Path) -> None:
+    """Debian has its stage 2 read menu.lst, Red Hat grub.conf; a guest may have both."""
+    menus = {
+        "/boot/grub/menu.lst": legacy_menu("0", UNABLE, ABLE),
+        "/boot/grub/grub.conf": legacy_menu("saved", ABLE, UNABLE, "2.6.18"),
+    }
+    of_uefi = {"/boot/efi/EFI/redhat/grub.conf": legacy_menu("0", UNABLE, ABLE)}
+    guest = inspected(tmp_path, {**KERNELS, **menus, **of_uefi, "/boot/grub/default": "1\n#\n#\n"})
+    work = Work()
+    update_bootloader(guest, work)
+    found = [default_in(guest, path) for path in (*menus, *of_uefi)]
+    assert found == ["default 1", "default 0", "default 0"], "the last is not for a BIOS"
+    assert work.warnings == []
+
+
+def test_a_menu_of_grub_legacy_without_a_kernel_with_the_drivers_is_a_warning(tmp_path: Path) -> None:
+    files = {**KERNELS, "/boot/grub/menu.lst": legacy_menu("0", UNABLE)}
+    both = {**files, "/boot/grub/grub.conf": legacy_menu("0", UNABLE, ABLE)}
+    guest, work = inspected(tmp_path / "two", both), Work()
+    update_bootloader(guest, work)
+    assert default_in(guest, "/boot/grub/grub.conf") == "default 1"
+    (warning,) = work.warnings
+    assert warning.startswith("/boot/grub/menu.lst: the kernel that is booted")
+    with pytest.raises(StepFailed, match="the kernel that is booted"):
+        update_bootloader(inspected(tmp_path / "one", files), Work())
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
