@@ -117,6 +117,7 @@ def inspect_guest(
         [DiskPlace(disk.unit, disk.controller, disk.controller_bus, disk.uuid) for disk in machine.disks],
         root=root_device,
         multipath=multipath_names(configurations, files.text(BINDINGS) or ""),
+        tags=storage.tags,
     )
     wanted = wanted_mounts(files.text("/etc/fstab") or "")
     known = known_devices(
