@@ -23,6 +23,8 @@ class GuestSystem(BaseModel):
     """Empty for a guest that is no Linux, which has no kernels here either."""
     boot_disk: int = 0
     """The disk that firmware finds the boot loader on, counted from 0 in the machine's order."""
+    loader_disks: tuple[int, ...] = ()
+    """The disks that the loader reads /boot from; empty where firmware shows it all disks."""
     nic_order: tuple[str, ...] = ()
     """MACs as the new machine must have its NICs for the guest's names of them; empty for VMware's order."""
 

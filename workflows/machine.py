@@ -14,6 +14,13 @@ class Firmware(StrEnum):
     EFI = "efi"
 
 
+BIOS_DISKS = 16
+"""So many disks does SeaBIOS show a boot loader, the first of its boot order (its src/block.c)."""
+BIOS_DISKS_SURELY = 8
+"""SeaBIOS 1.14 has memory for ten disks of virtio, and takes those that come first on the bus: of more in the
+boot order, the first may not be there at all."""
+
+
 class PowerState(StrEnum):
     ON = "poweredOn"
     OFF = "poweredOff"
