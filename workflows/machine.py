@@ -70,6 +70,8 @@ class MachineNic(BaseModel):
     """With their prefix length, `192.0.2.10/24`; link-local ones are left out."""
     pci_slot: int = 0
     """vSphere's number of the slot that it is in; 0 where that is not known."""
+    mac_made: bool = False
+    """Its source says no MAC; this one was made up."""
 
 
 class Machine(BaseModel):
