@@ -35,6 +35,8 @@ SHARED_UUID = "btrfs"
 """Of all its disks, any of which stands for the whole."""
 
 
+WITHOUT_LINK = ("LVM2_member", "linux_raid_member")
+"""udev makes no link by the UUID of these."""
 TAGS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
 
 
@@ -145,10 +147,19 @@ class StableNames:
         """The same as a path, `/dev/disk/by-uuid/...`; of a disk that shares its UUID the partition's."""
         stable = self.stable(name)
         facts = self._devices.get(self.device(name) or "", BlockDevice())
-        if facts.kind == SHARED_UUID and facts.partition_uuid:
-            stable = f"PARTUUID={facts.partition_uuid}"
+        if facts.kind in (SHARED_UUID, *WITHOUT_LINK):
+            shared = stable if facts.kind == SHARED_UUID else None
+            stable = f"PARTUUID={facts.partition_uuid}" if facts.partition_uuid else shared
         tag, _, value = (stable or "").partition("=")
         return f"/dev/disk/by-{tag.lower()}/{value}" if value else None
+
+    def waited_for(self, name: str, prefix: str) -> str | None:
+        """A path that is there as soon as the device is; None where that is not known, or the name is stable.
+
+        `prefix` is that of the disks' names on KVM, for what has no name of its own.
+        """
+        device = self.device(name) if self.is_unstable(name) else None
+        return (self.link(name) or device.replace("/dev/sd", f"/dev/{prefix}")) if device else None
 
     def _by_wwid(self, name: str) -> str:
         """What a name that multipathd was told would be, had it not been told one."""

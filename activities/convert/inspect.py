@@ -17,7 +17,9 @@ from hyperctl.activities.convert.encrypted import (
     open_encrypted,
 )
 from hyperctl.activities.convert.files import GuestFiles
+from hyperctl.activities.convert.linux.interfaces import find_clues
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, find_kernels
+from hyperctl.activities.convert.linux.own_macs import own_macs
 from hyperctl.activities.convert.linux.storage import BINDINGS, MULTIPATH, multipath_names
 from hyperctl.activities.convert.mounts import (
     SYSTEM_PARTITION_PLACES,
@@ -40,7 +42,7 @@ from hyperctl.activities.convert.storage import (
 from hyperctl.activities.convert.volumes import known_devices
 from hyperctl.activities.convert.windows.inspect import InspectedWindows, inspect_windows
 from hyperctl.workflows.errors import ErrorCode
-from hyperctl.workflows.guest import GuestSystem
+from hyperctl.workflows.guest import GuestSystem, as_guest_knows
 from hyperctl.workflows.machine import Firmware, Machine
 
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd", "mkinitfs")
@@ -146,6 +148,8 @@ def inspect_guest(
     unsure = [f"{device} is encrypted, and stays closed" for device in encryption.closed]
     if root.distribution == UNKNOWN:
         unsure.append(f"{product} is a distribution that is not known here")
+    macs, unsure_macs = own_macs(machine.nics, find_clues(files))
+    unsure += [unsure_macs] if unsure_macs else []
     boot_disk = find_boot_disk(guest, machine, mounts)
     loader_disks = find_loader_disks(guest, machine, mounts)
     if unshown := unshown_disks(machine, tuple(dict.fromkeys((boot_disk, *loader_disks)))):
@@ -165,8 +169,10 @@ def inspect_guest(
         initramfs_tool=tool,
         boot_disk=boot_disk,
         loader_disks=loader_disks,
+        nic_macs=macs,
     )
     all_warnings = (*storage.warnings, *unsure, *warnings)
+    machine = as_guest_knows(machine, system)
     return Inspected(files, machine, system, kernels, names, mounts, known.encrypted, all_warnings, order)
 
 

@@ -178,15 +178,11 @@ def test_units_that_only_wait_for_a_network_are_warnings() -> None:
     assert "networking.service" in problem
 
 
-def test_a_mount_unit_of_a_network_filesystem_is_excused_and_mount_points_may_be_links() -> None:
+def test_a_mount_unit_of_a_network_filesystem_is_excused() -> None:
     failed = "@ failed\nmnt-nas.mount x\nmnt-cifs.mount x\nmnt-usb.mount x\nmnt-data.mount x\n"
     kinds = "@ network-mounts\nmnt-nas.mount nfs4 nas:/x\nmnt-cifs.mount  //nas/x\nmnt-data.mount ext4 /dev/x"
     (problem,) = judge(changed("@ failed\n", f"{failed}{kinds}\n"), TWO_NICS, ProveMode.FULL, NOW).problems
     assert "mnt-data.mount" in problem
-    text = REPORT.replace("UUID=bbbb /boot ext4", "UUID=bbbb /old-boot ext4")
-    linked = text.replace("@ names\n", "@ names\n/old-boot /boot\n")
-    assert "/old-boot (ext4) of the guest's fstab is not active" in problems(reports_in(text)[-1])
-    assert problems(reports_in(linked)[-1]) == ""
     odd = changed("/mnt/usb ext4", "/mnt/.a\\040b-c ext4")
     named = reports_in(odd.text.replace("@ failed\n", "@ failed\nmnt-.a\\x20b\\x2dc.mount x\n"))[-1]
     assert problems(named) == ""
