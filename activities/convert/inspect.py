@@ -25,9 +25,8 @@ from hyperctl.activities.convert.mounts import (
     SYSTEM_PARTITION_PLACES,
     as_fstab,
     mount_all,
-    mount_boot_partition,
     mount_root,
-    mount_system_partition,
+    mount_unlisted,
     wanted_mounts,
 )
 from hyperctl.activities.convert.order import Order
@@ -137,12 +136,8 @@ def inspect_guest(
         opened=encryption.opened,
     )
     mounts, warnings = mount_all(guest, root.mountable, wanted, known, encryption, storage.untold)
-    if machine.firmware is Firmware.EFI and "/boot" not in mounts:
-        mounts |= mount_boot_partition(guest, storage.boot_partitions)
-    if machine.firmware is Firmware.EFI and not any(
-        files.is_folder(f"{place}/EFI") for place in SYSTEM_PARTITION_PLACES
-    ):
-        mounts |= mount_system_partition(guest, storage.system_partitions)
+    if machine.firmware is Firmware.EFI:
+        mounts |= mount_unlisted(guest, mounts, storage.boot_partitions, storage.system_partitions)
     product = product_name(files) or root.product_name
     kernels, tool = kernels_and_tool(files, product)
     unsure = [f"{device} is encrypted, and stays closed" for device in encryption.closed]

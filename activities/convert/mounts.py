@@ -149,8 +149,23 @@ def mount_all(
     return mounts, tuple(warnings)
 
 
-def mount_system_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) -> dict[str, str]:
-    """Mount the EFI system partition that fstab leaves out, where systemd-gpt-auto-generator(8) would."""
+def mount_unlisted(
+    guest: guestfs.GuestFS,
+    mounts: Mapping[str, str],
+    boot_partitions: tuple[str, ...],
+    system_partitions: tuple[str, ...],
+) -> dict[str, str]:
+    """Mount what fstab leaves out of the extended boot partition and the EFI system partition, where
+    systemd-gpt-auto-generator(8) would; both may have a folder EFI."""
+    found = {} if "/boot" in mounts else _mount_boot_partition(guest, boot_partitions)
+    there = {**mounts, **found}
+    places = [place for place in SYSTEM_PARTITION_PLACES if there.get(place) not in boot_partitions]
+    if not any(guest.is_dir(f"{place}/EFI") for place in places):
+        found |= _mount_system_partition(guest, system_partitions)
+    return found
+
+
+def _mount_system_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) -> dict[str, str]:
     for device in candidates:
         place = next((one for one in ("/efi", "/boot/efi") if guest.is_dir(one)), "/boot")
         if place == "/boot" and guest.is_dir(place) and guest.ls(place):
@@ -163,8 +178,8 @@ def mount_system_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) 
     return {}
 
 
-def mount_boot_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) -> dict[str, str]:
-    """The same of the extended boot partition, where /boot has nothing of its own."""
+def _mount_boot_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) -> dict[str, str]:
+    """Where /boot has nothing of its own."""
     if len(candidates) != 1 or (guest.is_dir("/boot") and set(guest.ls("/boot")) - {"efi"}):
         return {}
     guest.mkdir_p("/boot")

@@ -23,6 +23,8 @@ SYSLINUX_MENUS = (
     ("/boot/extlinux.conf", "/extlinux.conf", "/boot/syslinux.cfg", "/syslinux.cfg"),
 )
 """One configuration each, with its main file first."""
+MOST_NAMES = 512
+"""So many names of files are looked up; nobody has a longer menu."""
 DEEPEST = 4
 """So many folders above a path in a menu may be a subvolume's, or a mount point's, and not the guest's."""
 
@@ -54,9 +56,9 @@ def menu_images(files: GuestFiles) -> tuple[MenuImage, ...]:
     named: dict[tuple[str, str], str] = {}
 
     def place(folder: str, word: str) -> str:
-        if (folder, word) not in named:
+        if (folder, word) not in named and len(named) < MOST_NAMES:
             named[folder, word] = _in_guest(files, folder, word)
-        return named[folder, word]
+        return named.get((folder, word), "")
 
     for path in files.matching(*places):
         folder = path.rpartition("/")[0]

@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 
 from hyperctl.activities.convert.boot_disks import disks_below
-from hyperctl.activities.convert.mounts import mount_boot_partition
+from hyperctl.activities.convert.mounts import mount_unlisted
 from hyperctl.activities.convert.roots import UNKNOWN, find_roots, inspected_roots, plain_root
-from hyperctl.activities.convert.storage import EXTENDED_BOOT_TYPE, Storage, probe_devices, survey
+from hyperctl.activities.convert.storage import (
+    EXTENDED_BOOT_TYPE,
+    SYSTEM_PARTITION_TYPES,
+    Storage,
+    probe_devices,
+    survey,
+)
 from tests.found_out import AGAIN
 from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, system
 
@@ -95,18 +101,28 @@ def test_a_default_subvolume_that_fstab_names_is_the_root_beside_its_snapshots(b
     assert [root.mountable for root in find_roots(bench.guest, surveyed(bench))] == ["/dev/sdb"]
 
 
-def test_kernels_on_a_partition_that_only_its_type_tells_are_found(bench: Bench) -> None:
+def test_what_fstab_leaves_out_is_mounted_by_its_type(bench: Bench) -> None:
+    """`bootctl install` makes a folder EFI on both partitions."""
     bench.clear()
-    bench.guest.part_disk("/dev/sdc", "gpt")
-    bench.guest.part_set_gpt_type("/dev/sdc", 1, EXTENDED_BOOT_TYPE.upper())
-    bench.guest.mkfs("vfat", "/dev/sdc1")
+    bench.guest.part_init("/dev/sdc", "gpt")
+    for number, kind in enumerate((EXTENDED_BOOT_TYPE, SYSTEM_PARTITION_TYPES[0]), start=1):
+        bench.guest.part_add("/dev/sdc", "p", number * 40960, number * 40960 + 32767)
+        bench.guest.part_set_gpt_type("/dev/sdc", number, kind.upper())
+        bench.guest.mkfs("vfat", f"/dev/sdc{number}")
+        bench.guest.mount(f"/dev/sdc{number}", "/")
+        bench.guest.mkdir("/EFI")
+        bench.guest.umount_all()
     bench.guest.mkfs("ext4", "/dev/sdb")
-    found = surveyed(bench).boot_partitions
+    found = surveyed(bench)
     bench.guest.mount("/dev/sdb", "/")
-    assert mount_boot_partition(bench.guest, found) == {"/boot": "/dev/sdc1"}
-    assert mount_boot_partition(bench.guest, found) == {"/boot": "/dev/sdc1"}, "it is empty"
-    bench.guest.touch("/boot/vmlinuz")
-    assert mount_boot_partition(bench.guest, found) == {}, "there is one already"
+    bench.guest.mkdir("/efi")
+    both = {"/boot": "/dev/sdc1", "/efi": "/dev/sdc2"}
+    assert mount_unlisted(bench.guest, {}, found.boot_partitions, found.system_partitions) == both
+    bench.guest.umount("/efi")
+    others = {"/efi": "/dev/sdc2"}
+    of_fstab = {"/boot": "/dev/sdc1"}
+    assert mount_unlisted(bench.guest, of_fstab, found.boot_partitions, found.system_partitions) == others
+    assert mount_unlisted(bench.guest, both, found.boot_partitions, found.system_partitions) == {}
     bench.guest.umount_all()
 
 
