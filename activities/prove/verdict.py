@@ -69,6 +69,7 @@ def judge(
         ):
             details.append(f"{target} of the guest's fstab is mounted read-only: {entry.source}")
     waits = _judge_nics(nics, report, details, warnings)
+    _judge_gateways(machine, report, details, warnings)
     _judge_units(report, waits, told, details, warnings)
     if report.multi_user and not report.settled and report.jobs:
         warnings.append(f"the guest was still starting {', '.join(report.jobs[:8])}")
@@ -239,6 +240,16 @@ def _judge_nics(
             missing = ", ".join(own)
             problems.append(f"{nic.name} ({nic.mac}) lacks {missing}, which it had in vSphere; it has {has}")
     return waits
+
+
+def _judge_gateways(machine: Machine, report: GuestReport, problems: list[str], warnings: list[str]) -> None:
+    """A default route that the configuration spells out needs no network to be there."""
+    there = {word for line in report.default_routes for word in line.split()}
+    lost = [gateway for gateway in machine.gateways if gateway not in there]
+    spelled_out = _spelled_out(report) if lost else frozenset()
+    for gateway in lost:
+        words = f"the guest has no default route by {gateway}, which it had in vSphere"
+        (problems if gateway in spelled_out else warnings).append(words)
 
 
 def _is_given(address: str, report: GuestReport, spelled_out: frozenset[str]) -> bool:

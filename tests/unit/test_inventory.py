@@ -213,6 +213,21 @@ def test_a_tpm_and_silent_nics_are_worth_a_warning() -> None:
     assert any("Network adapter 4000" in text for text in warnings_of(found))
 
 
+def test_gateways_are_those_of_default_routes() -> None:
+    def route(network: str, bits: int, gateway: str | None) -> Any:
+        way = vim_api.net.IpRouteConfigInfo.Gateway(ipAddress=gateway, device="0")
+        return vim_api.net.IpRouteConfigInfo.IpRoute(network=network, prefixLength=bits, gateway=way)
+
+    routes = [
+        *(route("0.0.0.0", 0, "192.0.2.1"), route("192.0.2.0", 24, None), route("0.0.0.0", 1, "192.0.2.9")),
+        *(route("::", 0, "fe80::1"), route("::", 0, "2001:db8::1"), route("0.0.0.0", 0, "192.0.2.1")),
+    ]
+    stack = vim_api.vm.GuestInfo.StackInfo(ipRouteConfig=vim_api.net.IpRouteConfigInfo(ipRoute=routes))
+    found = machine(guest__ipStack=[stack, vim_api.vm.GuestInfo.StackInfo()])
+    assert found.machine.gateways == ("192.0.2.1", "2001:db8::1")
+    assert machine().machine.gateways == ()
+
+
 def test_what_stays_behind_is_said() -> None:
     def label(text: str) -> Any:
         return vim_api.Description(label=text, summary="")

@@ -159,6 +159,20 @@ def test_an_address_that_a_router_announces_is_a_warning_and_one_of_the_configur
     assert "lacks 2001:db8:5::1/64" in "".join(judge(spelled, knew, ProveMode.FULL, NOW).problems)
 
 
+def test_a_default_route_that_is_lost_is_a_problem_where_it_is_spelled_out() -> None:
+    knew = TWO_NICS.model_copy(update={"gateways": ("192.0.2.1",)})
+    assert judge(report(), knew, ProveMode.FULL, NOW).problems == ()
+    lost = changed("default via 192.0.2.1 dev ens192 onlink\n", "")
+    judgement = judge(lost, knew, ProveMode.FULL, NOW)
+    assert judgement.problems == ()
+    assert "no default route by 192.0.2.1" in "".join(judgement.warnings), "somebody else had given it"
+    spelled = lost.text.replace(
+        "static address 192.0.2.11/24", "static address 192.0.2.11\nstatic gateway 192.0.2.1"
+    )
+    (problem,) = judge(reports_in(spelled)[-1], knew, ProveMode.FULL, NOW).problems
+    assert "no default route by 192.0.2.1" in problem
+
+
 def test_units_that_only_wait_for_a_network_are_warnings() -> None:
     failed = "@ failed\nsystemd-networkd-wait-online.service x\n"
     assert problems(changed("@ failed\n", failed)) == ""
