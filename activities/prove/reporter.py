@@ -83,10 +83,12 @@ names() {
         /dev/disk/by-id/* /dev/disk/by-path/* /dev/mapper/*; do
         [ -L "$link" ] && echo "$link $(readlink -f "$link")"
     done
-    # A mount point may be, or lie behind, a link.
+    # A mount point may be, or lie behind, a link. What would be mounted by a look at it is left alone.
     while read -r source target rest; do
-        case $source$target in '#'*|*'\'*) continue ;; esac
-        [ -d "$target" ] && echo "$target $(readlink -f "$target")"
+        case "$source $target $rest" in
+            '#'*|*'\'*|*automount*|*_netdev*|*nfs*|*cifs*|*:/*|'//'*) continue ;;
+        esac
+        real=$(readlink -f "$target") && [ "$real" != "$target" ] && echo "$target $real"
     done < /etc/fstab
 }
 

@@ -235,6 +235,24 @@ def test_a_guest_that_says_very_much_is_judged_at_once_and_in_few_words() -> Non
     assert len(proof.model_dump_json()) < 100_000
 
 
+def test_mount_points_behind_links_are_read_from_the_guest(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    fstab = tmp_path / "fstab"
+    fstab.write_text(
+        f"# {tmp_path}/link/no x\ntmpfs {tmp_path}/link/a tmpfs\nx {tmp_path}/real ext4\n"
+        f"nas:/x {tmp_path}/link/b nfs\nx {tmp_path}/link/c ext4 noauto,x-systemd.automount\nx none swap\n"
+    )
+    functions = SCRIPT[SCRIPT.index("names()") : SCRIPT.index("failed_mounts()")].replace(
+        "/etc/fstab", str(fstab)
+    )
+    done = subprocess.run(
+        ["sh", "-c", f"cd /; {functions}\nnames"], capture_output=True, text=True, check=False, timeout=10
+    )
+    found = [line.split() for line in done.stdout.splitlines() if str(tmp_path) in line]
+    assert found == [[f"{tmp_path}/link/a", f"{tmp_path}/real/a"]]
+
+
 def test_what_asks_a_network_and_what_is_spelled_out_is_read_from_the_guests_files(tmp_path: Path) -> None:
     for name, text in {
         "netplan/1.yaml": "ethernets: {a: {dhcp4: true, addresses: [192.0.2.10/24]}, b: {dhcp6: false}}",
