@@ -273,7 +273,7 @@ def _nic(device: Any, names: Mapping[str, str], addresses: Mapping[str, tuple[st
         adapter=next((name for kind, name in _ADAPTERS if isinstance(device, kind)), "unknown"),
         connected=device.connectable is None or bool(device.connectable.startConnected),
         addresses=addresses.get(mac, ()),
-        pci_slot=getattr(device.slotInfo, "pciSlotNumber", 0) or 0,
+        pci_slot=max(0, getattr(device.slotInfo, "pciSlotNumber", 0) or 0),  # -1: not yet in any
     )
 
 

@@ -128,7 +128,7 @@ def test_adapters_networks_and_addresses() -> None:
     )
     found = machine(
         nic(device.VirtualVmxnet3, 4000, "00:50:56:AA:00:01", standard, slot=192),
-        nic(device.VirtualE1000e, 4001, "00:50:56:aa:00:02", distributed, connected=False),
+        nic(device.VirtualE1000e, 4001, "00:50:56:aa:00:02", distributed, connected=False, slot=-1),
         guest__net=[
             guest_nic("00:50:56:aa:00:01", address("192.0.2.10", 24), address("fe80::1", 64)),
             guest_nic("00:50:56:AA:00:01", address("2001:db8::10", 64), address("169.254.3.4", 16)),
