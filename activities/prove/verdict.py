@@ -19,7 +19,7 @@ from hyperctl.workflows.request import ProveMode
 LARGEST_CLOCK_DIFFERENCE_SECONDS = 120
 MOST_PROBLEMS = 50
 """As many as are told of each kind."""
-_ADDRESS = re.compile(r"[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]+")
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:]+")
 
 
 @dataclass(frozen=True, slots=True)
