@@ -260,7 +260,7 @@ def _is_given(address: str, report: GuestReport, spelled_out: frozenset[str]) ->
 def _spelled_out(report: GuestReport) -> frozenset[str]:
     """The addresses that the guest's own configuration has, in their usual spelling."""
     words = (word.strip(":.") for line in report.static_lines for word in _ADDRESS.findall(line))
-    found = (normal_address(word) for word in words)
+    found = (normal_address(word) for word in words if ":" in word or word.count(".") == 3)
     return frozenset(address.partition("/")[0] for address in found if address)
 
 
