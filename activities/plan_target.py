@@ -30,7 +30,7 @@ from hyperctl.activities.target.activity import (
     has_tpm_emulator,
     networks_missing,
 )
-from hyperctl.activities.target.domain import LARGEST_DISK_COUNT, domain_name
+from hyperctl.activities.target.domain import LARGEST_DISK_COUNT, MOST_WITHOUT_REMAPPING, domain_name
 from hyperctl.activities.target.libvirt_host import (
     QemuUser,
     connect,
@@ -282,6 +282,10 @@ class TargetPreflight:
                 ErrorCode.VM_UNSUPPORTED,
                 f"{machine.name} has {machine.vcpus} processors; a domain on this host takes {most}",
                 f"Give it {most} at most in vSphere, or migrate it to a host with a newer QEMU.",
+            )
+        elif machine.vcpus > MOST_WITHOUT_REMAPPING and acceleration != Acceleration.KVM:
+            self._warnings.append(
+                f"more than {MOST_WITHOUT_REMAPPING} processors, as {machine.name} has, start with KVM only"
             )
 
     def _check_way_for_qemu(self, user: QemuUser | None) -> None:

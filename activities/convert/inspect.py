@@ -22,7 +22,6 @@ from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, find_kern
 from hyperctl.activities.convert.linux.own_macs import own_macs
 from hyperctl.activities.convert.linux.storage import BINDINGS, MULTIPATH, multipath_names
 from hyperctl.activities.convert.mounts import (
-    SYSTEM_PARTITION_PLACES,
     as_fstab,
     mount_all,
     mount_root,

@@ -95,7 +95,10 @@ failed_mounts() {
 followed() {
     # Mount points that lie behind a link: the kernel shows where they are.
     while read -r source target rest; do
-        case $source in '#'*) continue ;; esac
+        # What would be mounted by a look at it is left alone.
+        case "$source $target $rest" in
+            '#'*|*automount*|*_netdev*|*nfs*|*cifs*|*:/*|'//'*) continue ;;
+        esac
         case $target in /*) ;; *) continue ;; esac
         there=$(readlink -f "$target")
         [ -n "$there" ] && [ "$there" != "${target%/}" ] && echo "${target%/} $there"

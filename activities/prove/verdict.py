@@ -19,7 +19,7 @@ from hyperctl.workflows.request import ProveMode
 LARGEST_CLOCK_DIFFERENCE_SECONDS = 120
 MOST_PROBLEMS = 50
 """As many as are told of each kind."""
-_ADDRESS = re.compile(r"[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]+")
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ def judge(
         ):
             details.append(f"{target} of the guest's fstab is mounted read-only: {entry.source}")
     waits = _judge_nics(nics, report, details, warnings)
+    _judge_gateways(machine, report, details, warnings)
     _judge_units(report, waits, told, details, warnings)
     if report.multi_user and not report.settled and report.jobs:
         warnings.append(f"the guest was still starting {', '.join(report.jobs[:8])}")
@@ -241,6 +242,16 @@ def _judge_nics(
     return waits
 
 
+def _judge_gateways(machine: Machine, report: GuestReport, problems: list[str], warnings: list[str]) -> None:
+    """A default route that the configuration spells out needs no network to be there."""
+    there = {word for line in report.default_routes for word in line.split()}
+    lost = [gateway for gateway in machine.gateways if gateway not in there]
+    spelled_out = _spelled_out(report) if lost else frozenset()
+    for gateway in lost:
+        words = f"the guest has no default route by {gateway}, which it had in vSphere"
+        (problems if gateway in spelled_out else warnings).append(words)
+
+
 def _is_given(address: str, report: GuestReport, spelled_out: frozenset[str]) -> bool:
     """Whether it is the network's to give: a router announces IPv6 to whoever listens, asked or not."""
     return (bool(report.dynamic_lines) or ":" in address) and address.partition("/")[0] not in spelled_out
@@ -249,7 +260,7 @@ def _is_given(address: str, report: GuestReport, spelled_out: frozenset[str]) ->
 def _spelled_out(report: GuestReport) -> frozenset[str]:
     """The addresses that the guest's own configuration has, in their usual spelling."""
     words = (word.strip(":.") for line in report.static_lines for word in _ADDRESS.findall(line))
-    found = (normal_address(word) for word in words)
+    found = (normal_address(word) for word in words if ":" in word or word.count(".") == 3)
     return frozenset(address.partition("/")[0] for address in found if address)
 
 

@@ -26,6 +26,7 @@ MACHINE_PATHS = (
     "config.uuid",
     "config.version",
     "guest.hostName",
+    "guest.ipStack",
     "guest.net",
     "guest.toolsRunningStatus",
     "layoutEx.disk",
@@ -154,6 +155,7 @@ def read_hardware(
         ),
         allocated_bytes=min(committed, capacity),
         annotation=values.get("config.annotation") or "",
+        gateways=_gateways(values.get("guest.ipStack") or ()),
     )
     return SourceMachine(
         machine=machine,
@@ -251,6 +253,16 @@ def _addresses(reports: Any) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def _gateways(stacks: Any) -> tuple[str, ...]:
+    routes = (route for stack in stacks if stack.ipRouteConfig for route in stack.ipRouteConfig.ipRoute or ())
+    found = (
+        route.gateway.ipAddress
+        for route in routes
+        if route.network in ("0.0.0.0", "::") and not route.prefixLength and route.gateway.ipAddress
+    )
+    return tuple(dict.fromkeys(one for one in found if not ipaddress.ip_address(one).is_link_local))
+
+
 def _nic(device: Any, names: Mapping[str, str], addresses: Mapping[str, tuple[str, ...]]) -> MachineNic:
     mac = (device.macAddress or "").lower()
     return MachineNic(
@@ -261,7 +273,7 @@ def _nic(device: Any, names: Mapping[str, str], addresses: Mapping[str, tuple[st
         adapter=next((name for kind, name in _ADAPTERS if isinstance(device, kind)), "unknown"),
         connected=device.connectable is None or bool(device.connectable.startConnected),
         addresses=addresses.get(mac, ()),
-        pci_slot=getattr(device.slotInfo, "pciSlotNumber", 0) or 0,
+        pci_slot=max(0, getattr(device.slotInfo, "pciSlotNumber", 0) or 0),  # -1: not yet in any
     )
 
 

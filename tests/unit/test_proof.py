@@ -166,6 +166,20 @@ def test_an_address_that_a_router_announces_is_a_warning_and_one_of_the_configur
     assert "lacks 2001:db8:5::1/64" in "".join(judge(spelled, knew, ProveMode.FULL, NOW).problems)
 
 
+def test_a_default_route_that_is_lost_is_a_problem_where_it_is_spelled_out() -> None:
+    knew = TWO_NICS.model_copy(update={"gateways": ("192.0.2.1",)})
+    assert judge(report(), knew, ProveMode.FULL, NOW).problems == ()
+    lost = changed("default via 192.0.2.1 dev ens192 onlink\n", "")
+    judgement = judge(lost, knew, ProveMode.FULL, NOW)
+    assert judgement.problems == ()
+    assert "no default route by 192.0.2.1" in "".join(judgement.warnings), "somebody else had given it"
+    spelled = lost.text.replace(
+        "static address 192.0.2.11/24", "static address 192.0.2.11\nstatic gateway 192.0.2.1"
+    )
+    (problem,) = judge(reports_in(spelled)[-1], knew, ProveMode.FULL, NOW).problems
+    assert "no default route by 192.0.2.1" in problem
+
+
 def test_units_that_only_wait_for_a_network_are_warnings() -> None:
     failed = "@ failed\nsystemd-networkd-wait-online.service x\n"
     assert problems(changed("@ failed\n", failed)) == ""
@@ -210,8 +224,9 @@ def test_addresses_on_a_virtual_switch_are_its_nics() -> None:
 
 
 def test_a_guest_that_says_very_much_is_judged_at_once_and_in_few_words() -> None:
-    links = "".join(f"l{number}|00:50:56:aa:bb:01||0|l{number - 1}\n" for number in range(25000))
-    text = REPORT.replace("ens192|", f"{links}ens192|", 1)
+    links = "".join(f"l{number}|00:50:56:aa:bb:01||0|l{number - 1}\n" for number in range(10_000))
+    text = REPORT.replace("ens192|", f"{links}ens192|", 1).replace("192.0.2.10/24 brd", "192.0.2.1/24 brd")
+    text = text.replace("@ network\n", "@ network\n" + f"static {'a' * 4000}\n" * 100)
     began = time.monotonic()
     judge(reports_in(text)[-1], TWO_NICS, ProveMode.FULL, NOW)
     assert time.monotonic() - began < 20, "quadratic, it takes hours"
@@ -222,6 +237,26 @@ def test_a_guest_that_says_very_much_is_judged_at_once_and_in_few_words() -> Non
     proof = proof_of(judgement, found, ProveMode.FULL, acceleration="kvm", boot_seconds=1)
     assert not proof.passed
     assert len(proof.model_dump_json()) < 100_000
+
+
+def test_mount_points_behind_links_are_read_from_the_guest(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    fstab = tmp_path / "fstab"
+    fstab.write_text(
+        f"# {tmp_path}/link/no x\ntmpfs {tmp_path}/link/a tmpfs\nx {tmp_path}/real ext4\n"
+        f"nas:/x {tmp_path}/link/b nfs\nx {tmp_path}/link/c ext4 noauto,x-systemd.automount\nx none swap\n"
+    )
+    function = SCRIPT[SCRIPT.index("followed() {") :].partition("\n}\n")[0].replace("/etc/fstab", str(fstab))
+    done = subprocess.run(
+        ["sh", "-c", f"cd /; {function}\n}}\nfollowed"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=10,
+    )
+    found = [line.split() for line in done.stdout.splitlines() if str(tmp_path) in line]
+    assert found == [[f"{tmp_path}/link/a", f"{tmp_path}/real/a"]]
 
 
 def test_what_asks_a_network_and_what_is_spelled_out_is_read_from_the_guests_files(tmp_path: Path) -> None:
