@@ -178,6 +178,26 @@ def test_a_default_route_that_is_lost_is_a_problem_where_it_is_spelled_out() -> 
     )
     (problem,) = judge(reports_in(spelled)[-1], knew, ProveMode.FULL, NOW).problems
     assert "no default route by 192.0.2.1" in problem
+    several = spelled.replace(
+        "192.0.2.0/24 dev", "default proto static\n\tnexthop via 192.0.2.1\n192.0.2.0/24 dev"
+    )
+    assert judge(reports_in(several)[-1], knew, ProveMode.FULL, NOW).problems == ()
+
+
+def test_a_gateway_that_is_spelled_out_as_a_name_server_is_the_networks_to_give() -> None:
+    knew = machine(nics=(nic(1), nic(2)), gateways=("192.0.2.1",))
+    text = REPORT.replace("default via 192.0.2.1 dev ens192 onlink\n", "").replace(
+        "inet 192.0.2.1", "inet 127.0.0.1"
+    )
+    named = "dynamic dhcp4: true\nstatic nameservers: {addresses: [192.0.2.1]}\n"
+    judgement = judge(
+        reports_in(f"{text[: text.index('static address')]}{named}HYPERCTL-PROOF-END\n")[-1],
+        knew,
+        ProveMode.FULL,
+        NOW,
+    )
+    assert judgement.problems == ()
+    assert "no default route by 192.0.2.1" in "".join(judgement.warnings)
 
 
 def test_units_that_only_wait_for_a_network_are_warnings() -> None:
@@ -206,6 +226,10 @@ def test_a_mount_that_cannot_be_written_to_and_should() -> None:
     assert "/ of the guest's fstab is mounted read-only" in problems(changed("ext4 rw,rel", "ext4 ro,rel"))
     asked = REPORT.replace("ext4 rw,rel", "ext4 ro,rel").replace("/ ext4 errors", "/ ext4 ro,errors")
     assert problems(reports_in(asked)[-1]) == ""
+    disc = REPORT.replace(
+        "@ fstab\n", "/dev/loop0 /srv/dvd iso9660 ro 0 0\n@ fstab\n/srv/dvd.iso /srv/dvd auto loop 0 0\n"
+    )
+    assert problems(reports_in(disc)[-1]) == "", "nobody can write to it"
 
 
 def test_a_nic_that_has_another_mac_is_known_by_its_own() -> None:
