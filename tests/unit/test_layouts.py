@@ -229,6 +229,23 @@ def test_what_a_link_leads_to_is_one_initramfs(tmp_path: Path) -> None:
     assert kernel.initramfs == (f"/boot/initramfs-{ABLE}.img",)
 
 
+def test_an_initramfs_is_one_however_a_menu_calls_it(tmp_path: Path) -> None:
+    """As Arch's menu of syslinux does, and microcode as GRUB lists it."""
+    menu = (
+        f"label a\nlinux ../vmlinuz-{ABLE}\ninitrd ../initramfs-{ABLE}.img\n"
+        "label b\n"
+        f"linux ../vmlinuz-{ABLE}\ninitrd ../intel-uc.img,../early_ucode.cpio,../initramfs-{ABLE}.img\n"
+    )
+    files = {
+        **KERNEL,
+        "/boot/syslinux/syslinux.cfg": menu,
+        "/boot/intel-uc.img": "",
+        "/boot/early_ucode.cpio": "",
+    }
+    (kernel,) = find_kernels(tree(tmp_path, files))
+    assert kernel.initramfs == (f"/boot/initramfs-{ABLE}.img",)
+
+
 def test_a_kernel_that_nothing_loads_its_drivers_for_is_refused(tmp_path: Path) -> None:
     files = {path: text for path, text in KERNEL.items() if "initramfs" not in path}
     with pytest.raises(StepFailed, match=f"without an initramfs for its modules of virtio: {ABLE}; have one"):
