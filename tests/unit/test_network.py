@@ -475,6 +475,11 @@ PLACES = {"0b:00.0": Place(ONE, "ens192"), "13:00.0": Place(TWO, "lan0")}
         ),
         (
             "/etc/udev/rules.d/*.rules",
+            'SUBSYSTEM=="net", DEVPATH=="/devices/pci0000:00/0000:00:16.0/0000:0b:00.0/net/*", NAME="a"\n',
+            f'SUBSYSTEM=="net", DRIVERS=="?*", ATTR{{address}}=="{ONE}", NAME="a"\n',
+        ),
+        (
+            "/etc/udev/rules.d/*.rules",
             'SUBSYSTEM=="net", KERNELS=="0000:0b:00.0", DRIVERS=="vmxnet3", NAME="a"\n'
             'SUBSYSTEM=="block", KERNELS=="0000:0b:00.0", SYMLINK+="b"\n',
             f'SUBSYSTEM=="net", ATTR{{address}}=="{ONE}", DRIVERS=="virtio_net", NAME="a"\n'
