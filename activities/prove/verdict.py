@@ -5,6 +5,7 @@ import re
 import time
 from dataclasses import dataclass
 
+from hyperctl.activities.convert.linux.unit_names import escaped
 from hyperctl.activities.prove.report import MOST_SHOWN, FstabEntry, GuestReport, Link, normal_address
 from hyperctl.activities.prove.units import (
     BOOT_UNITS,
@@ -303,9 +304,5 @@ def _judge_units(
 
 
 def _mount_unit(target: str) -> str:
-    """The name of the unit that systemd makes for a mount point (systemd.unit(5), "String Escaping")."""
-
-    def escaped(found: re.Match[str]) -> str:
-        return "".join(f"\\x{byte:02x}" for byte in found[0].encode())
-
-    return re.sub(r"[^A-Za-z0-9:_./]|^\.", escaped, target.strip("/")).replace("/", "-") + ".mount"
+    """The name of the unit that systemd makes for a mount point."""
+    return f"{escaped(target)}.mount"

@@ -273,9 +273,12 @@ def test_a_unit_that_mounts_names_its_device_by_a_path() -> None:
     waiting = (
         "[Unit]\nRequires=dev-sda2.device dev-mapper-a.device\nAfter=dev-sda2.device my-dev-sda2.device\n"
     )
+    path = r"dev-disk-by\x2dpath-pci\x2d0000:03:00.0\x2dscsi\x2d0:0:0:0\x2dpart2.device"
+    waiting += f"Wants={path}\n"
     escaped = "dev-disk-by\\x2duuid-root\\x2duuid.device"
     assert stable_unit(waiting, ONE_DISK)[0] == (
         f"[Unit]\nRequires={escaped} dev-mapper-a.device\nAfter={escaped} my-dev-sda2.device\n"
+        f"Wants={escaped}\n"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from hyperctl.activities.convert.devices import TAGS, StableNames, tag_in
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.storage import MULTIPATH, rewrites
+from hyperctl.activities.convert.linux.unit_names import renamed_units
 from hyperctl.activities.convert.mounts import unescaped
 from hyperctl.activities.convert.work import Work
 
@@ -48,8 +49,6 @@ _OF_VMWARE = re.compile(
     r"^[ \t]*(?![#\s])[^\n]*?(/dev/sd[a-z]|KERNEL==\"sd[a-z?*\[]|\b(?:scsi-|naa\.|3)?6000c29[0-9a-f]*)",
     re.MULTILINE | re.IGNORECASE,
 )
-_DEVICE_UNIT = re.compile(r"(?<![\w\\-])dev-([a-z]+\d*(?:n\d+(?:p\d+)?)?)(?=\.device\b)")
-_KEPT_IN_UNIT = re.compile(r"[A-Za-z0-9:_.]")
 _WHAT = re.compile(r"^([ \t]*What[ \t]*=[ \t]*)(/dev/\S+)", re.MULTILINE)
 
 
@@ -115,23 +114,7 @@ def stable_unit(text: str, names: StableNames) -> tuple[str, list[str]]:
     (systemd.device(5))."""
     text, unknown = _linked(_WHAT, text, names)
 
-    def renamed(found: re.Match[str]) -> str:
-        link = names.link(f"/dev/{found[1]}") if names.is_unstable(f"/dev/{found[1]}") else None
-        return unit_of(link) if link else found[0]
-
-    return _DEVICE_UNIT.sub(renamed, text), unknown
-
-
-def unit_of(path: str) -> str:
-    """A path in a unit's name, as systemd-escape(1) has it."""
-    parts = path.strip("/").split("/")
-    return "-".join("".join(_escaped(one) for one in part) for part in parts)
-
-
-def _escaped(letter: str) -> str:
-    if _KEPT_IN_UNIT.fullmatch(letter):
-        return letter
-    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
+    return renamed_units(text, lambda name: names.link(name) if names.is_unstable(name) else None), unknown
 
 
 def _linked(naming: re.Pattern[str], text: str, names: StableNames) -> tuple[str, list[str]]:
