@@ -31,6 +31,7 @@ WATCHED = (
 )
 """What may name disks for a purpose that only its owner knows."""
 UNITS = tuple(f"/etc/systemd/system/{name}" for name in ("*.mount", "*.swap", "*.service", "*.d/*.conf"))
+SWAP_UNITS = tuple(f"/etc/systemd/system/{folder}*.swap" for folder in ("", "*.wants/", "*.requires/"))
 _GONE = re.compile(r"^(?:/dev/fd\d\w*|/dev/floppy\S*|(?:vmhgfs-fuse#)?\.host:\S*|vmhgfs-fuse)$")
 """Floppy drives and VMware's shared folders."""
 _DRIVE = re.compile(r"^/dev/(?:sr\d+|scd\d+|hd[a-d]|cdrom\d*|cdrw\d*|dvd(?:rw|ram)?\d*)$")
@@ -66,6 +67,7 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
         work.warnings += [f"{path}: {name} is on none of the copied disks" for name in unknown]
         if files.edit(path, changed, work):
             work.done.append(f"{path} {_what(text, changed)}")
+    _rename_swap_units(inspected, work)
     for path in files.matching(*WATCHED):
         if name := names_vmwares_disk(files.text(path) or ""):
             work.warnings.append(f"{path} names disks as VMware has them ({name}), and stays as it is")
@@ -73,6 +75,26 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
         text = files.text(path)
         if text is not None and files.edit(path, widen(text), work):
             work.done.append(f"{path} for the disks' new names")
+
+
+def _rename_swap_units(inspected: Inspected, work: Work) -> None:
+    """systemd takes a unit of a swap area only by the name of its device, and what wants it has that name."""
+    files = inspected.files
+    for path in files.matching(*SWAP_UNITS):
+        folder, _, name = path.rpartition("/")
+        new = f"{folder}/{_renamed(name, inspected.names)}"
+        if new == path or files.is_there(new):
+            continue
+        if target := files.links_to(path):
+            files.guest.rm(path)
+            files.guest.ln_s(_renamed(target, inspected.names), new)
+        else:
+            files.guest.mv(path, new)
+        work.changed.append(new)
+
+
+def _renamed(text: str, names: StableNames) -> str:
+    return renamed_units(text, lambda name: names.link(name) if names.is_unstable(name) else None)
 
 
 def _what(before: str, after: str) -> str:
@@ -114,7 +136,7 @@ def stable_unit(text: str, names: StableNames) -> tuple[str, list[str]]:
     (systemd.device(5))."""
     text, unknown = _linked(_WHAT, text, names)
 
-    return renamed_units(text, lambda name: names.link(name) if names.is_unstable(name) else None), unknown
+    return _renamed(text, names), unknown
 
 
 def _linked(naming: re.Pattern[str], text: str, names: StableNames) -> tuple[str, list[str]]:
