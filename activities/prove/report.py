@@ -20,6 +20,10 @@ MOST_SHOWN = 300
 LONGEST_LINE = 4096
 LONGEST_WORD = 300
 _ALWAYS_READ_ONLY = frozenset({"iso9660", "udf", "squashfs", "erofs", "cramfs"})
+_OF_NETWORK = re.compile(
+    rf" (?:Type=(?:{'|'.join(map(re.escape, NETWORK_FILESYSTEMS))})(?!\S)|What=(?://|[^/\s]*:/))"
+)
+"""A mount unit's, in the words of systemctl(1)."""
 _PERMANENT_MAC = re.compile(r"^\d+: ([^:@\s]+)[:@].* permaddr ([0-9a-f:]{17})\b", re.MULTILINE)
 _TARGETS = ("multi-user.target", "graphical.target", "emergency.target", "rescue.target")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
@@ -165,9 +169,7 @@ def _report(body: str) -> GuestReport:
         units=dict(zip(_TARGETS, (line.strip() for line in lines("units")), strict=False)),
         failed_units=tuple(_unit(line)[:LONGEST_WORD] for line in lines("failed")[:MOST_SHOWN]),
         failed_network_mounts=frozenset(
-            words[0]
-            for words in map(str.split, lines("network-mounts"))
-            if NETWORK_FILESYSTEMS & set(words[1:2]) or re.match(r"//|[^/]*:/", words[-1])
+            line.partition(" ")[0] for line in lines("network-mounts") if _OF_NETWORK.search(line)
         ),
         jobs=tuple(words[1][:LONGEST_WORD] for words in jobs),
         jobs_at_work=tuple(words[1] for words in jobs if words[3:4] == ["running"]),

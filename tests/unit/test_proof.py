@@ -214,7 +214,8 @@ def test_units_that_only_wait_for_a_network_are_warnings() -> None:
 
 def test_a_mount_unit_of_a_network_filesystem_is_excused() -> None:
     failed = "@ failed\nmnt-nas.mount x\nmnt-cifs.mount x\nmnt-usb.mount x\nmnt-data.mount x\n"
-    kinds = "@ network-mounts\nmnt-nas.mount nfs4 nas:/x\nmnt-cifs.mount  //nas/x\nmnt-data.mount ext4 /dev/x"
+    kinds = "@ network-mounts\nmnt-nas.mount Type=nfs4 What=nas:/x\nmnt-cifs.mount What=//nas/x Type=\n"
+    kinds += "mnt-data.mount Where=/mnt/data What=/dev/x Type=ext4"
     (problem,) = judge(changed("@ failed\n", f"{failed}{kinds}\n"), TWO_NICS, ProveMode.FULL, NOW).problems
     assert "mnt-data.mount" in problem
     odd = changed("/mnt/usb ext4", "/mnt/.a\\040b-c ext4")
@@ -270,6 +271,7 @@ def test_mount_points_behind_links_are_read_from_the_guest(tmp_path: Path) -> No
     fstab.write_text(
         f"# {tmp_path}/link/no x\ntmpfs {tmp_path}/link/a tmpfs\nx {tmp_path}/real ext4\n"
         f"nas:/x {tmp_path}/link/b nfs\nx {tmp_path}/link/c ext4 noauto,x-systemd.automount\nx none swap\n"
+        f"y {tmp_path}/link/d ext4"
     )
     function = SCRIPT[SCRIPT.index("followed() {") :].partition("\n}\n")[0].replace("/etc/fstab", str(fstab))
     done = subprocess.run(
@@ -280,14 +282,15 @@ def test_mount_points_behind_links_are_read_from_the_guest(tmp_path: Path) -> No
         timeout=10,
     )
     found = [line.split() for line in done.stdout.splitlines() if str(tmp_path) in line]
-    assert found == [[f"{tmp_path}/link/a", f"{tmp_path}/real/a"]]
+    assert found == [[f"{tmp_path}/link/{one}", f"{tmp_path}/real/{one}"] for one in "ad"]
 
 
 def test_what_asks_a_network_and_what_is_spelled_out_is_read_from_the_guests_files(tmp_path: Path) -> None:
     for name, text in {
         "netplan/1.yaml": "ethernets: {a: {dhcp4: true, addresses: [192.0.2.10/24]}, b: {dhcp6: false}}",
         "systemd/network/1.network": "[Network]\nDHCP = yes\nAddress=192.0.2.11/24",
-        "systemd/network/2.network": "[Network]\nDHCP=no\n",
+        "systemd/network/2.network": "[Network]\nDHCP=no\nDHCPServer=yes\n",
+        "sysconfig/network/ifcfg-eth0": "DHCP_HOSTNAME=web\n",
         "network/interfaces": "#iface ens9 inet dhcp\niface ens192 inet dhcp\n  address 2001:db8::1\n",
     }.items():
         path = tmp_path / "etc" / name
