@@ -308,6 +308,11 @@ def test_names_by_path_are_their_nics() -> None:
     assert assign_names(nics, clues, by_slot=False)[0] == {ONE: "enp11s0", TWO: "enp19s0", three: "enp4s0"}
 
 
+def test_a_bridge_that_has_its_nics_name_in_its_own_is_no_nic() -> None:
+    bridge = clue("br-ens192", "02:00:00:00:00:01")
+    assert assign_names([nic(ONE, pci_slot=192)], [bridge]) == ({ONE: "ens192"}, [])
+
+
 def test_a_rule_by_the_name_of_a_slot_or_path(tmp_path: Path) -> None:
     rules = (
         'SUBSYSTEM=="net", ENV{ID_NET_NAME_SLOT}=="ens224", NAME="lan"\n'
