@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from hyperctl.activities.prove.console import diagnose, readable
 from hyperctl.activities.prove.dead_end import dead_ends
-from hyperctl.activities.prove.inject import for_trial
+from hyperctl.activities.prove.inject import edit_for_trial, for_trial
 from hyperctl.activities.prove.report import GuestReport, parse_fstab, reports_in
 from hyperctl.activities.prove.reporter import PORT_NAME, SCRIPT
 from hyperctl.activities.prove.screen import png_from_ppm, png_of, text_from_vga
 from hyperctl.activities.prove.verdict import judge, proof_of
 from hyperctl.workflows.request import ProveMode
 from tests.unit.machines import machine, nic
+from tests.unit.tree import tree
 
 NOW = 1_800_000_000
 REPORT = f"""HYPERCTL-PROOF-BEGIN full
@@ -447,6 +448,12 @@ def test_a_serial_console_is_added_where_none_is_named() -> None:
     asked = for_trial(kept, is_asked_for_keys=True)
     assert asked == kept.rstrip("\n") + " plymouth.enable=0" + kept[len(kept.rstrip("\n")) :]
     assert for_trial(asked, is_asked_for_keys=True) == asked
+
+
+def test_a_menu_that_is_no_file_holds_up_no_other(tmp_path: Path) -> None:
+    files = tree(tmp_path, {"/extlinux/extlinux.conf": "label a\nappend ro\n"})
+    (tmp_path / "extlinux/old.cfg").symlink_to("gone")
+    assert edit_for_trial(files.guest, "/dev/sda1", False) == ["/dev/sda1:/extlinux/extlinux.conf"]
 
 
 def test_a_menu_does_not_wait_unless_it_would_for_ever() -> None:
