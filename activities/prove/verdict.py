@@ -157,6 +157,7 @@ def place_of(target: str, report: GuestReport) -> str:
 
 
 def _names(target: str, report: GuestReport) -> tuple[str, str]:
+    """What a mount point may be called, by fstab and, behind a link, by systemd."""
     return target, place_of(target, report)
 
 
@@ -289,7 +290,8 @@ def _spelled_out(report: GuestReport) -> frozenset[str]:
 def _judge_units(
     report: GuestReport, waits: bool, told: set[str], problems: list[str], warnings: list[str]
 ) -> None:
-    excused_mounts = {_mount_unit(entry.target) for entry in report.fstab if not entry.required}
+    free = [entry.target for entry in report.fstab if not entry.required]
+    excused_mounts = {f"{escaped(name)}.mount" for target in free for name in _names(target, report)}
     excused_mounts |= report.failed_network_mounts
     for unit in report.failed_units:
         if unit in told:
@@ -301,8 +303,3 @@ def _judge_units(
             problems.append(f"the unit {unit} has failed")
         else:
             warnings.append(f"the unit {unit} has failed (the trial boot has no network)")
-
-
-def _mount_unit(target: str) -> str:
-    """The name of the unit that systemd makes for a mount point."""
-    return f"{escaped(target)}.mount"

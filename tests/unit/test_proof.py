@@ -222,6 +222,8 @@ def test_a_mount_unit_of_a_network_filesystem_is_excused() -> None:
     odd = changed("/mnt/usb ext4", "/mnt/.a\\040b-c ext4")
     named = reports_in(odd.text.replace("@ failed\n", "@ failed\nmnt-.a\\x20b\\x2dc.mount x\n"))[-1]
     assert problems(named) == ""
+    linked = "@ links-to\n/mnt/usb /media/usb\n@ failed\nmedia-usb.mount x\n"
+    assert problems(changed("@ failed\n", linked)) == "", "systemd calls it as the link leads"
 
 
 def test_a_mount_that_cannot_be_written_to_and_should() -> None:
