@@ -32,7 +32,7 @@ from hyperctl.workflows.request import Fixers
 from tests.found_out import AGAIN
 from tests.integration.conftest import sha256
 from tests.integration.guests.arrival import attempt, landed_disk
-from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, system
+from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, in_appliance, system
 from tests.integration.guests.test_arch import TREE
 from tests.integration.rehearsing import machine_of, rehearsed
 from tests.simulator import VCenterSimulator
@@ -155,7 +155,7 @@ def test_a_filesystem_that_can_only_be_read(bench: Bench, tmp_path: Path) -> Non
 def test_a_snapshot_that_can_only_be_read(bench: Bench) -> None:
     """The root of a transactional system."""
     bench.clear()
-    bench.guest.debug("sh", ["mkfs.btrfs --mixed /dev/sdb"])  # as small as it is
+    bench.guest.debug("sh", [f"mkfs.btrfs --mixed {in_appliance('/dev/sdb')}"])  # as small as it is
     bench.guest.mount("/dev/sdb", "/")
     bench.guest.btrfs_subvolume_create("/root")
     bench.guest.btrfs_subvolume_snapshot("/root", "/booted", ro=True)
@@ -176,7 +176,7 @@ def refused_root(bench: Bench, root: str) -> Refused:
 def test_a_table_that_nobody_can_read_is_named(bench: Bench) -> None:
     """On anything but plain filesystems libguestfs reads it."""
     bench.clear()
-    bench.guest.debug("sh", ["mkfs.btrfs --mixed /dev/sdb"])
+    bench.guest.debug("sh", [f"mkfs.btrfs --mixed {in_appliance('/dev/sdb')}"])
     bench.guest.mount("/dev/sdb", "/")
     for folder in ("/bin", "/etc"):
         bench.guest.mkdir(folder)
