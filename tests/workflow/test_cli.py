@@ -19,7 +19,7 @@ def _hyperctl(address: str, *arguments: str) -> subprocess.CompletedProcess[str]
         env={**os.environ, "HYPERCTL_TEMPORAL_ADDRESS": address},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -97,7 +97,7 @@ os._exit(0)  # as `hyperctl` leaves: the client's threads do not survive the int
         [sys.executable, "-c", programme, str(temporal)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert done.stderr.partition("away\n")[2] == ""
