@@ -145,13 +145,13 @@ async def test_a_running_copy_obeys_a_new_bandwidth_and_keeps_it_over_restarts(
         await job.migration.set_bandwidth(200_000)
         await job.migration.set_bandwidth(100_000)
         await job.until_logged("bandwidth from now on: at most 97.7 KiB/s")
-        assert (await job.migration.status()).bandwidth_bytes_per_second == 100_000
+        await job.until(lambda status: status.bandwidth_bytes_per_second == 100_000, "the newest bandwidth")
         order = BandwidthOrder.model_validate_json((job.staging.folder / FILE).read_bytes())
         assert (order.revision, order.bytes_per_second) == (2, 100_000)
 
         await job.handle.signal("set_bandwidth", 5)  # too little to be meant
         await job.handle.signal("set_bandwidth", "fast")
-        assert (await job.migration.status()).bandwidth_bytes_per_second == 100_000
+        await job.until(lambda status: status.bandwidth_bytes_per_second == 100_000, "the same bandwidth")
 
     # The worker is gone; the next one begins with the input of old, and finds the newer order.
     async with worker(client, settings):
