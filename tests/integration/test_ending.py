@@ -62,6 +62,7 @@ async def server() -> AsyncIterator[Client]:
         dev_server_existing_path=str(temporal_binary()),
         data_converter=data_converter,
         dev_server_log_level="error",
+        dev_server_startup_timeout=timedelta(seconds=LONGEST_SECONDS),
         dev_server_extra_args=attributes,
     ) as environment:
         await ensure_search_attributes(environment.client)

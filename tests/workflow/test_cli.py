@@ -70,13 +70,16 @@ async def test_start_prints_the_jobs_id_alone(client: Client) -> None:
 async def test_a_server_that_goes_away_does_not_write_between_what_is_drawn(temporal: Path) -> None:
     programme = """
 import asyncio, os, sys
+from datetime import timedelta
 from temporalio.testing import WorkflowEnvironment
 from hyperctl.client.config import Temporal
 from hyperctl.client.connection import connect
 
 async def main():
     server = await WorkflowEnvironment.start_local(
-        dev_server_existing_path=sys.argv[1], dev_server_log_level="never"
+        dev_server_existing_path=sys.argv[1],
+        dev_server_log_level="never",
+        dev_server_startup_timeout=timedelta(minutes=2),
     )
     address = server.client.service_client.config.target_host
     connection = await connect(Temporal(address=address, timeout=2))
