@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.chain import state_of_base
 from hyperctl.activities.commit import MARKER, Begun, commit, commit_begun
 from hyperctl.activities.output import RESULT_FILE
 from hyperctl.activities.staging import Staging
@@ -73,7 +75,12 @@ def guest(tmp_path: Path) -> Guest:
         run("qemu-io", "-f", "qcow2", *(part for c in commands for part in ("-c", c)), str(overlay))
         disks.append(
             ConvertedDisk(
-                index=index, base=str(base), base_format="raw", overlay=str(overlay), capacity_bytes=CAPACITY
+                index=index,
+                base=str(base),
+                base_format="raw",
+                overlay=str(overlay),
+                capacity_bytes=CAPACITY,
+                base_state=state_of_base(str(base)),
             )
         )
     argument = CommitInput(
@@ -113,6 +120,7 @@ PROGRAMME = """
 import logging, sys
 from pathlib import Path
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.chain import state_of_base
 from hyperctl.activities.commit import commit
 from hyperctl.workflows.contract import CommitInput
 from hyperctl.workflows.status import Phase
@@ -286,6 +294,34 @@ def test_a_folder_that_somebody_puts_in_the_chosen_place_is_not_taken_for_ours(g
         assert refused.value.code is ErrorCode.OUTPUT_EXISTS
     assert (folder / "disk1.raw").read_text() == "precious"
     (folder / "disk1.raw").unlink()
+    check(guest)
+
+
+def test_an_overlay_is_not_merged_into_another_image_in_the_place_of_its_base(guest: Guest) -> None:
+    base = Path(guest.argument.disks[1].base)
+    kept = base.rename(f"{base}.kept")
+    base.write_text("precious")
+    with pytest.raises(HyperctlError) as refused:
+        commit(guest.argument, attempt())
+    assert refused.value.code is ErrorCode.IMAGE_INVALID
+    assert f"{base} is not the image that was converted" in str(refused.value)
+    assert base.read_text() == "precious"
+    assert not (guest.staging.folder / MARKER).exists()
+    kept.rename(base)
+    commit(guest.argument, attempt())
+
+
+def test_a_merge_without_room_goes_on_when_there_is(guest: Guest) -> None:
+    """The limit on the size of files stands for a full filesystem: qemu-img's writes fail."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (32 * MIB, limits[1]))
+    try:
+        with pytest.raises(HyperctlError) as failed:
+            commit(guest.argument, attempt())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert failed.value.code is ErrorCode.STORAGE_FAILED
+    assert "a retry goes on with the merge" in failed.value.failure.hint
     check(guest)
 
 
