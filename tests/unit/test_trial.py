@@ -1,14 +1,13 @@
 """What a trial boot is taken for by what the guest says, and when; on domains of libvirt's test driver."""
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
 import pytest
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.prove import trial
 from hyperctl.activities.prove.limit import Patience
 from hyperctl.activities.prove.trial import Ending, TrialFiles, Watch
 from hyperctl.activities.prove.unlock import Unlocking
@@ -42,33 +41,45 @@ GUESTS = {
     "waits for a disk": [*(said(at, arrived=False, job=DISK) for at in range(1, 6)), said(9, "degraded")],
 }
 """What each says, every 0.6 seconds, until it is silent."""
+EVERY_SECONDS = 0.6
+
+
+class Clock:
+    """Time that passes only while the watch sleeps, and what the guest says in it."""
+
+    def __init__(self, sayings: Sequence[str], files: TrialFiles) -> None:
+        self._sayings = sayings
+        self._files = files
+        self._said = 0
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+        while self._said < len(self._sayings) and self._said * EVERY_SECONDS <= self._now:
+            saying = self._sayings[self._said]
+            with (self._files.serial if saying == PANIC else self._files.report).open("a") as file:
+                file.write(saying)
+            self._said += 1
 
 
 @pytest.fixture(scope="module")
 def endings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Ending]:
-    """All of them at the same time."""
-
-    def watch(name: str) -> Ending:
-        return watched(GUESTS[name], TrialFiles(tmp_path_factory.mktemp("guest") / "trial"))
-
-    with ThreadPoolExecutor(len(GUESTS)) as pool:
-        return dict(zip(GUESTS, pool.map(watch, GUESTS), strict=True))
+    return {
+        name: watched(sayings, TrialFiles(tmp_path_factory.mktemp("guest") / "trial"))
+        for name, sayings in GUESTS.items()
+    }
 
 
 def watched(sayings: Sequence[str], files: TrialFiles) -> Ending:
     files.create()
     running = Attempt(Phase.PROVE, logging.getLogger("test"))
     connection = libvirt.open("test:///default")
-
-    def speak() -> None:
-        for saying in sayings:
-            with (files.serial if saying == PANIC else files.report).open("a") as file:
-                file.write(saying)
-            time.sleep(0.6)
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(speak)
-        domain, unlocking = connection.lookupByName("test"), Unlocking("", [], running)
+    domain, unlocking = connection.lookupByName("test"), Unlocking("", [], running)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "time", Clock(sayings, files))
         ending = Watch(domain, files, lambda report: report.settled, HASTE, running, unlocking).until_end()
     connection.close()
     return ending
