@@ -102,6 +102,8 @@ class Machine(BaseModel):
     allocated_bytes: int
     """What the disks use on their datastores; an upper bound of what lands."""
     annotation: str = ""
+    gateways: tuple[str, ...] = ()
+    """Of its default routes, as the guest reported them; link-local ones are left out."""
 
     @property
     def runs_windows(self) -> bool:

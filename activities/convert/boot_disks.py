@@ -9,10 +9,12 @@ from hyperctl.activities.convert.mounts import SYSTEM_PARTITION_PLACES, filesyst
 from hyperctl.workflows.machine import BIOS_DISKS, BIOS_DISKS_SURELY, Firmware, Machine
 
 SECTOR_BYTES = 512
+PROGRAMME_BYTES, PARTITION_TABLE, PARTITION_BYTES = 440, 446, 16
+"""Of a master boot record, whose partitions begin with 0x80 where they are active."""
 
 
 def find_boot_disk(guest: guestfs.GuestFS, machine: Machine, mounts: Mapping[str, str]) -> int:
-    """Which disk has the loader: the EFI system partition, or GRUB in its first sector; else the first one.
+    """Which disk has the loader: the EFI system partition, or what looks most like one in its first sector.
 
     VMware can be told to begin with another than the first; firmware elsewhere begins with that.
     """
@@ -21,8 +23,8 @@ def find_boot_disk(guest: guestfs.GuestFS, machine: Machine, mounts: Mapping[str
         place = next((one for one in SYSTEM_PARTITION_PLACES if guest.is_dir(f"{one}/EFI")), "")
         device = next((device for mounted, device in mounts.items() if mounted == place), "")
         return next((number for number, disk in enumerate(disks) if is_on_disk(device, disk)), 0)
-    sectors = [guest.pread_device(disk, SECTOR_BYTES, 0) for disk in disks]
-    return next((number for number, sector in enumerate(sectors) if begins_grub(sector)), 0)
+    ranks = [boot_rank(guest.pread_device(disk, SECTOR_BYTES, 0)) for disk in disks]
+    return ranks.index(max(ranks))
 
 
 def find_loader_disks(guest: guestfs.GuestFS, machine: Machine, mounts: Mapping[str, str]) -> tuple[int, ...]:
@@ -54,9 +56,16 @@ def unshown_disks(machine: Machine, needed: Sequence[int]) -> str:
     )
 
 
-def begins_grub(sector: bytes) -> bool:
-    """Whether a master boot record starts GRUB, 2 or legacy: both have their name in it, for their errors."""
-    return sector[-2:] == b"\x55\xaa" and b"GRUB" in sector[:440]
+def boot_rank(sector: bytes) -> int:
+    """How much a disk's first sector looks like a loader's: 3 for GRUB, which has its name in it for its
+    errors, 2 for any programme beside an active partition, where syslinux' goes on, 1 for any other."""
+    code = sector[:PROGRAMME_BYTES]
+    if sector[-2:] != b"\x55\xaa" or not code.strip(b"\0"):
+        return 0
+    if b"GRUB" in code:
+        return 3
+    table = sector[PARTITION_TABLE:SECTOR_BYTES]
+    return 2 if b"\x80" in table[: 4 * PARTITION_BYTES : PARTITION_BYTES] else 1
 
 
 def is_on_disk(device: str, disk: str) -> bool:

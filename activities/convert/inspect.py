@@ -22,10 +22,10 @@ from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, find_kern
 from hyperctl.activities.convert.linux.own_macs import own_macs
 from hyperctl.activities.convert.linux.storage import BINDINGS, MULTIPATH, multipath_names
 from hyperctl.activities.convert.mounts import (
-    SYSTEM_PARTITION_PLACES,
+    as_fstab,
     mount_all,
     mount_root,
-    mount_system_partition,
+    mount_unlisted,
     wanted_mounts,
 )
 from hyperctl.activities.convert.order import Order
@@ -44,6 +44,7 @@ from hyperctl.workflows.guest import GuestSystem, as_guest_knows
 from hyperctl.workflows.machine import Firmware, Machine
 
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd", "mkinitfs")
+MOUNT_UNITS = "/etc/systemd/system/*.mount"
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 
 
@@ -121,7 +122,9 @@ def inspect_guest(
         multipath=multipath_names(configurations, files.text(BINDINGS) or ""),
         tags=storage.tags,
     )
-    wanted = wanted_mounts(files.text("/etc/fstab") or "")
+    # A unit of its own is in force where fstab has the same place.
+    units = [as_fstab(files.text(path) or "") for path in files.matching(MOUNT_UNITS)]
+    wanted = wanted_mounts("\n".join([files.text("/etc/fstab") or "", *units]))
     known = known_devices(
         guest,
         files,
@@ -132,10 +135,8 @@ def inspect_guest(
         opened=encryption.opened,
     )
     mounts, warnings = mount_all(guest, root.mountable, wanted, known, encryption, storage.untold)
-    if machine.firmware is Firmware.EFI and not any(
-        files.is_folder(f"{place}/EFI") for place in SYSTEM_PARTITION_PLACES
-    ):
-        mounts |= mount_system_partition(guest, storage.system_partitions)
+    if machine.firmware is Firmware.EFI:
+        mounts |= mount_unlisted(guest, mounts, storage.boot_partitions, storage.system_partitions)
     product = product_name(files) or root.product_name
     kernels, tool = kernels_and_tool(files, product)
     unsure = [f"{device} is encrypted, and stays closed" for device in encryption.closed]

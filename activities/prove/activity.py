@@ -1,7 +1,7 @@
 """The boot proof: booted, judged, recorded."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from temporalio import activity
@@ -164,6 +164,9 @@ def _proof(
     if booted.signs is not None and not ending.reason:
         return weaker_proof(booted, booted.signs, machine, mode, comparison, warnings)
     if report is not None and judgement is not None:
+        if ending.reason:
+            problem = f"{ending.reason}: {ending.diagnosis}"
+            judgement = replace(judgement, problems=(problem, *judgement.problems))
         return proof_of(
             judgement,
             report,

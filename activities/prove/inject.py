@@ -17,10 +17,13 @@ from hyperctl.activities.convert.encrypted import KEY_DERIVATION_MEMORY_MIB, ope
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux.selinux import AUTORELABEL, is_on, label_of, set_label
 from hyperctl.activities.convert.storage import Probe
+from hyperctl.activities.convert.work import Work
 from hyperctl.activities.prove import reporter
 
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
+SYSLINUX_FOLDERS = ("/extlinux", "/boot/extlinux", "/syslinux", "/boot/syslinux")
 BLS_FOLDERS = ("/loader/entries", "/boot/loader/entries")
+DHCP_CLIENTS = ("/etc/dhcp/dhclient.conf", "/etc/dhclient.conf")
 MANAGER_FOLDER = "/etc/systemd/system.conf.d"
 INITS = ("/sbin/init", "/usr/sbin/init", "/usr/bin/init")
 LARGEST_CONFIGURATION_BYTES = 4 << 20
@@ -29,10 +32,11 @@ NO_SPLASH = "plymouth.enable=0"
 """plymouth would ask for a disk's passphrase on a screen of its own."""
 
 _GRUB_LINE = re.compile(r"^([ \t]*(?:linux|linux16|linuxefi)[ \t]+\S[^\n]*)$", re.MULTILINE)
-_ENTRY_LINE = re.compile(r"^([ \t]*options[ \t]+\S[^\n]*)$", re.MULTILINE)
+_ENTRY_LINE = re.compile(r"^([ \t]*(?:options|append)[ \t]+\S[^\n]*)$", re.MULTILINE | re.IGNORECASE)
 _MENU_WAITS = re.compile(r"^([ \t]*set timeout=)[1-9][0-9]*[ \t]*$", re.MULTILINE)
-_IS_ENTRY = re.compile(r"^[ \t]*options[ \t]", re.MULTILINE)
-"""A boot loader entry has its kernel's arguments there, and nothing but a path after `linux`."""
+_IS_ENTRY = re.compile(r"^[ \t]*(?:options|append)[ \t]", re.MULTILINE | re.IGNORECASE)
+"""A boot loader entry has its kernel's arguments in a line of its own, and nothing but a path after `linux`;
+so has an entry of the syslinux family."""
 
 
 class Injection(BaseModel):
@@ -104,6 +108,7 @@ def inject(injection: Injection) -> Injected:
                         if _has_systemd(guest):
                             _put_reporter(guest)
                             _slow_down(guest, injection.patience_seconds)
+                            _wait_less(guest, injection.patience_seconds)
                             roots.append(filesystem)
                         else:
                             without.append(filesystem)
@@ -201,19 +206,43 @@ def _slow_down(guest: guestfs.GuestFS, patience_seconds: int) -> None:
     _label(guest, made)
 
 
+def _wait_less(guest: guestfs.GuestFS, patience_seconds: int) -> None:
+    """A trial has no network: who only waits for one gives up soon, and ISC's DHCP client, for whose minutes
+    ifupdown and initscripts hold up the whole boot."""
+    seconds = max(30, patience_seconds // 4)
+    made = []
+    for unit in reporter.WAIT_FOR_NETWORK:
+        folder = f"{reporter.UNIT_FOLDER}/{unit}.d"
+        path = f"{folder}/hyperctl-proof.conf"
+        if not guest.is_dir(folder):
+            guest.mkdir_p(folder)
+            made.append(folder)
+        guest.write(path, f"[Service]\nTimeoutStartSec={seconds}s\n".encode())
+        made.append(path)
+    _label(guest, made)
+    files = GuestFiles(guest)
+    for path in DHCP_CLIENTS:
+        settings = files.text(path)
+        if settings is not None:
+            files.edit(path, f"{settings}\ntimeout {seconds};\n", Work())
+
+
 def _edit_for_trial(guest: guestfs.GuestFS, filesystem: str, is_asked_for_keys: bool) -> list[str]:
     candidates = [path for path in GRUB_CONFIGURATIONS if guest.is_file(path)]
-    for folder in BLS_FOLDERS:
+    for folder in (*BLS_FOLDERS, *SYSLINUX_FOLDERS):
         if guest.is_dir(folder):
-            candidates += [f"{folder}/{name}" for name in guest.ls(folder) if name.endswith(".conf")]
+            candidates += [
+                f"{folder}/{name}" for name in guest.ls(folder) if name.endswith((".conf", ".cfg"))
+            ]
     changed = []
     for path in candidates:
         if guest.filesize(path) > LARGEST_CONFIGURATION_BYTES:
             continue
-        before = GuestFiles(guest).content(path).decode("utf-8", "surrogateescape")
+        files = GuestFiles(guest)
+        before = files.content(path).decode("utf-8", "surrogateescape")
         after = for_trial(before, is_asked_for_keys=is_asked_for_keys)
         if after != before:
-            guest.write(path, after.encode("utf-8", "surrogateescape"))
+            files.replace(path, after, Work())
             changed.append(f"{filesystem}:{path}")
     return changed
 

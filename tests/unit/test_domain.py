@@ -150,7 +150,16 @@ REHEARSAL = replace(
         ),
     ),
 )
+LARGE = replace(
+    PLAIN,
+    name=domain_name("\N{GRINNING FACE}" * 80),
+    machine=machine(vcpus=256, cores_per_socket=64, nics=tuple(nic(number) for number in range(1, 13))),
+    domain_type="qemu",
+    disks=tuple(DomainDisk(f"/srv/a/disk{number}.raw", "raw") for number in range(1, 21)),
+    nic_sources=(LibvirtNetwork("default"),) * 12,
+)
 GOLDEN = {
+    "large.xml": LARGE,
     "sata-e1000.xml": WITHOUT_VIRTIO,
     "scsi-e1000e.xml": SCSI,
     "trial-sata.xml": TRIAL_WITHOUT_VIRTIO,
@@ -233,6 +242,8 @@ def test_a_spec_that_contradicts_itself_is_refused() -> None:
 def test_names_and_identities() -> None:
     assert domain_name("shop/front\n") == "shop_front_"
     assert domain_name(" / ") == "_"
+    assert [domain_name(name) for name in ("", ".", "..", "a.b", "a\ufffe")] == ["_", "_", "__", "a.b", "a"]
+    assert len(domain_name("\N{GRINNING FACE}" * 80).encode()) == 200
     assert domain_uuid("job-1") == domain_uuid("job-1") != domain_uuid("job-2")
     assert domain_uuid("job-1") != domain_uuid("job-1", "proof")
     assert source_uuid(machine()) == PLAIN.uuid

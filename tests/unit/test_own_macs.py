@@ -59,8 +59,6 @@ def test_what_is_certain_is_taken(
 @pytest.mark.parametrize(
     ("files", "nics"),
     [
-        (hwaddr("ens192", ONE) | hwaddr("ens224", TWO), (made(1), made(2))),
-        (hwaddr("ens192", ONE) | hwaddr("ens224", TWO), (made(1, 192), made(2))),
         (hwaddr("ens192", ONE) | hwaddr("ens224", TWO), (made(1),)),
         (hwaddr("ens192", ONE), (made(1), made(2))),
     ],
@@ -72,6 +70,13 @@ def test_what_is_doubtful_is_said(
     assert macs == ()
     assert f"ifcfg-ens192 goes by the MAC {ONE}" in warning or f"by the MAC {TWO} or {ONE}" in warning
     assert all(one.mac in warning for one in nics)
+
+
+def test_several_go_by_the_order_of_their_names(tmp_path: Path) -> None:
+    clues = find_clues(tree(tmp_path, hwaddr("ens224", ONE) | hwaddr("ens192", TWO)))
+    macs, warning = own_macs((made(1), made(2)), clues)
+    assert macs == (TWO, ONE)
+    assert f"Network adapter 1 has {TWO}, Network adapter 2 has {ONE}" in warning
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from hyperctl.activities.convert.linux.cpio import (
     padding,
     write_segment,
 )
-from hyperctl.activities.convert.linux.drivers import drivers_for
+from hyperctl.activities.convert.linux.drivers import loaded_modules
 from hyperctl.activities.convert.linux.early_network import naming_files
 from hyperctl.activities.convert.linux.fstab import stable_crypttab, stable_fstab
 from hyperctl.activities.convert.linux.kernels import Kernel, module_name
@@ -74,8 +74,10 @@ def additions(
         extended_list = with_lines(text, tuple(name for name in modules if name in kernel.modules))
         if extended_list != text:
             put("conf/modules", extended_list.encode(errors="surrogateescape"))
+    own = tuple(name for name in modules if name in kernel.modules)
+    allowed = loaded_modules(inspected.order.hardware, (kernel,))
     for path, entry in archive.entries.items():
-        rewrite = _rewrite(path, inspected, tuple(name for name in modules if name in kernel.modules))
+        rewrite = _rewrite(path, inspected, own, allowed)
         if rewrite is None or not stat.S_ISREG(entry.mode) or path in found:
             continue
         text = bytes(entry.data).decode("utf-8", "surrogateescape")
@@ -109,11 +111,13 @@ def _with_gzip(piece: Piece) -> bytes:
     return bytes(piece.content) + bytes(-len(piece.content) % BLOCK_BYTES)
 
 
-def _rewrite(path: str, inspected: Inspected, modules: tuple[str, ...]) -> Callable[[str], str] | None:
+def _rewrite(
+    path: str, inspected: Inspected, modules: tuple[str, ...], allowed: tuple[str, ...]
+) -> Callable[[str], str] | None:
     """How a file of the archive is made to name devices by what stays true, and to let drivers load."""
     names, hardware = inspected.names, inspected.order.hardware
     if path.startswith(("conf/", "etc/cmdline.d/")):
-        return lambda text: arguments_without_blacklists(stable_arguments(text, names), modules)
+        return lambda text: arguments_without_blacklists(stable_arguments(text, names), allowed)
     if path in ("etc/fstab", "etc/fstab.sys"):  # dracut's add_fstab and its module fstab-sys
         return lambda text: stable_fstab(text, names)[0]
     if path in ("cryptroot/crypttab", "etc/crypttab"):
@@ -121,7 +125,7 @@ def _rewrite(path: str, inspected: Inspected, modules: tuple[str, ...]) -> Calla
     if is_hook(path):
         return lambda text: hook_for(text, partial(names.waited_for, prefix=hardware.disk_bus.prefix))
     if is_modprobe_file(path):
-        return lambda text: without_blacklists(text, drivers_for(hardware).all)
+        return lambda text: without_blacklists(text, allowed)
     if path == "config" and inspected.system.initramfs_tool == "mkinitcpio":
         return lambda text: loading(text, modules)
     return rewrites(hardware.disk_bus).get(f"/{path}")

@@ -10,23 +10,18 @@ from hyperctl.activities.convert.linux.drivers import drivers_for
 from hyperctl.activities.convert.linux.entries import BootEntry, find_entries
 from hyperctl.activities.convert.linux.grub_environment import saved_entry, with_saved_entry
 from hyperctl.activities.convert.linux.kernels import Kernel, version_key
+from hyperctl.activities.convert.linux.menus import (
+    GRUB_CONFIGURATIONS,
+    GRUB_ON_SYSTEM_PARTITION,
+    LEGACY_MENUS,
+    SYSLINUX_MENUS,
+)
 from hyperctl.activities.convert.linux.plain_menus import image_version, legacy_default, syslinux_defaults
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.machine import Firmware
 
-GRUB_CONFIGURATIONS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
-GRUB_ON_SYSTEM_PARTITION = ("/boot/efi/EFI/*/grub.cfg",)
-"""Red Hat's up to 8, for UEFI only; others have no menu there, but the way to it."""
 GRUB_SETTINGS = "/etc/default/grub"
-LEGACY_ON_SYSTEM_PARTITION = ("/boot/efi/EFI/*/grub.conf",)
-LEGACY_MENUS = ("/boot/grub/menu.lst", "/boot/grub/grub.conf", *LEGACY_ON_SYSTEM_PARTITION)
-SYSLINUX_MENUS = (
-    ("/boot/extlinux/extlinux.conf", "/boot/extlinux/*.conf", "/boot/extlinux/*.cfg"),
-    ("/boot/syslinux/syslinux.cfg", "/boot/syslinux/*.conf", "/boot/syslinux/*.cfg"),
-    ("/boot/extlinux.conf", "/extlinux.conf", "/boot/syslinux.cfg", "/syslinux.cfg"),
-)
-"""One configuration each, with its main file first."""
 LOADER_CONFIGURATIONS = (
     "/boot/efi/loader/loader.conf",
     "/efi/loader/loader.conf",
@@ -69,8 +64,8 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
     Raises `StepFailed` where the loader's default cannot be told or set.
     """
     needed = drivers_for(inspected.order.hardware).needed
-    without = {kernel.version for kernel in inspected.kernels if not kernel.drives(needed)}
-    able = [kernel.version for kernel in inspected.kernels if kernel.drives(needed)]
+    without = {kernel.version for kernel in inspected.kernels if not kernel.boots_with(needed)}
+    able = [kernel.version for kernel in inspected.kernels if kernel.boots_with(needed)]
     if without and able:
         _ensure(inspected, without, able, work)
 

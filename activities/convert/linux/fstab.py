@@ -19,6 +19,8 @@ _FIELD = re.compile(r"^(\s*)([^\s#]\S*)(\s+)(\S+)(.*)$", re.DOTALL)
 MAPS = ("/etc/auto.*", "/etc/auto_*", "/etc/autofs/auto.*")
 WATCHED = (
     "/etc/udev/rules.d/*.rules",
+    "/etc/initramfs-tools/scripts/*/*",
+    "/etc/initramfs-tools/hooks/*",
     *MULTIPATH,
     *MAPS,
     *UNITS,

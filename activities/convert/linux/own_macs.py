@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from hyperctl.activities.convert.linux.interfaces import PERSISTENT_RULES, Clue
-from hyperctl.activities.convert.linux.pci import name_in_slot
+from hyperctl.activities.convert.linux.pci import name_in_slot, order
 from hyperctl.workflows.machine import MachineNic
 
 _OF_HYPERVISORS = ("00:50:56", "00:0c:29", "00:05:69", "00:1c:14", "08:00:27", "52:54:00")
@@ -11,10 +11,11 @@ _OF_HYPERVISORS = ("00:50:56", "00:0c:29", "00:05:69", "00:1c:14", "08:00:27", "
 
 
 def own_macs(nics: Sequence[MachineNic], clues: Sequence[Clue]) -> tuple[tuple[str, ...], str]:
-    """All NICs' MACs, where the guest says without doubt which of its own belongs to which NIC whose MAC was
-    made up; else none, and what is to be said of that.
+    """All NICs' MACs, where the guest has as many of its own as NICs have made-up ones; else none. And what
+    is to be said of that.
 
-    One for one is certain, and so is one whose name is that of the NIC's slot.
+    One for one is certain, and so is one whose name is that of the NIC's slot. Others go by the order of
+    their names, in which VMware adds NICs, and that is said.
     """
     made = [nic for nic in nics if nic.mac_made]
     given = {nic.mac.lower() for nic in nics if not nic.mac_made}
@@ -35,6 +36,14 @@ def own_macs(nics: Sequence[MachineNic], clues: Sequence[Clue]) -> tuple[tuple[s
         return tuple(found.get(nic.key, nic.mac.lower()) for nic in nics), ""
     if not asked:
         return (), ""
+    if len(macs) == len(made):
+        in_order = sorted(macs, key=lambda mac: min((order(name), mac) for one, name in names if one == mac))
+        guessed = {nic.key: mac for nic, mac in zip(made, in_order, strict=True)}
+        pairs = ", ".join(f"{nic.label} has {guessed[nic.key]}" for nic in made)
+        return tuple(guessed.get(nic.key, nic.mac.lower()) for nic in nics), (
+            f"the source says no MACs, and the guest's go by the order of their names: {pairs}. See that "
+            "each is in its network (virsh edit)"
+        )
     files = ", ".join(sorted({clue.source for clue in asked if clue.mac in macs}))
     now = ", ".join(nic.mac.lower() for nic in made)
     return (), (

@@ -71,7 +71,7 @@ def _rebuild(inspected: Inspected, one: Rebuild, work: Work) -> None:
         tool = _build_unified(inspected, one, folder, new) if one.is_unified else _build(inspected, one, new)
         before, after = inspected.files.size(one.path), inspected.files.size(new)
         assert_room(inspected, {one.path: max(0, after - before)})
-        inspected.files.guest.cp(new, one.path)
+        inspected.files.write_held(one.path, lambda: inspected.files.guest.cp(new, one.path))
     work.changed.append(one.path)
     work.done.append(f"{one.path} by {tool}: {after / MIB:.1f} MiB, before {before / MIB:.1f} MiB")
 
