@@ -139,7 +139,7 @@ def inspect_guest(
         mounts |= mount_unlisted(guest, mounts, storage.boot_partitions, storage.system_partitions)
     product = product_name(files) or root.product_name
     kernels, tool = kernels_and_tool(files, product)
-    unsure = [f"{device} is encrypted, and stays closed" for device in encryption.closed]
+    unsure = list(encryption.warnings)
     if root.distribution == UNKNOWN:
         unsure.append(f"{product} is a distribution that is not known here")
     system = GuestSystem(
