@@ -110,6 +110,17 @@ def test_two_systems(bench: Bench, tmp_path: Path) -> None:
     assert "more than one operating system" in str(refused(bench))
 
 
+def test_a_backup_of_a_systems_files_is_no_system(bench: Bench, tmp_path: Path) -> None:
+    files = {**DEBIAN, "etc/fstab": f"UUID={BOOT_UUID} / ext4 rw 0 1\n"}
+    own = system(tmp_path / "own.raw", files)
+    e2fs("tune2fs", "-U", BOOT_UUID, str(own))
+    bench.put(system(tmp_path / "backup.raw", files), own)
+    assert "no Linux kernel" in str(refused(bench)), "that is asked of the one that is its own /"
+    e2fs("tune2fs", "-U", BOOT_UUID, str(tmp_path / "backup.raw"))
+    bench.put(tmp_path / "backup.raw", own)
+    assert "more than one operating system" in str(refused(bench)), "nobody knows which is booted"
+
+
 def bitlocker(image: Path) -> Path:
     """The first sector of a BitLocker volume and its metadata, as blkid(8) knows them."""
     with blank(image).open("r+b") as file:
