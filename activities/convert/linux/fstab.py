@@ -15,6 +15,7 @@ WATCHED = (
     "/etc/udev/rules.d/*.rules",
     "/etc/initramfs-tools/scripts/*/*",
     "/etc/initramfs-tools/hooks/*",
+    "/etc/overlayroot*.conf",
     *MULTIPATH,
     "/etc/kdump.conf",
     "/etc/rc.local",
