@@ -40,6 +40,14 @@ def nbd_socket(address: str) -> str:
     return parse_qs(parts.query).get("socket", [""])[0] if parts.scheme == _SCHEME else ""
 
 
+def state_of_base(address: str) -> str:
+    """The same until somebody writes to a base or puts another in its place; empty for what is elsewhere."""
+    if nbd_socket(address):
+        return ""
+    status = Path(address).stat()
+    return f"{status.st_size} bytes of {status.st_mtime_ns}"
+
+
 def files_of(disks: Iterable[ConvertedDisk]) -> Iterator[Path]:
     """The image files of converted disks, overlays and, where they are files, bases."""
     for disk in disks:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from temporalio import activity
 
 from hyperctl.activities.attempt import Attempt, attempt
+from hyperctl.activities.chain import state_of_base
 from hyperctl.activities.image_file import ImageBusyError, image_info, wait_until_free
 from hyperctl.activities.output import choose_folder, output_exists
 from hyperctl.activities.process import ProcessError, run
@@ -128,6 +129,12 @@ def _check_overlay(disk: ConvertedDisk, running: Attempt) -> None:
             ErrorCode.IMAGE_INVALID,
             f"the overlay {disk.overlay} lies over {info.backing!r} ({info.backing_format}) "
             f"and not over {disk.base} ({disk.base_format})",
+        )
+    if disk.base_state not in ("", state_of_base(disk.base)):
+        raise HyperctlError(
+            ErrorCode.IMAGE_INVALID,
+            f"{disk.base} is not the image that was converted: somebody has written to it or replaced it",
+            "Put that one back, or delete what is here (hyperctl discard --job JOB) and migrate it again.",
         )
 
 

@@ -19,6 +19,7 @@ from hyperctl.workflows.plan import SourcePlan
 from hyperctl.workflows.request import MigrationRequest, RunningSource, WhenRunning
 from hyperctl.workflows.status import Phase
 
+SRIOV = "sriov"
 AS_IT_IS = RunningSource()
 _SUPPORTED_GUEST = re.compile(r"(debian|ubuntu)\w*", re.IGNORECASE)
 _OTHER_LINUX = re.compile(r"other\w*linux\w*", re.IGNORECASE)
@@ -148,6 +149,14 @@ def warnings_of(source: SourceMachine) -> tuple[str, ...]:
         found.append("the machine has snapshots: its current state is moved, the snapshots are not")
     if machine.tpm:
         found.append("the state of the virtual TPM cannot be moved: have recovery keys at hand")
+    if source.passthrough:
+        found.append(f"stays behind, as it is the ESXi host's: {', '.join(source.passthrough)}")
+    found += [
+        f"{nic.label} is a function of a physical adapter (SR-IOV): the new machine has an ordinary one with "
+        "its MAC, and what was set up for the adapter's driver does not hold"
+        for nic in machine.nics
+        if nic.adapter == SRIOV
+    ]
     silent = [nic.label for nic in machine.nics if nic.connected and not nic.addresses]
     if silent:
         found.append(

@@ -30,13 +30,14 @@ from hyperctl.activities.target.activity import (
     has_tpm_emulator,
     networks_missing,
 )
-from hyperctl.activities.target.domain import LARGEST_DISK_COUNT, domain_name
+from hyperctl.activities.target.domain import LARGEST_DISK_COUNT, MOST_WITHOUT_REMAPPING, domain_name
 from hyperctl.activities.target.libvirt_host import (
     QemuUser,
     connect,
     find_domain,
     find_network,
     job_of,
+    most_processors,
     qemu_user,
 )
 from hyperctl.activities.target.network import libvirt_networks, networks_of, sources_of
@@ -95,7 +96,7 @@ class TargetPreflight:
             self._check_machine(self._machine)
         self._check_packages()
         if self._needs_libvirt:
-            self._check_libvirt()
+            self._check_libvirt(acceleration)
         return TargetPlan(
             output_dir=str(self._output_dir),
             acceleration=acceleration,
@@ -236,13 +237,14 @@ class TargetPreflight:
 
     # --- libvirt --------------------------------------------------------------------------------------
 
-    def _check_libvirt(self) -> None:
+    def _check_libvirt(self, acceleration: str) -> None:
         try:
             with connect(self._settings.libvirt_uri) as connection:
                 self._check_way_for_qemu(qemu_user(connection))
                 if self._request.to_libvirt:
                     self._check_domain(connection)
                     self._check_networks(connection)
+                    self._check_processors(connection, acceleration)
         except HyperctlError as error:
             self._problems += error.failures
 
@@ -269,6 +271,22 @@ class TargetPreflight:
             network = find_network(connection, name)
             if network is not None and not network.isActive():
                 self._warnings.append(f"the libvirt network {name!r} is down: virsh net-start {name}")
+
+    def _check_processors(self, connection: libvirt.virConnect, acceleration: str) -> None:
+        machine = self._machine
+        if machine is None or not acceleration:
+            return
+        most = most_processors(connection, "q35", Acceleration(acceleration).domain_type)
+        if most and machine.vcpus > most:
+            self._problem(
+                ErrorCode.VM_UNSUPPORTED,
+                f"{machine.name} has {machine.vcpus} processors; a domain on this host takes {most}",
+                f"Give it {most} at most in vSphere, or migrate it to a host with a newer QEMU.",
+            )
+        elif machine.vcpus > MOST_WITHOUT_REMAPPING and acceleration != Acceleration.KVM:
+            self._warnings.append(
+                f"more than {MOST_WITHOUT_REMAPPING} processors, as {machine.name} has, start with KVM only"
+            )
 
     def _check_way_for_qemu(self, user: QemuUser | None) -> None:
         """qemu runs as a user of its own, who must be able to pass through every folder above the images."""

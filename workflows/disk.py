@@ -67,6 +67,8 @@ class ConvertedDisk(BaseModel):
     base_format: str
     overlay: str
     capacity_bytes: int
+    base_state: str = ""
+    """Tells the base from another image in its place; empty where that is not known."""
 
 
 class OutputDisk(BaseModel):

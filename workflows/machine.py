@@ -14,6 +14,13 @@ class Firmware(StrEnum):
     EFI = "efi"
 
 
+BIOS_DISKS = 16
+"""So many disks does SeaBIOS show a boot loader, the first of its boot order (its src/block.c)."""
+BIOS_DISKS_SURELY = 8
+"""SeaBIOS 1.14 has memory for ten disks of virtio, and takes those that come first on the bus: of more in the
+boot order, the first may not be there at all."""
+
+
 class PowerState(StrEnum):
     ON = "poweredOn"
     OFF = "poweredOff"
@@ -63,6 +70,8 @@ class MachineNic(BaseModel):
     """With their prefix length, `192.0.2.10/24`; link-local ones are left out."""
     pci_slot: int = 0
     """vSphere's number of the slot that it is in; 0 where that is not known."""
+    mac_made: bool = False
+    """Its source says no MAC; this one was made up."""
 
 
 class Machine(BaseModel):
@@ -93,6 +102,8 @@ class Machine(BaseModel):
     allocated_bytes: int
     """What the disks use on their datastores; an upper bound of what lands."""
     annotation: str = ""
+    gateways: tuple[str, ...] = ()
+    """Of its default routes, as the guest reported them; link-local ones are left out."""
 
     @property
     def runs_windows(self) -> bool:

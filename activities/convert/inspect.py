@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import guestfs
 
+from hyperctl.activities.convert.boot_disks import find_boot_disk, find_loader_disks, unshown_disks
 from hyperctl.activities.convert.devices import DiskPlace, StableNames
 from hyperctl.activities.convert.disk_keys import DiskKey, read_disk_keys
 from hyperctl.activities.convert.encrypted import (
@@ -16,10 +17,11 @@ from hyperctl.activities.convert.encrypted import (
     open_encrypted,
 )
 from hyperctl.activities.convert.files import GuestFiles
+from hyperctl.activities.convert.linux.interfaces import find_clues
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, find_kernels
+from hyperctl.activities.convert.linux.own_macs import own_macs
 from hyperctl.activities.convert.linux.storage import BINDINGS, MULTIPATH, multipath_names
 from hyperctl.activities.convert.mounts import (
-    SYSTEM_PARTITION_PLACES,
     as_fstab,
     mount_all,
     mount_root,
@@ -38,13 +40,10 @@ from hyperctl.activities.convert.storage import (
 from hyperctl.activities.convert.volumes import known_devices
 from hyperctl.activities.convert.windows.inspect import InspectedWindows, inspect_windows
 from hyperctl.workflows.errors import ErrorCode
-from hyperctl.workflows.guest import GuestSystem
+from hyperctl.workflows.guest import GuestSystem, as_guest_knows
 from hyperctl.workflows.machine import Firmware, Machine
 
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd", "mkinitfs")
-SECTOR_BYTES = 512
-PROGRAMME_BYTES, PARTITION_TABLE, PARTITION_BYTES = 440, 446, 16
-"""Of a master boot record, whose partitions begin with 0x80 where they are active."""
 MOUNT_UNITS = "/etc/systemd/system/*.mount"
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 
@@ -124,6 +123,7 @@ def inspect_guest(
         places,
         root=root_device,
         multipath=multipath_names(configurations, files.text(BINDINGS) or ""),
+        tags=storage.tags,
     )
     # A unit of its own is in force where fstab has the same place.
     units = [as_fstab(files.text(path) or "") for path in files.matching(MOUNT_UNITS)]
@@ -151,6 +151,12 @@ def inspect_guest(
     ]
     if root.distribution == UNKNOWN:
         unsure.append(f"{product} is a distribution that is not known here")
+    macs, unsure_macs = own_macs(machine.nics, find_clues(files))
+    unsure += [unsure_macs] if unsure_macs else []
+    boot_disk = find_boot_disk(guest, machine, mounts)
+    loader_disks = find_loader_disks(guest, machine, mounts)
+    if unshown := unshown_disks(machine, tuple(dict.fromkeys((boot_disk, *loader_disks)))):
+        unsure.append(unshown)
     system = GuestSystem(
         product_name=product,
         distribution=root.distribution,
@@ -164,9 +170,12 @@ def inspect_guest(
         ),
         kernels=tuple(kernel.version for kernel in kernels),
         initramfs_tool=tool,
-        boot_disk=_boot_disk(guest, machine, mounts),
+        boot_disk=boot_disk,
+        loader_disks=loader_disks,
+        nic_macs=macs,
     )
     all_warnings = (*storage.warnings, *unsure, *warnings)
+    machine = as_guest_knows(machine, system)
     return Inspected(files, machine, system, kernels, names, mounts, known.encrypted, all_warnings, order)
 
 
@@ -250,37 +259,6 @@ def _only_root(
             "Linux and Windows guests can be converted.",
         )
     return root
-
-
-def _boot_disk(guest: guestfs.GuestFS, machine: Machine, mounts: Mapping[str, str]) -> int:
-    """Which disk has the loader: the EFI system partition, or what looks most like one in its first sector.
-
-    VMware can be told to begin with another than the first; firmware elsewhere begins with that.
-    """
-    disks = list(guest.list_devices())
-    if machine.firmware is Firmware.EFI:
-        place = next((one for one in SYSTEM_PARTITION_PLACES if guest.is_dir(f"{one}/EFI")), "")
-        device = next((device for mounted, device in mounts.items() if mounted == place), "")
-        return next((number for number, disk in enumerate(disks) if is_on_disk(device, disk)), 0)
-    ranks = [boot_rank(guest.pread_device(disk, SECTOR_BYTES, 0)) for disk in disks]
-    return ranks.index(max(ranks))
-
-
-def boot_rank(sector: bytes) -> int:
-    """How much a disk's first sector looks like a loader's: 3 for GRUB, which has its name in it for its
-    errors, 2 for any programme beside an active partition, where syslinux' goes on, 1 for any other."""
-    code = sector[:PROGRAMME_BYTES]
-    if sector[-2:] != b"\x55\xaa" or not code.strip(b"\0"):
-        return 0
-    if b"GRUB" in code:
-        return 3
-    table = sector[PARTITION_TABLE:SECTOR_BYTES]
-    return 2 if b"\x80" in table[: 4 * PARTITION_BYTES : PARTITION_BYTES] else 1
-
-
-def is_on_disk(device: str, disk: str) -> bool:
-    """Whether a device of the appliance's is the disk, or a partition of it."""
-    return device == disk or (device.startswith(disk) and device[len(disk) :].isdecimal())
 
 
 def _initramfs_tool(files: GuestFiles) -> str:

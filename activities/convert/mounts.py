@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import guestfs
 
-from hyperctl.activities.convert.devices import StableNames
+from hyperctl.activities.convert.devices import StableNames, tag_in
 from hyperctl.activities.convert.encrypted import WAY_OUT, Encryption
 from hyperctl.activities.convert.refusal import Refused
 from hyperctl.workflows.errors import ErrorCode
@@ -20,7 +20,6 @@ READ_ONLY = 1
 _ON_DISK = re.compile(r"^(?:/dev/|(?:UUID|LABEL|PARTUUID|PARTLABEL)=)")
 _IN_UNIT = re.compile(r"^(What|Where|Type|Options)[ \t]*=[ \t]*(\S(?:[^\n]*\S)?)", re.MULTILINE)
 _OCTAL = re.compile(r"\\([0-3][0-7]{2})")
-_HEXADECIMAL = re.compile(r"\\x([0-9a-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +47,14 @@ class KnownDevices:
 
     def device(self, source: str) -> str | None:
         """The appliance's device for a source, or None where that cannot be told."""
-        tag, equals, value = source.partition("=")
-        if equals:
-            return self._tagged(tag.upper(), value.strip("\"'"))
-        folder, _, name = source.rpartition("/")
-        if folder.startswith("/dev/disk/by-") and (
-            found := self._tagged(folder[13:].upper(), _of_udev(name))
-        ):
+        if found := self.tags.get(tag_in(source)):
             return found
         return self.others.get(source) or self.names.device(source)
-
-    def _tagged(self, tag: str, value: str) -> str | None:
-        return self.tags.get((tag, value.lower() if "UUID" in tag else value))
 
 
 def unescaped(word: str) -> str:
     """A field of fstab(5), in which spaces and such are octal."""
     return _OCTAL.sub(lambda found: chr(int(found[1], 8)), word)
-
-
-def _of_udev(name: str) -> str:
-    """A label of which udev has made a file's name."""
-    return _HEXADECIMAL.sub(lambda found: chr(int(found[1], 16)), name)
 
 
 def wanted_mounts(fstab: str) -> tuple[Wanted, ...]:
@@ -109,6 +94,12 @@ def is_root_of(fstab: str, subvolume: str, paths: Mapping[str, str]) -> bool:
     key, _, value = option.partition("=")
     wanted = paths.get(value, "") if key == "subvolid" else value
     return wanted.strip("/") == subvolume.strip("/")
+
+
+def filesystem_of(path: str, mounts: Mapping[str, str]) -> str:
+    """Where the filesystem is mounted that a path is on."""
+    above = [place for place in mounts if f"{path}/".startswith(f"{place.rstrip('/')}/")]
+    return max(above, key=len, default="/")
 
 
 def mount_root(guest: guestfs.GuestFS, root: str) -> None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from hyperctl.activities.attempt import Attempt
-from hyperctl.activities.chain import BaseDisk
+from hyperctl.activities.chain import BaseDisk, state_of_base
 from hyperctl.activities.overlay import create_overlay
 from hyperctl.activities.staging import Staging, sync_folder
 from hyperctl.workflows.disk import ConvertedDisk
@@ -28,6 +28,7 @@ def fresh_overlays(
                 base_format=disk.format,
                 overlay=str(path),
                 capacity_bytes=disk.capacity_bytes,
+                base_state=state_of_base(disk.address),
             )
         )
     return tuple(overlays)

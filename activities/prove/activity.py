@@ -1,7 +1,7 @@
 """The boot proof: booted, judged, recorded."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from temporalio import activity
@@ -20,7 +20,7 @@ from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import BOOT_UNCONVERTED, Staging
 from hyperctl.workflows.contract import PROVE_BOOT, ConvertResult, ProveInput, ProveResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
-from hyperctl.workflows.guest import BootProof, Comparison, Difference
+from hyperctl.workflows.guest import BootProof, Comparison, Difference, as_guest_knows
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.request import ProveMode
 from hyperctl.workflows.status import Phase
@@ -71,11 +71,12 @@ def prove_and_record(
         return known
     started = time.monotonic()
     converted = staging.finished("convert_guest", ConvertResult)
+    guest = converted.guest if converted else None
     mode = ProveMode(argument.mode)
     trial = Trial(
         job_id=argument.job_id,
-        machine=argument.machine,
-        guest=converted.guest if converted else None,
+        machine=as_guest_knows(argument.machine, guest),
+        guest=guest,
         disks=argument.disks,
         files=TrialFiles(staging.proof()),
         libvirt_uri=libvirt_uri,
@@ -163,6 +164,9 @@ def _proof(
     if booted.signs is not None and not ending.reason:
         return weaker_proof(booted, booted.signs, machine, mode, comparison, warnings)
     if report is not None and judgement is not None:
+        if ending.reason:
+            problem = f"{ending.reason}: {ending.diagnosis}"
+            judgement = replace(judgement, problems=(problem, *judgement.problems))
         return proof_of(
             judgement,
             report,

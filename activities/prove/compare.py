@@ -7,7 +7,7 @@ import re
 from itertools import pairwise
 
 from hyperctl.activities.prove.report import GuestReport
-from hyperctl.activities.prove.verdict import mounts_of, nics_of
+from hyperctl.activities.prove.verdict import mounts_of, nics_of, writable
 from hyperctl.workflows.guest import Difference, Kind
 from hyperctl.workflows.machine import Machine
 
@@ -42,6 +42,7 @@ def _mounts(before: GuestReport, after: GuestReport) -> list[str]:
     }
     wanted |= {mount.target for mount in mounts_of(before) if mount.active and mount.filesystem != "swap"}
     lost = sorted(wanted - after.mounts.keys())
+    lost += [writable(target) for target in sorted(wanted & (after.read_only - before.read_only))]
     swaps = len(before.swaps) - len(after.swaps)
     return [*lost, f"swap ({swaps} of {len(before.swaps)})"] if swaps > 0 else lost
 

@@ -23,14 +23,21 @@ class Patience:
     """After that, for addresses and mounts that come a little later."""
     standstill: float
     """Of a console that has shown trouble and says nothing more."""
+    network: float
+    """More for the boot of a guest that waits for a network, which a trial has not."""
     label: float
     """For one file that a guest labels for SELinux before it boots again."""
 
     @classmethod
     def under(cls, acceleration: Acceleration) -> "Patience":
         if acceleration is Acceleration.KVM:
-            return cls(boot=120, settle=60, grace=15, standstill=45, label=0.001)
-        return cls(boot=600, settle=180, grace=40, standstill=120, label=0.01)
+            return cls(boot=120, settle=60, grace=15, standstill=45, network=420, label=0.001)
+        return cls(boot=600, settle=180, grace=40, standstill=120, network=480, label=0.01)
+
+    @property
+    def longest(self) -> float:
+        """Nothing takes longer, whatever a guest does."""
+        return self.boot + self.network + self.settle + self.grace + self.standstill
 
     def with_relabelling(self, files: int) -> "Patience":
         """For a guest that labels so many files for SELinux, says little of it, and boots again."""

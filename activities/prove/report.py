@@ -13,6 +13,14 @@ FIRST_PORT_GIVEN_OUT = 32768
 NETWORK_FILESYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "glusterfs", "ceph", "fuse.sshfs", "9p", "virtiofs", "afs", "davfs"}
 )
+MOST_LINES = 10_000
+"""As many as are read of a section."""
+MOST_SHOWN = 300
+"""As many units, fstab entries and routes as come into a result, which Temporal bounds."""
+LONGEST_LINE = 4096
+LONGEST_WORD = 300
+_ALWAYS_READ_ONLY = frozenset({"iso9660", "udf", "squashfs", "erofs", "cramfs"})
+_PERMANENT_MAC = re.compile(r"^\d+: ([^:@\s]+)[:@].* permaddr ([0-9a-f:]{17})\b", re.MULTILINE)
 _TARGETS = ("multi-user.target", "graphical.target", "emergency.target", "rescue.target")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -38,6 +46,11 @@ class FstabEntry:
             and self.filesystem not in NETWORK_FILESYSTEMS
         )
 
+    @property
+    def writable(self) -> bool:
+        """Whether it asks for a mount that can be written to."""
+        return "ro" not in self.options and self.filesystem not in _ALWAYS_READ_ONLY
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -59,14 +72,20 @@ class GuestReport:
     """What `systemctl is-system-running` says."""
     units: Mapping[str, str] = field(default_factory=dict)
     failed_units: tuple[str, ...] = ()
+    failed_network_mounts: frozenset[str] = frozenset()
+    """Those of them that mount something of a network's."""
     jobs: tuple[str, ...] = ()
     """Units that something still waits for."""
+    jobs_at_work: tuple[str, ...] = ()
+    """Those of them that are being started; others wait for their turn."""
     kernel: str = ""
     uptime_seconds: float = 0.0
     clock_seconds: int = 0
     """The guest's clock, seconds since 1970."""
     mounts: Mapping[str, str] = field(default_factory=dict)
     """By mount point, the source."""
+    read_only: frozenset[str] = frozenset()
+    """Mount points of filesystems that cannot be written to."""
     swaps: tuple[str, ...] = ()
     fstab: tuple[FstabEntry, ...] = ()
     targets: Mapping[str, str] = field(default_factory=dict)
@@ -101,7 +120,7 @@ class GuestReport:
 
     @property
     def default_routes(self) -> tuple[str, ...]:
-        return tuple(line for line in self.routes if line.startswith("default "))
+        return tuple(line for line in self.routes if line.startswith("default "))[:MOST_SHOWN]
 
     @property
     def settled(self) -> bool:
@@ -121,8 +140,8 @@ def _report(body: str) -> GuestReport:
     for line in rest.split("\n"):
         if line.startswith("@ "):
             current = sections.setdefault(line[2:].strip(), [])
-        elif line.strip():
-            current.append(line.rstrip("\r"))
+        elif line.strip() and len(current) < MOST_LINES:
+            current.append(line[:LONGEST_LINE].rstrip("\r"))
 
     def lines(name: str) -> list[str]:
         return sections.get(name, [])
@@ -130,27 +149,37 @@ def _report(body: str) -> GuestReport:
     def first(name: str) -> str:
         return next(iter(lines(name)), "").strip()
 
+    mounts = {
+        _unescape(words[1]): (_unescape(words[0]), words[3:4] and "ro" in words[3].split(","))
+        for words in map(str.split, lines("mounts"))
+        if len(words) >= 3
+    }
+    jobs = [words for words in map(str.split, lines("jobs")) if len(words) >= 2]
+    permanent = {found[1]: found[2] for found in _PERMANENT_MAC.finditer("\n".join(lines("permanent")))}
     return GuestReport(
         full=kind.strip() == "full",
         state=first("state"),
         units=dict(zip(_TARGETS, (line.strip() for line in lines("units")), strict=False)),
-        failed_units=tuple(_unit(line) for line in lines("failed")),
-        jobs=tuple(words[1] for words in map(str.split, lines("jobs")) if len(words) >= 2),
+        failed_units=tuple(_unit(line)[:LONGEST_WORD] for line in lines("failed")[:MOST_SHOWN]),
+        failed_network_mounts=frozenset(
+            words[0]
+            for words in map(str.split, lines("network-mounts"))
+            if NETWORK_FILESYSTEMS & set(words[1:2]) or re.match(r"//|[^/]*:/", words[-1])
+        ),
+        jobs=tuple(words[1][:LONGEST_WORD] for words in jobs),
+        jobs_at_work=tuple(words[1] for words in jobs if words[3:4] == ["running"]),
         kernel=first("kernel"),
         uptime_seconds=_number(first("uptime").split(" ")[0]),
         clock_seconds=int(_number(first("clock"))),
-        mounts={
-            _unescape(words[1]): _unescape(words[0])
-            for words in map(str.split, lines("mounts"))
-            if len(words) >= 3
-        },
+        mounts={target: source for target, (source, _) in mounts.items()},
+        read_only=frozenset(target for target, (_, is_read_only) in mounts.items() if is_read_only),
         swaps=tuple(_unescape(line.split()[0]) for line in lines("swaps")[1:]),
-        fstab=parse_fstab("\n".join(lines("fstab"))),
+        fstab=parse_fstab("\n".join(lines("fstab")))[:MOST_SHOWN],
         targets={words[0]: words[1] for words in map(str.split, lines("links-to")) if len(words) == 2},
         device_names={words[0]: words[1] for words in map(str.split, lines("names")) if len(words) == 2},
-        links=tuple(link for link in map(_link, lines("links")) if link is not None),
+        links=tuple(link for link in (_link(line, permanent) for line in lines("links")) if link),
         addresses=_addresses(lines("addresses")),
-        routes=tuple(line.strip() for line in lines("routes")),
+        routes=tuple(line.strip()[:LONGEST_WORD] for line in lines("routes")),
         listening=frozenset(socket for socket in map(_socket, lines("sockets")) if socket),
         dynamic_lines=_words_after("dynamic ", lines("network")),
         static_lines=_words_after("static ", lines("network")),
@@ -166,7 +195,8 @@ def parse_fstab(text: str) -> tuple[FstabEntry, ...]:
         if len(words) < 3 or words[0].startswith("#"):
             continue
         options = tuple(words[3].split(",")) if len(words) > 3 else ()
-        entries.append(FstabEntry(_unescape(words[0]), _unescape(words[1]), words[2], options))
+        source, target, filesystem = (_unescape(word)[:LONGEST_WORD] for word in words[:3])
+        entries.append(FstabEntry(source, target, filesystem, options))
     return tuple(entries)
 
 
@@ -189,7 +219,7 @@ def _number(text: str) -> float:
     return float(text) if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text, re.ASCII) else 0.0
 
 
-def _link(line: str) -> Link | None:
+def _link(line: str, permanent_macs: Mapping[str, str]) -> Link | None:
     words = line.split("|")
     if len(words) != 5:
         return None
@@ -197,7 +227,7 @@ def _link(line: str) -> Link | None:
     return Link(
         name=name,
         mac=mac.lower(),
-        permanent_mac=permanent.lower(),
+        permanent_mac=permanent.lower() or permanent_macs.get(name, ""),
         physical=physical == "1",
         lower=tuple(part for part in lower.split(",") if part),
     )

@@ -11,6 +11,7 @@ SCRIPT_PATH = f"{FOLDER}/report.sh"
 UNIT_NAME = "hyperctl-proof.service"
 UNIT_FOLDER = "/etc/systemd/system"
 WANTED_BY = ("sysinit.target", "emergency.target", "rescue.target")
+WAIT_FOR_NETWORK = ("systemd-networkd-wait-online.service", "NetworkManager-wait-online.service")
 
 UNIT = f"""\
 [Unit]
@@ -84,35 +85,58 @@ names() {
     done
 }
 
+failed_mounts() {
+    systemctl --failed --plain --no-legend --no-pager --full --type=mount list-units 2>/dev/null |
+        while read -r unit rest; do
+            echo "$unit $(systemctl show -p Type --value "$unit") $(systemctl show -p What --value "$unit")"
+        done
+}
+
 followed() {
     # Mount points that lie behind a link: the kernel shows where they are.
     while read -r source target rest; do
-        case $source in '#'*) continue ;; esac
+        # What would be mounted by a look at it is left alone.
+        case "$source $target $rest" in
+            '#'*|*automount*|*_netdev*|*nfs*|*cifs*|*:/*|'//'*) continue ;;
+        esac
         case $target in /*) ;; *) continue ;; esac
         there=$(readlink -f "$target")
-        [ -n "$there" ] && [ "$there" != "${target%/}" ] && echo "$target $there"
+        [ -n "$there" ] && [ "$there" != "${target%/}" ] && echo "${target%/} $there"
     done < /etc/fstab
 }
 
 network_files() {
-    for file in /etc/network/interfaces /etc/network/interfaces.d/* /etc/netplan/*.y*ml \
+    for file in /etc/network/interfaces /etc/network/interfaces.d/* /etc/netplan/*.y*ml /etc/dhcpcd.conf \
         /etc/systemd/network/* /run/systemd/network/* /etc/NetworkManager/system-connections/* \
-        /etc/sysconfig/network-scripts/ifcfg-* /etc/sysconfig/network/ifcfg-*; do
+        /run/NetworkManager/system-connections/* /etc/sysconfig/network-scripts/ifcfg-* \
+        /etc/sysconfig/network/ifcfg-*; do
         [ -f "$file" ] && echo "$file"
     done
 }
 
 network_lines() {
     network_files | while read -r file; do
-        while read -r line; do
+        while read -r line || [ -n "$line" ]; do
+            case $line in '#'*) continue ;; esac
             case $line in
-                '#'*) ;;
-                *inet*dhcp*|*inet6*auto*|DHCP=*|dhcp[46]:*true*|dhcp[46]:*yes*) echo "dynamic $line" ;;
-                BOOTPROTO=*dhcp*|method=auto*) echo "dynamic $line" ;;
+                *inet*dhcp*|*inet6*auto*|BOOTPROTO=*dhcp*|method=auto*) echo "dynamic $line" ;;
+                DHCP*=*no*|DHCP*=*false*) ;;
+                DHCP*=*|dhcp[46]:*true*|dhcp[46]:*yes*|dhcp[46]:*on*) echo "dynamic $line" ;;
+                *dhcp[46]:\ true*|*dhcp[46]:\ yes*|*dhcp[46]:true*) echo "dynamic $line" ;;
+            esac
+            case $line in
                 *[0-9].[0-9]*.[0-9]*|*[0-9a-f]:*:*) echo "static $line" ;;
             esac
         done < "$file"
     done
+    # Both ask for addresses of their own accord.
+    [ "$(systemctl is-active dhcpcd.service 2>/dev/null)" = active ] && echo "dynamic dhcpcd.service"
+    if [ "$(systemctl is-active NetworkManager.service 2>/dev/null)" = active ]; then
+        case $(network_files) in
+            */system-connections/*|*/ifcfg-e*) ;;
+            *) echo "dynamic NetworkManager without a profile" ;;
+        esac
+    fi
 }
 
 sockets() {
@@ -137,12 +161,14 @@ report() {
     section uptime; cat /proc/uptime
     section clock; date -u +%s
     if [ "$1" = full ]; then
+        section network-mounts; failed_mounts
         section mounts; cat /proc/1/mounts
         section fstab; cat /etc/fstab
         section links-to; followed
         section swaps; cat /proc/swaps
         section names; names
         section links; links
+        section permanent; ip -o link show 2>/dev/null
         section addresses; ip -o addr show 2>/dev/null
         section routes; ip route show 2>/dev/null; ip -6 route show 2>/dev/null
         section sockets; sockets

@@ -22,12 +22,15 @@ from hyperctl.activities.prove.screen import (
     take_picture,
     text_from_vga,
 )
+from hyperctl.activities.prove.units import NETWORK_UNITS, WAITING_UNITS, is_any
 from hyperctl.activities.prove.unlock import Unlocking
 from hyperctl.activities.target.libvirt_host import QemuUser, find_domain, job_of
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 2.0
 LARGEST_OUTPUT_BYTES = 64 << 20
+LEAST_FREE_BYTES = 64 << 20
+"""What a trial leaves to others on the disk of its overlays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,8 @@ class Watch:
         self._started = time.monotonic()
         self._report: GuestReport | None = None
         self._report_size = 0
+        self._heard_at = 0.0
+        self._restarts = 0
         self._multi_user_at: float | None = None
         self._settled_at: float | None = None
         self._serial_text = ""
@@ -166,7 +171,7 @@ class Watch:
             self._running.report(message=self._message())
             time.sleep(POLL_SECONDS)
             now = time.monotonic() - self._started
-            self._read_report()
+            self._read_report(now)
             if self._has_answered(now):
                 return self._ending(now)
             diagnosis = self._look_at_console(now)
@@ -185,7 +190,7 @@ class Watch:
             return f"{self._subject} starts its services ({seconds:.0f} s)"
         return f"{self._subject} is booting ({seconds:.0f} s)"
 
-    def _read_report(self) -> None:
+    def _read_report(self, now: float) -> None:
         size = self._files.report.stat().st_size
         if size == self._report_size:
             return
@@ -194,8 +199,13 @@ class Watch:
             file.seek(max(0, size - LIMIT_CHARACTERS))
             found = reports_in(file.read(LIMIT_CHARACTERS).decode("utf-8", "replace"))
         if found:
+            self._heard_at = now
             if self._report is None:
                 self._running.log.info("the guest's reporter speaks")
+            elif found[-1].uptime_seconds < self._report.uptime_seconds:
+                self._running.log.warning("the guest has restarted after %.1f s", now)
+                self._restarts += 1
+                self._multi_user_at = self._settled_at = None
             self._report = found[-1]
 
     def _has_answered(self, now: float) -> bool:
@@ -244,15 +254,27 @@ class Watch:
             return f"the guest switched itself off after {now:.0f} s"
         if self._report_size + self._serial_size > LARGEST_OUTPUT_BYTES:
             return "the guest floods its consoles"
-        if self._multi_user_at is None and self._report is None and diagnosis is not None:
+        if shutil.disk_usage(self._files.folder).free < LEAST_FREE_BYTES:
+            return f"the guest has filled the disk that its trial's overlays are on, {self._files.folder}"
+        if self._multi_user_at is not None and now - self._heard_at > self._patience.standstill:
+            return f"the guest fell silent after {self._heard_at:.0f} s, in multi-user"
+        is_silent = self._report is None or now - self._heard_at > self._patience.standstill
+        if self._multi_user_at is None and is_silent and diagnosis is not None:
             if diagnosis.final and quiet > LOOK_SECONDS * 1.5:
                 return f"the boot stopped after {now:.0f} s"
             if quiet > self._patience.standstill:
                 return f"the boot stood still after {now - quiet:.0f} s"
-        if self._multi_user_at is None and now > self._patience.boot:
+        limit = self._patience.boot + (self._patience.network if self._waits_for_network else 0)
+        if (self._multi_user_at is None and now > limit) or now > self._patience.longest:
             asked = "no sign of a system that runs" if self._signs else "multi-user was not reached"
-            return f"{asked} in {self._patience.boot:.0f} s"
+            times = f", in {self._restarts + 1} boots one after the other" if self._restarts else ""
+            return f"{asked} in {now:.0f} s{times}"
         return ""
+
+    @property
+    def _waits_for_network(self) -> bool:
+        jobs = self._report.jobs_at_work if self._report else ()
+        return any(is_any(job, NETWORK_UNITS + WAITING_UNITS) for job in jobs)
 
     def _is_active(self) -> bool:
         try:

@@ -90,10 +90,10 @@ def _booted(trial: Trial, running: Attempt) -> Before:
         return Before(UnconvertedBoot(hardware=hardware, obstacle=error.failure.message))
     ending, report = booted.ending, booted.full_report
     obstacle = ""
-    if report is None or not report.multi_user:
+    if report is None or not report.multi_user or ending.reason:
         mode = report.emergency if report else ""
         told = f"it ended in {mode} mode" if mode else f"{ending.reason}: {ending.diagnosis}"
-        obstacle = f"it does not reach multi-user there ({told})"
+        obstacle = f"it does not come up there ({told})"
     found = UnconvertedBoot(
         hardware=hardware,
         obstacle=obstacle,

@@ -3,48 +3,23 @@
 import re
 import time
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
-from hyperctl.activities.prove.report import FstabEntry, GuestReport, normal_address
+from hyperctl.activities.prove.report import MOST_SHOWN, FstabEntry, GuestReport, Link, normal_address
+from hyperctl.activities.prove.units import (
+    BOOT_UNITS,
+    NETWORK_UNITS,
+    STORAGE_UNITS,
+    WAITING_UNITS,
+    is_any,
+)
 from hyperctl.workflows.guest import BootProof, Comparison, Difference, MountReport, NicReport
 from hyperctl.workflows.machine import Machine, MachineNic
 from hyperctl.workflows.request import ProveMode
 
 LARGEST_CLOCK_DIFFERENCE_SECONDS = 120
-
-NETWORK_UNITS = (
-    "networking.service",
-    "network.service",
-    "NetworkManager.service",
-    "systemd-networkd*",
-    "ifup@*",
-    "wicked*",
-    "netplan-*",
-)
-STORAGE_UNITS = (
-    "*.mount",
-    "*.automount",
-    "*.swap",
-    "local-fs.target",
-    "swap.target",
-    "systemd-fsck*",
-    "systemd-remount-fs.service",
-    "systemd-cryptsetup@*",
-    "lvm2-*",
-    "mdadm*",
-    "mdmonitor*",
-    "multipathd*",
-    "zfs-*",
-)
-BOOT_UNITS = (
-    "systemd-modules-load.service",
-    "systemd-udev*",
-    "systemd-journald*",
-    "systemd-tmpfiles-setup*",
-    "dbus*",
-    "sysinit.target",
-    "basic.target",
-)
+MOST_PROBLEMS = 50
+"""As many as are told of each kind."""
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +60,19 @@ def judge(
         if not mount.active and mount.required and mount.target not in told:
             what = "swap" if mount.filesystem == "swap" else f"{mount.target} ({mount.filesystem})"
             details.append(f"{what} of the guest's fstab is not active: {mount.source}")
+    for entry in report.fstab:
+        target = entry.target.rstrip("/") or "/"
+        if (
+            entry.writable
+            and _place(target, report) in report.read_only
+            and told.isdisjoint((target, writable(target)))
+        ):
+            details.append(f"{target} of the guest's fstab is mounted read-only: {entry.source}")
     waits = _judge_nics(nics, report, details, warnings)
+    _judge_gateways(machine, report, details, warnings)
     _judge_units(report, waits, told, details, warnings)
+    if report.multi_user and not report.settled and report.jobs:
+        warnings.append(f"the guest was still starting {', '.join(report.jobs[:8])}")
     difference = report.clock_seconds - (time.time() if now is None else now)
     if report.clock_seconds and abs(difference) > LARGEST_CLOCK_DIFFERENCE_SECONDS:
         warnings.append(f"the guest's clock is {difference:+.0f} s off the host's")
@@ -95,7 +81,17 @@ def judge(
     else:
         problems += [one.words for one in differences or ()]
         warnings += details
-    return Judgement(report.multi_user, mounts, nics, tuple(problems), tuple(warnings))
+    return Judgement(report.multi_user, mounts, nics, _first(problems), _first(warnings))
+
+
+def _first(words: list[str]) -> tuple[str, ...]:
+    more = len(words) - MOST_PROBLEMS
+    return (*words[:MOST_PROBLEMS], f"and {more} more") if more > 0 else tuple(words)
+
+
+def writable(target: str) -> str:
+    """What a mount that has become read-only is called."""
+    return f"{target} (for writing)"
 
 
 def mounts_of(report: GuestReport) -> tuple[MountReport, ...]:
@@ -105,7 +101,8 @@ def mounts_of(report: GuestReport) -> tuple[MountReport, ...]:
 
 def nics_of(report: GuestReport, machine: Machine) -> tuple[NicReport, ...]:
     """Every NIC of the machine, in its order, with its addresses in the guest."""
-    return tuple(_nic(nic, report) for nic in machine.nics)
+    own = _own_links(report, machine)
+    return tuple(_nic(nic, own.get(nic.mac.lower()), report) for nic in machine.nics)
 
 
 def proof_of(
@@ -142,7 +139,7 @@ def _mount(entry: FstabEntry, report: GuestReport) -> MountReport:
         device = _device(entry.source, report)
         active = any(swap in (device, entry.source) for swap in report.swaps)
     else:
-        active = target in report.mounts or report.targets.get(entry.target) in report.mounts
+        active = _place(target, report) in report.mounts
     return MountReport(
         target=target,
         source=entry.source,
@@ -150,6 +147,11 @@ def _mount(entry: FstabEntry, report: GuestReport) -> MountReport:
         active=active,
         required=entry.required,
     )
+
+
+def _place(target: str, report: GuestReport) -> str:
+    """Where a mount point is that is, or lies behind, a symbolic link."""
+    return report.targets.get(target, target)
 
 
 def _device(source: str, report: GuestReport) -> str:
@@ -165,28 +167,52 @@ def _device(source: str, report: GuestReport) -> str:
     return report.device_names.get(source, source)
 
 
-def _nic(nic: MachineNic, report: GuestReport) -> NicReport:
-    """Find the NIC by its MAC and gather the addresses of everything that is built on it."""
+def _own_links(report: GuestReport, machine: Machine) -> dict[str, Link]:
+    """The interface that each NIC is, by its MAC.
+
+    A guest may give a NIC another one, and an older iproute2 does not tell its own: the only interface that
+    is left is then the only NIC that is left.
+    """
+    physical = [link for link in report.links if link.physical]
+    macs = [nic.mac.lower() for nic in machine.nics]
+    found: dict[str, Link] = {}
+    for mac in macs:
+        own = next((link for link in physical if link.permanent_mac == mac), None)
+        own = own or next((link for link in physical if link.mac == mac and not link.permanent_mac), None)
+        if own:
+            found[mac] = own
+    taken = {link.name for link in found.values()}
+    left = [link for link in physical if link.name not in taken and not link.permanent_mac]
+    missing = [mac for mac in macs if mac not in found]
+    return {**found, missing[0]: left[0]} if len(left) == len(missing) == 1 else found
+
+
+def _nic(nic: MachineNic, own: Link | None, report: GuestReport) -> NicReport:
+    """Gather the addresses of everything that is built on a NIC.
+
+    vSphere's report is by the MAC, which a virtual switch has from its NIC without lying over it.
+    """
     mac = nic.mac.lower()
-    own = next(
-        (link for link in report.links if link.physical and mac in (link.permanent_mac, link.mac)), None
-    )
-    carriers = {own.name} if own else set()
-    while True:
-        above = {link.name for link in report.links if carriers & set(link.lower)} - carriers
-        if not above:
-            break
-        carriers |= above
-    addresses = [
+    carriers = {link.name for link in report.links if not link.physical and link.mac == mac} if own else set()
+    over: dict[str, list[str]] = {}
+    for link in report.links:
+        for lower in link.lower:
+            over.setdefault(lower, []).append(link.name)
+    waiting = [*carriers, *([own.name] if own else [])]
+    while waiting:
+        name = waiting.pop()
+        carriers.add(name)
+        waiting += [one for one in over.pop(name, ()) if one not in carriers]
+    addresses = dict.fromkeys(
         address
         for link in report.links
         if link.name in carriers
         for address in report.addresses.get(link.name, ())
-    ]
+    )
     return NicReport(
         mac=mac,
         name=own.name if own else "",
-        addresses=tuple(addresses),
+        addresses=tuple(addresses)[:MOST_SHOWN],
         expected_addresses=tuple(normal_address(address) or address for address in nic.addresses),
     )
 
@@ -195,50 +221,70 @@ def _judge_nics(
     nics: tuple[NicReport, ...], report: GuestReport, problems: list[str], warnings: list[str]
 ) -> bool:
     """Returns whether the guest waits for addresses that only a network can give it."""
-    waits = False
+    waits = bool(report.dynamic_lines) and any(not nic.addresses for nic in nics)
+    spelled_out = _spelled_out(report)
     for nic in nics:
-        missing = ", ".join(nic.missing_addresses)
         if not nic.name:
             problems.append(f"the guest has no network interface for the NIC {nic.mac}")
-        elif (
-            missing and report.dynamic_lines and not any(_is_static(a, report) for a in nic.missing_addresses)
-        ):
-            waits = True
+            continue
+        given = [address for address in nic.missing_addresses if _is_given(address, report, spelled_out)]
+        own = [address for address in nic.missing_addresses if address not in given]
+        if given:
+            waits = waits or bool(report.dynamic_lines)
             warnings.append(
-                f"{nic.name} ({nic.mac}) lacks {missing}: the guest asks a network for it, and the trial "
-                "boot has none"
+                f"{nic.name} ({nic.mac}) lacks {', '.join(given)}: the guest asks a network for it, and the "
+                "trial boot has none"
             )
-        elif missing:
+        if own:
             has = ", ".join(nic.addresses) or "no address"
+            missing = ", ".join(own)
             problems.append(f"{nic.name} ({nic.mac}) lacks {missing}, which it had in vSphere; it has {has}")
     return waits
 
 
-def _is_static(address: str, report: GuestReport) -> bool:
-    """Whether the guest's own configuration spells the address out."""
-    bare = re.escape(address.partition("/")[0])
-    pattern = re.compile(rf"(?<![0-9a-fA-F.:]){bare}(?![0-9a-fA-F.:])")
-    return any(pattern.search(line) for line in report.static_lines)
+def _judge_gateways(machine: Machine, report: GuestReport, problems: list[str], warnings: list[str]) -> None:
+    """A default route that the configuration spells out needs no network to be there."""
+    there = {word for line in report.default_routes for word in line.split()}
+    lost = [gateway for gateway in machine.gateways if gateway not in there]
+    spelled_out = _spelled_out(report) if lost else frozenset()
+    for gateway in lost:
+        words = f"the guest has no default route by {gateway}, which it had in vSphere"
+        (problems if gateway in spelled_out else warnings).append(words)
+
+
+def _is_given(address: str, report: GuestReport, spelled_out: frozenset[str]) -> bool:
+    """Whether it is the network's to give: a router announces IPv6 to whoever listens, asked or not."""
+    return (bool(report.dynamic_lines) or ":" in address) and address.partition("/")[0] not in spelled_out
+
+
+def _spelled_out(report: GuestReport) -> frozenset[str]:
+    """The addresses that the guest's own configuration has, in their usual spelling."""
+    words = (word.strip(":.") for line in report.static_lines for word in _ADDRESS.findall(line))
+    found = (normal_address(word) for word in words if ":" in word or word.count(".") == 3)
+    return frozenset(address.partition("/")[0] for address in found if address)
 
 
 def _judge_units(
     report: GuestReport, waits: bool, told: set[str], problems: list[str], warnings: list[str]
 ) -> None:
     excused_mounts = {_mount_unit(entry.target) for entry in report.fstab if not entry.required}
+    excused_mounts |= report.failed_network_mounts
     for unit in report.failed_units:
         if unit in told:
             continue
-        excused = unit in excused_mounts or (waits and _any(unit, NETWORK_UNITS))
-        if _any(unit, NETWORK_UNITS + STORAGE_UNITS + BOOT_UNITS) and not excused:
+        excused = (
+            unit in excused_mounts or is_any(unit, WAITING_UNITS) or (waits and is_any(unit, NETWORK_UNITS))
+        )
+        if is_any(unit, NETWORK_UNITS + STORAGE_UNITS + BOOT_UNITS) and not excused:
             problems.append(f"the unit {unit} has failed")
         else:
             warnings.append(f"the unit {unit} has failed (the trial boot has no network)")
 
 
 def _mount_unit(target: str) -> str:
-    """The name of the unit that systemd makes for a mount point (systemd.unit(5), simple paths)."""
-    return target.strip("/").replace("-", r"\x2d").replace("/", "-") + ".mount"
+    """The name of the unit that systemd makes for a mount point (systemd.unit(5), "String Escaping")."""
 
+    def escaped(found: re.Match[str]) -> str:
+        return "".join(f"\\x{byte:02x}" for byte in found[0].encode())
 
-def _any(unit: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(unit, pattern) for pattern in patterns)
+    return re.sub(r"[^A-Za-z0-9:_./]|^\.", escaped, target.strip("/")).replace("/", "-") + ".mount"

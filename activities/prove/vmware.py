@@ -8,7 +8,7 @@ on qemu's own command line (https://libvirt.org/drvqemu.html, "Pass-through of a
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
-from hyperctl.activities.convert.linux.pci import name_in_slot
+from hyperctl.activities.convert.linux.pci import DEFAULT_SLOTS, name_in_slot
 from hyperctl.workflows.hardware import DiskBus, Hardware, NicModel
 from hyperctl.workflows.machine import Machine, MachineDisk, MachineNic
 
@@ -21,8 +21,6 @@ _SCSI = {"pvscsi": "vmpvscsi", "lsisas": "lsisas1068", "lsilogic": "lsisas1068"}
 _SATA = ("ahci",)
 _NICS = {"vmxnet3": "vmxnet3", "e1000e": "e1000e", "e1000": "e1000", "pcnet32": "pcnet"}
 _HIGHEST_UNIT = {"vmpvscsi": 63, "lsisas1068": 7}
-_DEFAULT_SLOTS = (192, 224, 256, 1184, 1216, 1248, 1280, 2208, 2240, 2272)
-"""Where vSphere puts the first ten NICs, after the disks' controller in slot 160."""
 _FIRST_CONTROLLER, _FIRST_PORT = 0x10, 0x14
 """Devices of the root bus that libvirt does not come to by itself."""
 _FIRST_CHASSIS = 100
@@ -129,6 +127,6 @@ def _command_line(domain: ET.Element, nics: Sequence[MachineNic]) -> None:
 def _slots(nics: Sequence[MachineNic]) -> list[int]:
     """The number that each NIC's slot announces: vSphere's own, or where it would have put the NIC."""
     known = {nic.pci_slot for nic in nics}
-    free = iter(slot for slot in _DEFAULT_SLOTS if slot not in known)
+    free = iter(slot for slot in DEFAULT_SLOTS if slot not in known)
     numbers = (nic.pci_slot or next(free) for nic in nics)
     return [int(name_in_slot(number).removeprefix("ens")) for number in numbers]

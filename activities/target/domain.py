@@ -15,15 +15,16 @@ from hyperctl.activities.target.firmware import FirmwareFiles
 from hyperctl.activities.target.network import DeadEnd, HostBridge, NicSource
 from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.hardware import VIRTIO, DiskBus, Hardware
-from hyperctl.workflows.machine import Machine, MachineNic
+from hyperctl.workflows.machine import BIOS_DISKS, BIOS_DISKS_SURELY, Firmware, Machine, MachineNic
 
 METADATA_NAMESPACE = "urn:hyperctl:migration:1"
 METADATA_PREFIX = "hyperctl"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
-LONGEST_BOOT_ORDER = 8
-"""Firmware shows a loader the disks of its order only, and what it loads may be on any of them. SeaBIOS has
-memory for some ten virtio devices, of which the loader's own disk must be one."""
 LARGEST_DISK_COUNT = 26 + 26 * 26
+MOST_WITHOUT_REMAPPING = 255
+"""Processors whose interrupts need no remapping, and all that there may be without PCI Express."""
+LONGEST_NAME_BYTES = 200
+"""libvirt calls files by a domain's name, and adds to it."""
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _OLDEST_ON_Q35 = {
@@ -114,15 +115,20 @@ class DomainSpec:
 
 def runs_on_q35(machine: Machine, guest: GuestSystem | None) -> bool:
     """Whether the guest is young enough for q35; older ones get i440fx. A rolling distribution, which has no
-    version, is; and Secure Boot exists on q35 only."""
+    version, is; and Secure Boot and very many processors exist on q35 only."""
     if machine.secure_boot or guest is None or not guest.major_version:
+        return True
+    if machine.vcpus > MOST_WITHOUT_REMAPPING:
         return True
     return guest.major_version >= _OLDEST_ON_Q35.get(guest.distribution, 0)
 
 
 def domain_name(vm_name: str) -> str:
-    """The VM's name as libvirt takes it: without slashes and control characters."""
-    return re.sub(r"[/\x00-\x1f\x7f]", "_", vm_name).strip() or "_"
+    """The VM's name as libvirt takes it, and files can be called: without slashes and control characters."""
+    name = re.sub(r"[/\x00-\x1f\x7f]", "_", _clean(vm_name)).strip()
+    while len(name.encode()) > LONGEST_NAME_BYTES:
+        name = name[:-1]
+    return re.sub(r"^\.*$", lambda dots: "_" * max(1, len(dots[0])), name)
 
 
 def domain_uuid(job_id: str, purpose: str = "") -> uuid.UUID:
@@ -160,6 +166,8 @@ def domain_xml(spec: DomainSpec) -> str:
         ET.SubElement(features, name)
     if _is_enlightened(spec):
         _hyperv(features)
+    if _remaps_interrupts(spec):
+        ET.SubElement(features, "ioapic", driver="qemu")
     if spec.firmware and spec.firmware.secure_boot:
         ET.SubElement(features, "smm", state="on")
     _cpu(domain, spec)
@@ -236,6 +244,11 @@ def _clock(domain: ET.Element, spec: DomainSpec) -> None:
         ET.SubElement(clock, "timer", name="hypervclock", present="yes")
 
 
+def _remaps_interrupts(spec: DomainSpec) -> bool:
+    """Without, an interrupt has eight bits for its processor (Intel VT-d, "Extended Interrupt Mode")."""
+    return (spec.vcpus or spec.machine.vcpus) > MOST_WITHOUT_REMAPPING
+
+
 def _is_enlightened(spec: DomainSpec) -> bool:
     """Windows spends less where it knows its hypervisor; emulation cannot pass for Hyper-V."""
     return spec.guest is not None and spec.guest.is_windows and spec.domain_type == "kvm"
@@ -251,13 +264,29 @@ def _hyperv(features: ET.Element) -> None:
         ET.SubElement(hyperv, name, state="on")
 
 
+def boot_order(count: int, guest: GuestSystem | None, firmware: Firmware) -> tuple[int, ...]:
+    """The disks that firmware is to show a boot loader, the one with the loader first.
+
+    It shows no others, and what is loaded may be on any of them. Of more than a BIOS has room for, those that
+    the loader needs come first; the rest stay in their own order, by which old loaders number them.
+    """
+    first = guest.boot_disk if guest else 0
+    needed = {first, *(guest.loader_disks if guest else ())}
+    if firmware is Firmware.BIOS:
+        others = [index for index in range(count) if index not in needed]
+        shown = {*needed, *others[: max(BIOS_DISKS_SURELY - len(needed), 0)]}
+    else:
+        shown = set(range(count))
+    order = (first, *sorted(shown - {first}))
+    return order[:BIOS_DISKS] if firmware is Firmware.BIOS else order
+
+
 def _devices(devices: ET.Element, spec: DomainSpec) -> None:
+    order = boot_order(len(spec.disks), spec.guest, spec.machine.firmware)
+    places = {index: place for place, index in enumerate(order, start=1)}
     for index, disk in enumerate(spec.disks):
-        first = spec.guest.boot_disk if spec.guest else 0
-        place = 1 if index == first else index + 1 + (index < first)
-        is_shown = spec.firmware is not None or place <= LONGEST_BOOT_ORDER
         bus, is_trial = spec.hardware.disk_bus, spec.trial is not None
-        _disk(devices, disk, index, bus, place=place if is_shown else None, throw_away=is_trial)
+        _disk(devices, disk, index, bus, place=places.get(index), throw_away=is_trial)
     if spec.hardware.disk_bus is DiskBus.SCSI:
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
     pairs = list(zip(spec.machine.nics, spec.nic_sources, strict=True))
@@ -276,6 +305,9 @@ def _devices(devices: ET.Element, spec: DomainSpec) -> None:
     if spec.tpm:
         tpm = ET.SubElement(devices, "tpm", model="tpm-crb")
         ET.SubElement(tpm, "backend", type="emulator", version="2.0")
+    if _remaps_interrupts(spec):
+        iommu = ET.SubElement(devices, "iommu", model="intel")
+        ET.SubElement(iommu, "driver", intremap="on", eim="on")
     rng = ET.SubElement(devices, "rng", model="virtio")
     _text(rng, "backend", "/dev/urandom", model="random")
 

@@ -65,6 +65,18 @@ def find_domain(connection: libvirt.virConnect, name: str) -> libvirt.virDomain 
         raise
 
 
+def most_processors(connection: libvirt.virConnect, machine_type: str, domain_type: str) -> int:
+    """How many a domain of such a machine may have on this host; 0 where its libvirt does not say."""
+    try:
+        text = connection.getDomainCapabilities(None, "x86_64", machine_type, domain_type)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return 0
+        raise
+    vcpu = ET.fromstring(text).find("./vcpu")
+    return int(vcpu.get("max", "0")) if vcpu is not None else 0
+
+
 def find_network(connection: libvirt.virConnect, name: str) -> libvirt.virNetwork | None:
     """The virtual network of that name, active or not."""
     try:

@@ -26,6 +26,7 @@ MACHINE_PATHS = (
     "config.uuid",
     "config.version",
     "guest.hostName",
+    "guest.ipStack",
     "guest.net",
     "guest.toolsRunningStatus",
     "layoutEx.disk",
@@ -60,6 +61,15 @@ _ADAPTERS: tuple[tuple[Any, str], ...] = (
     (vim.vm.device.VirtualPCNet32, "pcnet32"),
     (vim.vm.device.VirtualSriovEthernetCard, "sriov"),
 )
+_OUTSIDE = (
+    vim.vm.device.VirtualPCIPassthrough,
+    vim.vm.device.VirtualSCSIPassthrough,
+    vim.vm.device.VirtualUSB,
+    vim.vm.device.VirtualSerialPort,
+    vim.vm.device.VirtualParallelPort,
+    vim.vm.device.VirtualNVDIMM,
+    vim.vm.device.VirtualPrecisionClock,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,8 @@ class SourceMachine:
     shared_disks: tuple[str, ...] = ()
     delta_disks: tuple[str, ...] = ()
     """Those whose file holds only what differs from another one: of snapshots, and of linked clones."""
+    passthrough: tuple[str, ...] = ()
+    """Labels of devices of the ESXi host's, and of ports that lead out of the machine."""
     tools_running: bool = False
     snapshot: Snapshot | None = None
     """The disks are as this snapshot holds them, not as the machine has them."""
@@ -143,6 +155,7 @@ def read_hardware(
         ),
         allocated_bytes=min(committed, capacity),
         annotation=values.get("config.annotation") or "",
+        gateways=_gateways(values.get("guest.ipStack") or ()),
     )
     return SourceMachine(
         machine=machine,
@@ -160,6 +173,7 @@ def read_hardware(
         physical_rdms=_labels(disks, _is_physical_rdm),
         shared_disks=_labels(disks, _is_shared),
         delta_disks=_labels(disks, _is_delta),
+        passthrough=_labels(devices, lambda one: isinstance(one, _OUTSIDE)),
         tools_running=values.get("guest.toolsRunningStatus") == "guestToolsRunning",
     )
 
@@ -239,6 +253,16 @@ def _addresses(reports: Any) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def _gateways(stacks: Any) -> tuple[str, ...]:
+    routes = (route for stack in stacks if stack.ipRouteConfig for route in stack.ipRouteConfig.ipRoute or ())
+    found = (
+        route.gateway.ipAddress
+        for route in routes
+        if route.network in ("0.0.0.0", "::") and not route.prefixLength and route.gateway.ipAddress
+    )
+    return tuple(dict.fromkeys(one for one in found if not ipaddress.ip_address(one).is_link_local))
+
+
 def _nic(device: Any, names: Mapping[str, str], addresses: Mapping[str, tuple[str, ...]]) -> MachineNic:
     mac = (device.macAddress or "").lower()
     return MachineNic(
@@ -249,7 +273,7 @@ def _nic(device: Any, names: Mapping[str, str], addresses: Mapping[str, tuple[st
         adapter=next((name for kind, name in _ADAPTERS if isinstance(device, kind)), "unknown"),
         connected=device.connectable is None or bool(device.connectable.startConnected),
         addresses=addresses.get(mac, ()),
-        pci_slot=getattr(device.slotInfo, "pciSlotNumber", 0) or 0,
+        pci_slot=max(0, getattr(device.slotInfo, "pciSlotNumber", 0) or 0),  # -1: not yet in any
     )
 
 

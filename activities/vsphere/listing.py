@@ -21,7 +21,7 @@ from hyperctl.activities.vsphere.session import Session, meaning
 from hyperctl.workflows.errors import Failure
 from hyperctl.workflows.inventory import ToolsState
 
-_LONG = ("config.annotation", "guest.net", "layoutEx.disk", "layoutEx.file")
+_LONG = ("config.annotation", "guest.ipStack", "guest.net", "layoutEx.disk", "layoutEx.file")
 """Most of what a machine answers, and of no use in a list."""
 _PATHS = (
     *(path for path in MACHINE_PATHS if path not in _LONG),

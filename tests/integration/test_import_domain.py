@@ -13,12 +13,15 @@ import libvirt
 import pytest
 
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.plan_target import TargetPreflight
+from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.target.activity import import_domain, remove_domain
 from hyperctl.activities.target.libvirt_host import connect, disk_files, find_domain, job_of, qemu_user
-from hyperctl.workflows.contract import ImportInput
+from hyperctl.workflows.contract import ImportInput, PlanTargetInput
 from hyperctl.workflows.disk import OutputDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import Firmware
+from hyperctl.workflows.request import MigrationRequest, VCenter
 from hyperctl.workflows.status import Phase
 from tests.unit.machines import guest, machine, nic
 
@@ -224,6 +227,17 @@ def test_what_libvirt_refuses_is_said_in_its_words(host: Host) -> None:
         import_domain(broken, host.uri, RUNNING)
     assert refused.value.code is ErrorCode.LIBVIRT_REFUSED
     assert not host.exists()
+
+
+def test_more_processors_than_a_domain_takes_are_a_plans_problem(host: Host) -> None:
+    many = host.argument().machine.model_copy(update={"vcpus": 100_000})
+    request = MigrationRequest(
+        vm_name=host.name, vcenter=VCenter(server="vc"), to_libvirt=True, output_dir=str(host.folder)
+    )
+    settings = HostSettings(libvirt_uri=host.uri, work_dir=host.folder / "work")
+    argument = PlanTargetInput(job_id="job-1", request=request, machine=many)
+    found = TargetPreflight(argument, settings, RUNNING).plan()
+    assert "100000 processors; a domain on this host takes" in "".join(one.message for one in found.problems)
 
 
 def test_libvirt_that_is_not_there() -> None:

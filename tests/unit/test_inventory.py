@@ -128,7 +128,7 @@ def test_adapters_networks_and_addresses() -> None:
     )
     found = machine(
         nic(device.VirtualVmxnet3, 4000, "00:50:56:AA:00:01", standard, slot=192),
-        nic(device.VirtualE1000e, 4001, "00:50:56:aa:00:02", distributed, connected=False),
+        nic(device.VirtualE1000e, 4001, "00:50:56:aa:00:02", distributed, connected=False, slot=-1),
         guest__net=[
             guest_nic("00:50:56:aa:00:01", address("192.0.2.10", 24), address("fe80::1", 64)),
             guest_nic("00:50:56:AA:00:01", address("2001:db8::10", 64), address("169.254.3.4", 16)),
@@ -211,6 +211,38 @@ def test_a_tpm_and_silent_nics_are_worth_a_warning() -> None:
     )
     assert any("TPM" in text for text in warnings_of(found))
     assert any("Network adapter 4000" in text for text in warnings_of(found))
+
+
+def test_gateways_are_those_of_default_routes() -> None:
+    def route(network: str, bits: int, gateway: str | None) -> Any:
+        way = vim_api.net.IpRouteConfigInfo.Gateway(ipAddress=gateway, device="0")
+        return vim_api.net.IpRouteConfigInfo.IpRoute(network=network, prefixLength=bits, gateway=way)
+
+    routes = [
+        *(route("0.0.0.0", 0, "192.0.2.1"), route("192.0.2.0", 24, None), route("0.0.0.0", 1, "192.0.2.9")),
+        *(route("::", 0, "fe80::1"), route("::", 0, "2001:db8::1"), route("0.0.0.0", 0, "192.0.2.1")),
+    ]
+    stack = vim_api.vm.GuestInfo.StackInfo(ipRouteConfig=vim_api.net.IpRouteConfigInfo(ipRoute=routes))
+    found = machine(guest__ipStack=[stack, vim_api.vm.GuestInfo.StackInfo()])
+    assert found.machine.gateways == ("192.0.2.1", "2001:db8::1")
+    assert machine().machine.gateways == ()
+
+
+def test_what_stays_behind_is_said() -> None:
+    def label(text: str) -> Any:
+        return vim_api.Description(label=text, summary="")
+
+    backing = device.VirtualEthernetCard.NetworkBackingInfo(deviceName="VM Network")
+    found = machine(
+        device.VirtualPCIPassthrough(key=13000, deviceInfo=label("PCI device 0")),
+        device.VirtualSerialPort(key=9000, deviceInfo=label("Serial port 1")),
+        device.VirtualCdrom(key=3000, deviceInfo=label("CD/DVD drive 1")),
+        nic(device.VirtualSriovEthernetCard, 4000, "00:50:56:00:00:01", backing, slot=192),
+    )
+    told = "; ".join(warnings_of(found))
+    assert "PCI device 0, Serial port 1" in told
+    assert "CD/DVD" not in told
+    assert "Network adapter 4000 is a function of a physical adapter" in told
 
 
 def test_a_machine_in_a_list_without_a_configuration_says_so() -> None:

@@ -7,9 +7,10 @@ from typing import cast
 
 import pytest
 
+from hyperctl.activities.convert.boot_disks import boot_rank, is_on_disk, unshown_disks
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
 from hyperctl.activities.convert.encrypted import Encryption
-from hyperctl.activities.convert.inspect import Inspected, boot_rank, is_on_disk, kernels_and_tool
+from hyperctl.activities.convert.inspect import Inspected, kernels_and_tool
 from hyperctl.activities.convert.linux.bootloader import update_bootloader
 from hyperctl.activities.convert.linux.cpio import Entry, read_archive, write_segment
 from hyperctl.activities.convert.linux.entries import find_entries
@@ -23,7 +24,7 @@ from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.hardware import Hardware
 from hyperctl.workflows.machine import Firmware
 from hyperctl.workflows.request import InitramfsWay
-from tests.unit.machines import machine
+from tests.unit.machines import disk, machine
 from tests.unit.tree import tree
 
 TWO = {
@@ -391,6 +392,24 @@ def test_a_disk_that_begins_a_loader_is_told_from_one_with_a_table_only() -> Non
     ]
 
 
+@pytest.mark.parametrize(
+    ("firmware", "needed", "words"),
+    [
+        (Firmware.BIOS, 8, ""),
+        (Firmware.BIOS, 9, "SeaBIOS before 1.16 may not show it all"),
+        (Firmware.BIOS, 18, "16 at most, without Hard disk 17, Hard disk 18: move /boot"),
+        (Firmware.EFI, 18, ""),
+    ],
+)
+def test_a_boot_that_needs_more_disks_than_a_bios_shows_is_said(
+    firmware: Firmware, needed: int, words: str
+) -> None:
+    many = machine(firmware=firmware, disks=tuple(disk(number) for number in range(1, 21)))
+    said = unshown_disks(many, range(needed))
+    assert words in said
+    assert bool(said) is bool(words)
+
+
 def test_a_file_may_be_made_at_the_top(tmp_path: Path) -> None:
     work = Work()
     tree(tmp_path, {}).create("/.autorelabel", "", work)
@@ -478,6 +497,41 @@ def test_a_menu_without_a_kernel_with_the_drivers_is_a_warning_beside_one_that_h
     alone = inspected(tmp_path / "one", {**files, own: menu_of(UNABLE)}, firmware=Firmware.EFI)
     with pytest.raises(StepFailed, match=r"centos/grub\.cfg: the kernel that is booted"):
         update_bootloader(alone, Work())
+
+
+def legacy_menu(default: str, *versions: str) -> str:
+    entries = (
+        f"title {version}\nroot (hd0,0)\nkernel /boot/vmlinuz-{version} root=UUID=root-uuid\n"
+        for version in versions
+    )
+    return f"default {default}\n{''.join(entries)}"
+
+
+def test_every_menu_of_grub_legacy_has_a_kernel_with_the_drivers(tmp_path: Path) -> None:
+    """Debian has its stage 2 read menu.lst, Red Hat grub.conf; a guest may have both."""
+    menus = {
+        "/boot/grub/menu.lst": legacy_menu("0", UNABLE, ABLE),
+        "/boot/grub/grub.conf": legacy_menu("saved", ABLE, UNABLE, "2.6.18"),
+    }
+    of_uefi = {"/boot/efi/EFI/redhat/grub.conf": legacy_menu("0", UNABLE, ABLE)}
+    guest = inspected(tmp_path, {**KERNELS, **menus, **of_uefi, "/boot/grub/default": "1\n#\n#\n"})
+    work = Work()
+    update_bootloader(guest, work)
+    found = [default_in(guest, path) for path in (*menus, *of_uefi)]
+    assert found == ["default 1", "default 0", "default 0"], "the last is not for a BIOS"
+    assert work.warnings == []
+
+
+def test_a_menu_of_grub_legacy_without_a_kernel_with_the_drivers_is_a_warning(tmp_path: Path) -> None:
+    files = {**KERNELS, "/boot/grub/menu.lst": legacy_menu("0", UNABLE)}
+    both = {**files, "/boot/grub/grub.conf": legacy_menu("0", UNABLE, ABLE)}
+    guest, work = inspected(tmp_path / "two", both), Work()
+    update_bootloader(guest, work)
+    assert default_in(guest, "/boot/grub/grub.conf") == "default 1"
+    (warning,) = work.warnings
+    assert warning.startswith("/boot/grub/menu.lst: the kernel that is booted")
+    with pytest.raises(StepFailed, match="the kernel that is booted"):
+        update_bootloader(inspected(tmp_path / "one", files), Work())
 
 
 @pytest.mark.parametrize(

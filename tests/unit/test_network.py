@@ -1,11 +1,15 @@
 """Which name each NIC had, from every kind of configuration, and how it keeps it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from hyperctl.activities.convert.files import GuestFiles
+from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.interfaces import (
     Clue,
     find_clues,
@@ -19,16 +23,20 @@ from hyperctl.activities.convert.linux.interfaces import (
     read_sections,
     sourced,
 )
-from hyperctl.activities.convert.linux.matches import Place, for_driver, tolerant_tuning
+from hyperctl.activities.convert.linux.matches import Place, for_driver, left_over, tolerant_tuning
 from hyperctl.activities.convert.linux.network import (
     assign_names,
+    fix_network,
     link_file,
     named_by_slot,
     order_for_kernel,
     udev_rule,
 )
 from hyperctl.activities.convert.linux.pci import order
+from hyperctl.activities.convert.work import Work
+from hyperctl.workflows.hardware import Hardware
 from hyperctl.workflows.machine import MachineNic
+from tests.unit.machines import machine
 from tests.unit.tree import tree
 
 ONE, TWO = "00:50:56:aa:bb:01", "00:50:56:aa:bb:02"
@@ -206,6 +214,10 @@ def test_an_ifcfg_without_a_device_is_named_by_its_file_on_suse_only() -> None:
         ({"/boot/systemd.cfg": "systemd_cmdline=net.ifnames=0\n"}, False),
         ({"/etc/udev/rules.d/80-net-name-slot.rules": ""}, False),
         ({"/etc/systemd/network/99-default.link": ""}, False),
+        ({"/etc/systemd/network/99-default.link": "[Link]\nNamePolicy=keep slot path\n"}, True),
+        ({"/etc/systemd/network/50-mtu.link": "[Link]\nNamePolicy=slot\nMTUBytes=9000\n"}, True),
+        ({"/etc/systemd/network/50-mtu.link": "[Link]\nNamePolicy=mac\nMTUBytes=9000\n"}, False),
+        ({"/etc/systemd/network/50-lan.link": f"[Match]\nMACAddress={ONE}\n[Link]\nName=lan0\n"}, True),
         ({"/usr/lib/systemd/network/99-default.link": "[Link]\nNamePolicy=keep kernel slot path\n"}, True),
         ({"/usr/lib/systemd/network/99-default.link": "[Link]\nNamePolicy=kernel\n# slot\n"}, False),
     ],
@@ -267,6 +279,88 @@ def test_a_place_gives_the_name_that_it_had_on_vmware() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/etc/systemd/network/1.link", "[Match]\nPath=pci-0000:{}\n[Link]\nName={}\n"),
+        ("/etc/udev/rules.d/9.rules", 'SUBSYSTEM=="net", \\\n KERNELS=="0000:{}", NAME="{}"\n'),
+        ("/etc/udev/rules.d/9.rules", 'SUBSYSTEM=="net", DEVPATH=="*/0000:{}/net/*", NAME="{}"\n'),
+    ],
+)
+def test_each_nic_keeps_the_name_that_its_place_gives_it(tmp_path: Path, path: str, text: str) -> None:
+    """Though the names are in another order than the places, and no address tells."""
+    places = (("0b:00.0", "zeta"), ("13:00.0", "alpha"), ("04:00.0", "mid"))
+    folder, _, name = path.rpartition("/")
+    there = {f"{folder}/{number}{name}": text.format(*one) for number, one in enumerate(places)}
+    three = f"{ONE[:-1]}3"
+    nics = (nic(ONE, pci_slot=192), nic(TWO, pci_slot=224), nic(three, pci_slot=1184))
+    names = {ONE: "zeta", TWO: "alpha", three: "mid"}
+    files = fixed(tmp_path, there, nics)
+    clues = find_clues(files)
+    assert {one.mac: one.name for one in clues if one.mac} == names, "what is written says so too"
+    assert not any(left_over(one.source, files.text(one.source) or "") for one in clues)
+
+
+def test_names_by_path_are_their_nics() -> None:
+    three = f"{ONE[:-1]}3"
+    nics = [nic(ONE, pci_slot=192), nic(TWO, pci_slot=224), nic(three, pci_slot=1184)]
+    clues = [clue("enp4s0"), clue("enp11s0"), clue("enp19s0")]
+    assert assign_names(nics, clues, by_slot=False)[0] == {ONE: "enp11s0", TWO: "enp19s0", three: "enp4s0"}
+
+
+def test_a_rule_by_the_name_of_a_slot_or_path(tmp_path: Path) -> None:
+    rules = (
+        'SUBSYSTEM=="net", ENV{ID_NET_NAME_SLOT}=="ens224", NAME="lan"\n'
+        'SUBSYSTEM=="net", ENV{ID_NET_NAME_PATH}=="enp2s1", NAME="old"\n'
+        'SUBSYSTEM=="net", ATTRS{vendor}=="0x15ad", NAME="any"\n'
+    )
+    work = Work()
+    nics = (nic(ONE, pci_slot=33), nic(TWO, pci_slot=224))
+    files = fixed(tmp_path, {"/etc/udev/rules.d/9.rules": rules}, nics, work)
+    text = files.text("/etc/udev/rules.d/9.rules") or ""
+    assert f'DRIVERS=="?*", ATTR{{address}}=="{TWO}", NAME="lan"' in text
+    assert f'DRIVERS=="?*", ATTR{{address}}=="{ONE}", NAME="old"' in text
+    assert "".join(work.warnings).endswith('ATTRS{vendor}=="0x15ad", NAME="any"'), "nothing like it there"
+
+
+def test_a_nic_with_a_name_of_its_own_leaves_the_others_those_of_their_slots(tmp_path: Path) -> None:
+    netplan = f"network: {{ethernets: {{a: {{match: {{macaddress: '{ONE}'}}, set-name: lan0}}}}}}\n"
+    files = fixed(
+        tmp_path, {"/etc/netplan/1.yaml": netplan}, (nic(ONE, pci_slot=192), nic(TWO, pci_slot=224))
+    )
+    assert files.matching("/etc/systemd/network/*") == ["/etc/systemd/network/10-hyperctl-ens224.link"]
+
+
+def test_a_pattern_of_slots_matches_though_no_slot_is_known(tmp_path: Path) -> None:
+    netplan = "network: {ethernets: {a: {match: {name: 'ens*'}, dhcp4: true}}}\n"
+    work = Work()
+    files = fixed(tmp_path, {"/etc/netplan/1.yaml": netplan}, (nic(ONE), nic(TWO)), work)
+    assert [one.name for one in find_clues(files) if one.mac] == ["ens192", "ens224"]
+    assert len(work.warnings) == 2, "a guess"
+
+
+def test_a_match_on_vmware_itself_matches_any_machine(tmp_path: Path) -> None:
+    path = "/etc/systemd/network/1.network"
+    files = fixed(tmp_path, {path: "[Match]\nName=ens192\nVirtualization=vmware\n"}, (nic(ONE),))
+    assert "Virtualization=vm\n" in (files.text(path) or "")
+
+
+def fixed(
+    root: Path, files: Mapping[str, str], nics: tuple[MachineNic, ...], work: Work | None = None
+) -> GuestFiles:
+    """The files after the network's step, of a guest whose udev names NICs by their slots."""
+    library = "/usr/lib/systemd/libsystemd-shared-252.so"
+    found = tree(root, {RULE_BY_SLOT: "", library: "", **files})
+    guest = SimpleNamespace(
+        files=found,
+        machine=machine(nics=nics),
+        order=SimpleNamespace(hardware=Hardware()),
+        nic_order=[],
+    )
+    fix_network(cast(Inspected, guest), work or Work())
+    return found
+
+
 def test_a_name_made_of_a_mac_is_that_nics() -> None:
     clues = of_nics([Clue("enx005056aabb02", "f"), Clue("ens192", "f")])
     assert assign_names([nic(ONE), nic(TWO)], clues)[0] == {TWO: "enx005056aabb02", ONE: "ens192"}
@@ -310,7 +404,16 @@ def test_names_of_the_kernel_go_by_the_buses_of_vmwares_slots() -> None:
     ],
 )
 def test_a_kernel_finds_nics_in_the_order_of_their_names(names: list[str], order: str) -> None:
-    assert order_for_kernel("abc", dict(zip("abc", names, strict=True))) == tuple(order)
+    nics = [nic(mac) for mac in "abc"]
+    assert order_for_kernel(nics, dict(zip("abc", names, strict=True))) == tuple(order)
+
+
+def test_a_kernel_finds_nics_in_the_order_of_vmwares_buses() -> None:
+    """What goes by its names, a rule of udev's for KERNEL=="eth1" say, is not always known."""
+    nics = [nic("a", pci_slot=192), nic("b", pci_slot=224), nic("c", pci_slot=1184), nic("d", pci_slot=33)]
+    assert order_for_kernel(nics, {}, by_slot=False) == tuple("dcab")
+    assert order_for_kernel(nics, {}) == ()
+    assert order_for_kernel(nics, {"b": "eth0"}, by_slot=False) == tuple("bdca")
 
 
 def test_a_name_that_is_left_over_from_another_time_is_the_last_choice() -> None:

@@ -2,7 +2,9 @@
 
 import struct
 import subprocess
+import time
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from hyperctl.activities.prove.inject import for_trial
 from hyperctl.activities.prove.report import GuestReport, parse_fstab, reports_in
 from hyperctl.activities.prove.reporter import PORT_NAME, SCRIPT
 from hyperctl.activities.prove.screen import png_from_ppm, png_of, text_from_vga
-from hyperctl.activities.prove.verdict import judge
+from hyperctl.activities.prove.verdict import judge, proof_of
 from hyperctl.workflows.request import ProveMode
 from tests.unit.machines import machine, nic
 
@@ -153,6 +155,135 @@ def test_an_address_that_only_a_network_can_give_is_a_warning() -> None:
     assert "ens224 (00:50:56:aa:bb:02) lacks 192.0.2.11/24" in judgement.warnings[0]
     static = text.replace("dynamic iface", "static address 192.0.2.11/24\ndynamic iface")
     assert "lacks 192.0.2.11/24" in problems(reports_in(static)[-1]), "it stands in the configuration"
+
+
+def test_an_address_that_a_router_announces_is_a_warning_and_one_of_the_configuration_a_problem() -> None:
+    knew = machine(nics=(nic(1, addresses=("192.0.2.10/24", "2001:db8:5::1/64")), nic(2, addresses=())))
+    judgement = judge(report(), knew, ProveMode.FULL, NOW)
+    assert judgement.problems == ()
+    assert "lacks 2001:db8:5::1/64: the guest asks a network for it" in judgement.warnings[0]
+    spelled = changed("static address 192.0.2.11/24", "static address 2001:DB8:5:0::1/64")
+    assert "lacks 2001:db8:5::1/64" in "".join(judge(spelled, knew, ProveMode.FULL, NOW).problems)
+
+
+def test_a_default_route_that_is_lost_is_a_problem_where_it_is_spelled_out() -> None:
+    knew = TWO_NICS.model_copy(update={"gateways": ("192.0.2.1",)})
+    assert judge(report(), knew, ProveMode.FULL, NOW).problems == ()
+    lost = changed("default via 192.0.2.1 dev ens192 onlink\n", "")
+    judgement = judge(lost, knew, ProveMode.FULL, NOW)
+    assert judgement.problems == ()
+    assert "no default route by 192.0.2.1" in "".join(judgement.warnings), "somebody else had given it"
+    spelled = lost.text.replace(
+        "static address 192.0.2.11/24", "static address 192.0.2.11\nstatic gateway 192.0.2.1"
+    )
+    (problem,) = judge(reports_in(spelled)[-1], knew, ProveMode.FULL, NOW).problems
+    assert "no default route by 192.0.2.1" in problem
+
+
+def test_units_that_only_wait_for_a_network_are_warnings() -> None:
+    failed = "@ failed\nsystemd-networkd-wait-online.service x\n"
+    assert problems(changed("@ failed\n", failed)) == ""
+    silent = machine(nics=(nic(1, addresses=()), nic(2, addresses=()), nic(3, addresses=())))
+    text = REPORT.replace("@ failed\n", "@ failed\nnetworking.service loaded failed failed Raise\n")
+    text = text.replace("ens224|", "ens256|00:50:56:aa:bb:03||1|\nens224|", 1)
+    asks = reports_in(text.replace("static address 192.0.2.11/24\n", "dynamic iface ens256 inet dhcp\n"))[-1]
+    assert judge(asks, silent, ProveMode.FULL, NOW).problems == (), "vSphere need not know an address"
+    (problem,) = judge(reports_in(text)[-1], silent, ProveMode.FULL, NOW).problems
+    assert "networking.service" in problem
+
+
+def test_a_mount_unit_of_a_network_filesystem_is_excused() -> None:
+    failed = "@ failed\nmnt-nas.mount x\nmnt-cifs.mount x\nmnt-usb.mount x\nmnt-data.mount x\n"
+    kinds = "@ network-mounts\nmnt-nas.mount nfs4 nas:/x\nmnt-cifs.mount  //nas/x\nmnt-data.mount ext4 /dev/x"
+    (problem,) = judge(changed("@ failed\n", f"{failed}{kinds}\n"), TWO_NICS, ProveMode.FULL, NOW).problems
+    assert "mnt-data.mount" in problem
+    odd = changed("/mnt/usb ext4", "/mnt/.a\\040b-c ext4")
+    named = reports_in(odd.text.replace("@ failed\n", "@ failed\nmnt-.a\\x20b\\x2dc.mount x\n"))[-1]
+    assert problems(named) == ""
+
+
+def test_a_mount_that_cannot_be_written_to_and_should() -> None:
+    assert "/ of the guest's fstab is mounted read-only" in problems(changed("ext4 rw,rel", "ext4 ro,rel"))
+    asked = REPORT.replace("ext4 rw,rel", "ext4 ro,rel").replace("/ ext4 errors", "/ ext4 ro,errors")
+    assert problems(reports_in(asked)[-1]) == ""
+
+
+def test_a_nic_that_has_another_mac_is_known_by_its_own() -> None:
+    other = REPORT.replace("ens192|00:50:56:aa:bb:01|", "ens192|02:00:00:00:00:01|")
+    own = "@ permanent\n2: ens192: <UP> mtu 1500 link/ether 02:00:00:00:00:01 permaddr 00:50:56:aa:bb:01\n"
+    assert problems(reports_in(other.replace("@ addresses", f"{own}@ addresses"))[-1]) == ""
+    assert problems(reports_in(other)[-1]) == "", "the only one that is left"
+    elsewhere = own.replace("bb:01", "bb:09")
+    assert "no network interface" in problems(reports_in(other.replace("@ add", f"{elsewhere}@ add"))[-1])
+
+
+def test_addresses_on_a_virtual_switch_are_its_nics() -> None:
+    text = REPORT.replace("ens192|", "br-ovs|00:50:56:aa:bb:01||0|\nens192|", 1)
+    found = reports_in(text.replace("2: ens192    inet 192", "7: br-ovs    inet 192"))[-1]
+    assert problems(found) == ""
+
+
+def test_a_guest_that_says_very_much_is_judged_at_once_and_in_few_words() -> None:
+    links = "".join(f"l{number}|00:50:56:aa:bb:01||0|l{number - 1}\n" for number in range(10_000))
+    text = REPORT.replace("ens192|", f"{links}ens192|", 1).replace("192.0.2.10/24 brd", "192.0.2.1/24 brd")
+    text = text.replace("@ network\n", "@ network\n" + f"static {'a' * 4000}\n" * 100)
+    began = time.monotonic()
+    judge(reports_in(text)[-1], TWO_NICS, ProveMode.FULL, NOW)
+    assert time.monotonic() - began < 20, "quadratic, it takes hours"
+    many = REPORT.replace("# <source> <target>\n", "a /b c\n" * 100_000)
+    many = many.replace("@ failed\n", "@ failed\n" + "x.mount\n" * 30_000)
+    found = reports_in(many)[-1]
+    judgement = judge(found, TWO_NICS, ProveMode.FULL, NOW)
+    proof = proof_of(judgement, found, ProveMode.FULL, acceleration="kvm", boot_seconds=1)
+    assert not proof.passed
+    assert len(proof.model_dump_json()) < 100_000
+
+
+def test_mount_points_behind_links_are_read_from_the_guest(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    fstab = tmp_path / "fstab"
+    fstab.write_text(
+        f"# {tmp_path}/link/no x\ntmpfs {tmp_path}/link/a tmpfs\nx {tmp_path}/real ext4\n"
+        f"nas:/x {tmp_path}/link/b nfs\nx {tmp_path}/link/c ext4 noauto,x-systemd.automount\nx none swap\n"
+    )
+    function = SCRIPT[SCRIPT.index("followed() {") :].partition("\n}\n")[0].replace("/etc/fstab", str(fstab))
+    done = subprocess.run(
+        ["sh", "-c", f"cd /; {function}\n}}\nfollowed"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=10,
+    )
+    found = [line.split() for line in done.stdout.splitlines() if str(tmp_path) in line]
+    assert found == [[f"{tmp_path}/link/a", f"{tmp_path}/real/a"]]
+
+
+def test_what_asks_a_network_and_what_is_spelled_out_is_read_from_the_guests_files(tmp_path: Path) -> None:
+    for name, text in {
+        "netplan/1.yaml": "ethernets: {a: {dhcp4: true, addresses: [192.0.2.10/24]}, b: {dhcp6: false}}",
+        "systemd/network/1.network": "[Network]\nDHCP = yes\nAddress=192.0.2.11/24",
+        "systemd/network/2.network": "[Network]\nDHCP=no\n",
+        "network/interfaces": "#iface ens9 inet dhcp\niface ens192 inet dhcp\n  address 2001:db8::1\n",
+    }.items():
+        path = tmp_path / "etc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    functions = SCRIPT[SCRIPT.index("network_files()") : SCRIPT.index("sockets()")].replace(
+        " /etc/", f" {tmp_path}/etc/"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f"{functions}\nnetwork_lines"], capture_output=True, text=True, check=False, timeout=10
+    )
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if "dynamic" in line and ".service" not in line] == [
+        "dynamic iface ens192 inet dhcp",
+        "dynamic ethernets: {a: {dhcp4: true, addresses: [192.0.2.10/24]}, b: {dhcp6: false}}",
+        "dynamic DHCP = yes",
+    ]
+    assert [line.partition(" ")[0] for line in lines if "192.0.2.1" in line or "2001" in line].count(
+        "static"
+    ) == 3
 
 
 def test_a_nic_that_the_guest_does_not_have() -> None:

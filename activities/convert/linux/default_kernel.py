@@ -1,7 +1,7 @@
 """The kernel that is booted when nobody chooses: one that has virtio."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -281,23 +281,39 @@ def _ensured_in_plain_menu(inspected: Inspected, without: set[str], able: str, w
     files = inspected.files
     for patterns in (LEGACY_MENUS, *SYSLINUX_MENUS):
         paths = dict.fromkeys(path for pattern in patterns for path in files.matching(pattern))
+        if patterns is LEGACY_MENUS and inspected.machine.firmware is Firmware.BIOS:
+            paths = dict.fromkeys(path for path in paths if path.startswith("/boot/grub/"))
         texts = {path: text for path in paths if (text := files.text(path)) is not None}
         if not texts:
             continue
-        changed: dict[str, str] | None
         if patterns is LEGACY_MENUS:
-            path, text = next(iter(texts.items()))
-            menu = legacy_default(text, without, able)
-            changed = None if menu is None else {path: menu}
+            changed = _legacy_menus(texts, inspected, without, able, work)
         else:
-            changed = syslinux_defaults(texts, without, able)
-        if changed is None:
+            changed = syslinux_defaults(texts, without, able) or {}
+        if not changed:
             raise StepFailed(_cannot(inspected.kernels[0].version, able))
         edited = [path for path, text in changed.items() if files.edit(path, text, work)]
         if edited:
             work.done.append(f"{able} is the default kernel, which has virtio")
         return True
     return False
+
+
+def _legacy_menus(
+    texts: Mapping[str, str], inspected: Inspected, without: set[str], able: str, work: Work
+) -> dict[str, str]:
+    """Each of GRUB legacy's menus, as which of them it reads stands in its stage 2. What cannot be set in one
+    of several is a warning; all of them, and nothing comes back."""
+    changed = {}
+    for path, text in texts.items():
+        saved = inspected.files.text(f"{path.rpartition('/')[0]}/default") or ""
+        menu = legacy_default(text, without, able, saved)
+        if menu is not None:
+            changed[path] = menu
+    if changed:
+        cannot = _cannot(inspected.kernels[0].version, able)
+        work.warnings += [f"{path}: {cannot}" for path in texts if path not in changed]
+    return changed
 
 
 def _cannot(default: str, able: str) -> str:

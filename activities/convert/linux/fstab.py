@@ -3,9 +3,10 @@
 import re
 from collections.abc import Callable
 
-from hyperctl.activities.convert.devices import StableNames
+from hyperctl.activities.convert.devices import TAGS, StableNames, tag_in
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.storage import MULTIPATH, rewrites
+from hyperctl.activities.convert.mounts import unescaped
 from hyperctl.activities.convert.work import Work
 
 FSTAB = "/etc/fstab"
@@ -35,6 +36,7 @@ _GONE = re.compile(r"^(?:/dev/fd\d\w*|/dev/floppy\S*|(?:vmhgfs-fuse#)?\.host:\S*
 _DRIVE = re.compile(r"^/dev/(?:sr\d+|scd\d+|hd[a-d]|cdrom\d*|cdrw\d*|dvd(?:rw|ram)?\d*)$")
 _MEDIA = re.compile(r"^\s+(?:(?:udf|auto),)*iso9660(?:,(?:udf|auto))*(?!\S)")
 """By a label or UUID these can only be a CD's; udf alone may be a copied disk's."""
+_DVD = re.compile(r"^\s+udf(?!\S)")
 _OF_CD = frozenset({"iso9660", "udf", "auto"})
 _KIND_AND_OPTIONS = re.compile(r"^(\s+)([^\s#]\S*)(?:(\s+)([^\s#]\S*))?")
 _OPTION = re.compile(r"(?<![^\s,])((?:device|logdev|rtdev|journal_path)=)(/dev/[^\s,]+)")
@@ -148,6 +150,15 @@ def _linked(naming: re.Pattern[str], text: str, names: StableNames) -> tuple[str
     return naming.sub(renamed, text), unknown
 
 
+def _is_of_cd(device: str, rest: str, names: StableNames) -> bool:
+    """Whether an entry is of what VMware had in its drive; `rest` is what stands behind its mount point."""
+    if _DRIVE.match(device):
+        return names.device(device) is None
+    if _MEDIA.match(rest):
+        return tag_in(device)[0] in TAGS
+    return _DVD.match(rest) is not None and names.is_elsewhere(unescaped(device))
+
+
 def _not_waited_for(found: re.Match[str]) -> str:
     """The options of a CD that VMware had in its drive, and without which a boot would stop."""
     options = found[4] or "defaults"
@@ -178,7 +189,7 @@ def _rewritten(text: str, names: StableNames, column: int) -> tuple[str, list[st
         if column == 0:
             rest, more = _linked(_OPTION, rest, names)
             unknown += more
-            if (_DRIVE.match(device) and not names.device(device)) or ("=" in device and _MEDIA.match(rest)):
+            if _is_of_cd(device, rest, names):
                 rest = _KIND_AND_OPTIONS.sub(_not_waited_for, rest, count=1)
         lines.append(f"{before}{first}{gap}{second}{rest}")
     return "".join(lines), unknown

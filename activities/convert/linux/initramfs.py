@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux import unified as unified_images
-from hyperctl.activities.convert.linux.additions import additions, extended, network_without, packed_root
+from hyperctl.activities.convert.linux.additions import additions, extended, packed_root
 from hyperctl.activities.convert.linux.addons import Addon, find_addons
 from hyperctl.activities.convert.linux.agreement import agree
 from hyperctl.activities.convert.linux.arguments import stable_arguments
@@ -25,6 +25,7 @@ from hyperctl.activities.convert.linux.cpio import (
 )
 from hyperctl.activities.convert.linux.default_kernel import may_be_default
 from hyperctl.activities.convert.linux.drivers import Drivers, drivers_for, loaded_modules, other_hardware
+from hyperctl.activities.convert.linux.early_network import network_without
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
 from hyperctl.activities.convert.linux.room import assert_room
 from hyperctl.activities.convert.refusal import StepFailed
@@ -250,7 +251,7 @@ def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None
     added = _modules_in(entries)
     if added and (image := packed_root(archive)):
         raise NotAppendable(f"its files are in {image} in it, which covers what is put beside it")
-    if reason := network_without(archive, drivers_for(inspected.order.hardware).nic, kernel):
+    if reason := network_without(archive, drivers_for(inspected.order.hardware).nic, kernel, inspected):
         raise NotAppendable(reason)
     if added and inspected.system.initramfs_tool == "mkinitrd":
         raise NotAppendable("mkinitrd has written down in it which drivers it loads")

@@ -13,14 +13,14 @@ from typing import Any
 import yaml
 
 from hyperctl.activities.convert.files import GuestFiles
-from hyperctl.activities.convert.linux.pci import address_in, name_at
+from hyperctl.activities.convert.linux.pci import address_in, name_at, place_in
 
 PHYSICAL = re.compile(r"^(?:eth\d+|em\d+|p\d+p\d+|en(?:o|s|p|x|P)[0-9A-Za-z]+)$")
 """Names that a kernel or udev gives to NICs; bonds, bridges and VLANs have others."""
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE)
 _MAC_NAME = re.compile(r"^enx([0-9a-f]{12})$")
-_VALID = re.compile(r"^[^\s/:*?\[\]!\"']{1,15}$")
-"""What a kernel takes for a name, and is no pattern and no half of a quotation."""
+_VALID = re.compile(r"^[^\s/:*?\[\]!\"'%$]{1,15}$")
+"""What a kernel takes for a name, and is no pattern, no udev's substitution and no half of a quotation."""
 _SHELL_VALUE = re.compile(r"[ \t]*(?:\"([^\"]*)\"|'([^']*)'|([^\s#]*))")
 """A shell's assignment up to a comment."""
 _NO_KEYFILE = re.compile(r"(?:^|/)\.[^/]*$|~$|\.[0-9A-Za-z]{6}$|\.(?:pem|der)$")
@@ -31,6 +31,8 @@ _NO_IFCFG_OF_SUSE = re.compile(r"(?:~|\.(?:bak|old|orig|rpmnew|rpmorig|rpmsave|s
 """What wicked passes over."""
 _OF_DIRECTORY = re.compile(r"^[\w-]+$", re.ASCII)
 """What interfaces(5) takes of a `source-directory`."""
+_ARGUMENT = re.compile(r"(?<![\w.-])(ip|ifname|vlan|bond|bridge|team|rd\.route)=([^\s\"']+)")
+_IN_BRACKETS = re.compile(r"\[[^\[\]]*\]")
 _ADDRESS = re.compile(
     r"(?<![\w.:])(\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:]*)(?:/\d{1,3})?", re.I
 )
@@ -185,7 +187,8 @@ def read_sections(text: str, source: str) -> Iterator[Clue]:
     ]
     addresses = tuple(address for group in found for address in group)
     if set(values("connection.type")) - ETHERNET:  # its own name is no NIC's, but its parent may be one
-        yield from (Clue(name, source, addresses=addresses) for name in values("vlan.parent"))
+        parents = [name for key in facts if key.endswith(".parent") for name in facts[key]]
+        yield from (Clue(name, source, addresses=addresses) for name in parents)
         return
     macs = [
         one[0].lower()
@@ -262,15 +265,32 @@ def read_rules(text: str, source: str) -> Iterator[Clue]:
         name = re.search(r'(?<![\w{])NAME:?="([^"]+)"', line)
         if not name or line.lstrip().startswith("#"):
             continue
-        mac, place = _MAC.search(line), _RULE_PLACE.search(line)
+        mac, place = _MAC.search(line), RULE_PLACE.search(line)
         if mac or place:
             yield Clue(
                 name[1],
                 source,
                 mac[0].lower() if mac else "",
-                address_in(place[0]) if place else "",
+                place_in(place[1]) if place else "",
                 pinned=bool(mac),
             )
+
+
+def read_arguments(text: str, source: str) -> Iterator[Clue]:
+    """A kernel's arguments for the network of its initramfs (dracut.cmdline(7), the kernel's nfsroot.rst)."""
+    for key, value in _ARGUMENT.findall(text):
+        fields = _IN_BRACKETS.sub("v6", value).split(":")
+        if key == "ifname":
+            mac = _MAC.search(value)
+            yield Clue(fields[0], source, mac[0].lower() if mac else "")
+        elif key == "ip":
+            is_first = len(fields) > 1 and PHYSICAL.match(fields[0])
+            name = fields[0] if is_first else fields[5] if len(fields) > 5 else ""
+            yield Clue(name, source, addresses=() if is_first else _static(fields[0]))
+        elif key == "rd.route":
+            yield Clue(_parent(fields[-1]), source)
+        else:
+            yield from (Clue(_parent(word), source) for word in ",".join(fields[1:2]).split(","))
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
@@ -301,8 +321,9 @@ SUSE_FOLDER = "/etc/sysconfig/network/"
 _IFCFG_LOWER = re.compile(r"ETHERDEVICE|PHYSDEV|BRIDGE_PORTS|BONDING_SLAVE_?\d+|TEAM_PORT_DEVICE_?\d+")
 """Which settings of an ifcfg file name what lies below it."""
 _NETIFRC = re.compile(r"^config_(\w+)=(\([^()]*\)|\"[^\"]*\"|\S+)", re.MULTILINE)
-_LOWER = ("bond-slaves", "slaves", "bridge-ports", "vlan-raw-device")
-_RULE_PLACE = re.compile(r'(?:KERNELS|ENV\{ID_PATH\})=="[^"]*"')
+_LOWER = ("bond-slaves", "slaves", "bridge-ports", "ovs-ports", "vlan-raw-device")
+RULE_PLACE = re.compile(r'(?:KERNELS|DEVPATH|ENV\{ID_(?:PATH|NET_NAME(?:_SLOT|_PATH)?)\})=="([^"]*)"')
+"""In a rule of udev's, what goes by where a NIC is."""
 _READERS: tuple[tuple[tuple[str, ...], Callable[[str, str], Iterator[Clue]], re.Pattern[str] | None], ...] = (
     (("/etc/udev/rules.d/*.rules",), read_rules, None),
     (("/etc/systemd/network/*.link",), read_sections, None),

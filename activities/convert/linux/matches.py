@@ -2,10 +2,11 @@
 tunes them."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from hyperctl.activities.convert.linux.pci import address_in
+from hyperctl.activities.convert.linux.interfaces import RULE_PLACE
+from hyperctl.activities.convert.linux.pci import address_in, place_in
 
 NETPLAN = ("/etc/netplan/*.yaml",)
 NETWORKD = ("/etc/systemd/network/*.network", "/etc/systemd/network/*.link")
@@ -16,12 +17,19 @@ RULES = ("/etc/udev/rules.d/*.rules",)
 
 _OLD_DRIVER = re.compile(r"\b(?:vmxnet3|vmxnet|e1000e?|pcnet32)\b", re.IGNORECASE)
 _YAML_DRIVER = re.compile(r"\bdriver\s*:[ \t]*(?:\[[^\[\]]*\]|(?:\n\s*-[^\n]*)+|[^,}\n]+)")
-_SECTION_DRIVER = re.compile(r"^[ \t]*driver[ \t]*=[^\n]*", re.MULTILINE | re.IGNORECASE)
+_SECTION_DRIVER = re.compile(r"^[ \t]*(?:driver|property)[ \t]*=[^\n]*", re.MULTILINE | re.IGNORECASE)
+_VIRTUALIZATION = re.compile(
+    r"^([ \t]*virtualization[ \t]*=[ \t]*!?)vmware[ \t]*$", re.MULTILINE | re.IGNORECASE
+)
 _LISTED_DRIVER = re.compile(r"\bdriver:[\w.-]+")
 _RULE_DRIVER = re.compile(r'(?:DRIVERS|ENV\{ID_NET_DRIVER\})[!=]="[^"]*"')
 _SECTION_PLACE = re.compile(r"^([ \t]*)path[ \t]*=[ \t]*([^\n]*)", re.MULTILINE | re.IGNORECASE)
-_RULE_PLACE = re.compile(r'(?:KERNELS|ENV\{ID_PATH\})=="([^"]*)"')
 _OF_NICS = re.compile(r'SUBSYSTEM=="net"|(?<![\w{])NAME:?="')
+_VMWARES = re.compile(
+    r"\bvmxnet\d?\b|\b0x15ad\b|\bvirtualization[ \t]*=[ \t]*!?vmware|\bpci-0000:|"
+    r"\b0000:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b|\bID_NET_NAME_(?:SLOT|PATH)\}=",
+    re.IGNORECASE,
+)
 _COMMENT = re.compile(r"^[ \t]*[#;]")
 _TUNING = re.compile(
     r"^([ \t]*(?:pre-up|up|post-up)[ \t]+(?:/\S*/)?ethtool[ \t]+(?:-[GCKALs]|--(?:set-ring|coalesce|features|"
@@ -45,6 +53,7 @@ def for_driver(driver: str, places: Mapping[str, Place], mac_key: str) -> tuple[
     """
 
     def by_mac(text: str) -> str:
+        text = _VIRTUALIZATION.sub(r"\1vm", text)
         return _each_place(text, places, lambda found: f"{mac_key}={' '.join(one.mac for one in found)}")
 
     def by_name(text: str) -> str:
@@ -88,12 +97,38 @@ def _each_place(text: str, places: Mapping[str, Place], match: Callable[[list[Pl
 def _rules(text: str, driver: str, places: Mapping[str, Place]) -> str:
     """udev(7)'s rules for NICs; those for other devices stay."""
 
-    def by_mac(found: re.Match[str]) -> str:
-        place = places.get(address_in(found[1]))
-        return f'ATTR{{address}}=="{place.mac}"' if place else found[0]
+    def rewritten(rule: str) -> str:
+        # A VLAN has its NIC's MAC, and no driver.
+        only = "" if "DRIVERS" in rule else 'DRIVERS=="?*", '
 
-    lines = text.splitlines(keepends=True)
-    for at, line in enumerate(lines):
-        if _OF_NICS.search(line) and not _COMMENT.match(line):
-            lines[at] = _RULE_PLACE.sub(by_mac, _sub(_RULE_DRIVER, driver, line))
-    return "".join(lines)
+        def by_mac(found: re.Match[str]) -> str:
+            place = places.get(place_in(found[1]))
+            return f'{only}ATTR{{address}}=="{place.mac}"' if place else found[0]
+
+        return RULE_PLACE.sub(by_mac, _sub(_RULE_DRIVER, driver, rule))
+
+    return "".join(
+        rewritten(rule) if _OF_NICS.search(rule) and not _COMMENT.match(rule) else rule
+        for rule in _rules_in(text)
+    )
+
+
+def _rules_in(text: str) -> Iterator[str]:
+    """Each with the lines that go on with it."""
+    rule = ""
+    for line in text.splitlines(keepends=True):
+        rule += line
+        if not line.endswith("\\\n"):
+            yield rule
+            rule = ""
+    yield rule
+
+
+def left_over(path: str, text: str) -> str:
+    """The first line of a network's configuration that names hardware of VMware's; empty where none does."""
+    for rule in _rules_in(text):
+        if _COMMENT.match(rule) or (path.endswith(".rules") and not _OF_NICS.search(rule)):
+            continue
+        if _VMWARES.search(rule):
+            return rule.strip()
+    return ""

@@ -15,7 +15,8 @@ GRUB_CUSTOM = ("/boot/grub/custom.cfg", "/boot/grub2/custom.cfg")
 """What grub-mkconfig's 41_custom reads in."""
 GRUB_ON_SYSTEM_PARTITION = ("/boot/efi/EFI/*/grub.cfg",)
 """Red Hat's up to 8, for UEFI only; others have no menu there, but the way to it."""
-LEGACY_MENUS = ("/boot/grub/menu.lst", "/boot/grub/grub.conf", "/boot/efi/EFI/*/grub.conf")
+LEGACY_ON_SYSTEM_PARTITION = ("/boot/efi/EFI/*/grub.conf",)
+LEGACY_MENUS = ("/boot/grub/menu.lst", "/boot/grub/grub.conf", *LEGACY_ON_SYSTEM_PARTITION)
 SYSLINUX_MENUS = (
     ("/boot/extlinux/extlinux.conf", "/boot/extlinux/*.conf", "/boot/extlinux/*.cfg"),
     ("/boot/syslinux/syslinux.cfg", "/boot/syslinux/*.conf", "/boot/syslinux/*.cfg"),

@@ -1,7 +1,7 @@
 """NICs keep the names they had, so that whatever names them goes on working untouched."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
@@ -12,10 +12,23 @@ from hyperctl.activities.convert.linux.interfaces import (
     Clue,
     find_clues,
     interfaces_files,
+    of_nics,
+    read_arguments,
+    read_netplan,
+    read_rules,
+    read_sections,
 )
-from hyperctl.activities.convert.linux.matches import NETPLAN, Place, for_driver, tolerant_tuning
+from hyperctl.activities.convert.linux.matches import (
+    KEYFILES,
+    NETPLAN,
+    NETWORKD,
+    Place,
+    for_driver,
+    left_over,
+    tolerant_tuning,
+)
 from hyperctl.activities.convert.linux.matches import RULES as UDEV_RULES
-from hyperctl.activities.convert.linux.pci import name_in_slot, order
+from hyperctl.activities.convert.linux.pci import DEFAULT_SLOTS, name_at, name_in_slot, name_of_place, order
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.machine import MachineNic
 
@@ -47,18 +60,23 @@ _RENAMES = re.compile(r"^[ \t]*Name(?:Policy)?[ \t]*=|\bset-name\b|(?<![\w{])NAM
 """In a .link file, netplan's and a rule of udev's."""
 _BY_SLOT = re.compile(r"^[ \t]*NamePolicy[ \t]*=[^\n]*\bslot\b", re.MULTILINE)
 
+_SLOT_PATTERN = re.compile(r"(?<![\w*])ens\d*[*?\[]")
+EXPRESS_ADAPTERS = ("vmxnet3", "e1000e")
+
 _SHARED_LIBRARY = re.compile(r"libsystemd-shared-(\d+)")
 
 
 def fix_network(inspected: Inspected, work: Work) -> None:
     """Pin every NIC's old name to its MAC, and rewrite matches on VMware's drivers and PCI places."""
     files = inspected.files
-    clues = find_clues(files)
     nics = inspected.machine.nics
-    names, guesses = assign_names(nics, clues, by_slot=named_by_slot(files))
+    names, guesses, clues = nic_names(inspected)
+    by_slot = named_by_slot(files)
     work.warnings += guesses
+    if by_slot and any(_SLOT_PATTERN.search(text) for text in _configurations(files)):
+        work.warnings += _name_by_default(nics, names)
     pinned = {clue.mac: clue.name for clue in clues if clue.pinned and clue.source != PERSISTENT_RULES}
-    inspected.nic_order.extend(order_for_kernel([nic.mac.lower() for nic in nics], names))
+    inspected.nic_order.extend(order_for_kernel(nics, names, by_slot=by_slot))
     wanted = {mac: name for mac, name in names.items() if pinned.get(mac) != name}
     if wanted:
         _pin(files, wanted, clues, work)
@@ -74,8 +92,12 @@ def fix_network(inspected: Inspected, work: Work) -> None:
     for patterns, rewrite in for_driver(driver, places, mac_key):
         for path in files.matching(*patterns):
             text = files.text(path)
-            if text is not None and path != PERSISTENT_RULES and files.edit(path, rewrite(text), work):
+            if text is None or path == PERSISTENT_RULES:
+                continue
+            if files.edit(path, after := rewrite(text), work):
                 work.done.append(f"{path} matches the new NICs")
+            if found := left_over(path, after):
+                work.warnings.append(f"{path} still names hardware of VMware's: {found[:200]}")
     for path, text in list(interfaces_files(files)):
         if files.edit(path, tolerant_tuning(text), work):
             work.done.append(f"{path} has NICs up that cannot be tuned as VMware's")
@@ -84,6 +106,16 @@ def fix_network(inspected: Inspected, work: Work) -> None:
         files.guest.mv(PERSISTENT_RULES, f"{PERSISTENT_RULES}.before-hyperctl")
         work.changed.append(PERSISTENT_RULES)
         work.done.append(f"{PERSISTENT_RULES} retired")
+
+
+def nic_names(inspected: Inspected) -> tuple[dict[str, str], list[str], list[Clue]]:
+    """The old name of each NIC by its MAC, what was guessed of them, and by what they were told."""
+    files = inspected.files
+    clues = find_clues(files)
+    for path in files.matching(*ENTRIES, *ENVIRONMENTS, *SETTINGS):
+        clues += of_nics(read_arguments(files.text(path) or "", path))
+    names, guesses = assign_names(inspected.machine.nics, clues, by_slot=named_by_slot(files))
+    return names, guesses, clues
 
 
 def keep_from_cloud_init(files: GuestFiles, work: Work) -> None:
@@ -119,12 +151,15 @@ def assign_names(
     found: dict[str, str] = {}
     known = {clue.name for clue in clues if PHYSICAL.match(clue.name) or clue.mac or clue.place} - {""}
     slots = {nic.mac.lower(): name_in_slot(nic.pci_slot) for nic in nics if nic.pci_slot}
+    places = {clue.name: name_at(clue.place) for clue in clues if clue.place and clue.name}
     for nic in nics:
         mac = nic.mac.lower()
         held = {address.partition("/")[0].lower() for address in nic.addresses}
         candidates = [clue.name for clue in clues if clue.mac == mac and clue.name]
+        candidates += [name for name, place in places.items() if place == slots.get(mac)]
         candidates += [clue.name for clue in clues if held & set(clue.addresses) and clue.name in known]
         candidates += [slots[mac]] if slots.get(mac) in known else []
+        candidates += [name for name in sorted(known) if mac in slots and name_of_place(name) == slots[mac]]
         for name in candidates:
             if name not in found.values():
                 found[mac] = name
@@ -137,7 +172,7 @@ def assign_names(
 
     def likelihood(name: str) -> tuple[bool, bool, tuple[tuple[int, int, str], ...]]:
         """The likeliest first: not one whose addresses no NIC has, and of the kind that the guest gives."""
-        return name in stale, name.startswith("eth") is by_slot, order(name)
+        return name in stale, name.startswith("eth") is by_slot, order(places.get(name, name))
 
     # Where udev names NICs by their slots there is no eth0; what is still set up for one is of another time.
     gone = {name for name in stale if by_slot and KERNELS.match(name)}
@@ -160,20 +195,44 @@ def assign_names(
     return found, guesses
 
 
-def order_for_kernel(macs: Sequence[str], names: Mapping[str, str]) -> tuple[str, ...]:
-    """In which order the new machine must have its NICs; empty where VMware's serves.
+def order_for_kernel(
+    nics: Sequence[MachineNic], names: Mapping[str, str], *, by_slot: bool = True
+) -> tuple[str, ...]:
+    """In which order the new machine must have its NICs, by their MACs; empty where vSphere's serves.
 
     A kernel calls them eth0, eth1 and so on as it finds them, and udev gives no NIC a name that another still
-    has. So one that is to be eth1 has to be the second.
+    has. So one that is to be eth1 has to be the second. Where nothing names NICs by their slots, what goes by
+    the kernel's names may not be known: then the others are in the order of VMware's buses.
     """
+    macs = [nic.mac.lower() for nic in nics]
     places: dict[int, str] = {}
     for mac in macs:
         found = KERNELS.match(names.get(mac, ""))
         if found and int(found[1]) < len(macs):
             places[int(found[1])] = mac
-    others = iter([mac for mac in macs if mac not in places.values()])
+    left = [nic for nic in nics if nic.mac.lower() not in places.values()]
+    if not by_slot and all(nic.pci_slot for nic in left):
+        left.sort(key=lambda nic: int(name_in_slot(nic.pci_slot).removeprefix("ens")))
+    others = iter([nic.mac.lower() for nic in left])
     ordered = tuple(places.get(place) or next(others) for place in range(len(macs)))
     return ordered if ordered != tuple(macs) else ()
+
+
+def _name_by_default(nics: Sequence[MachineNic], names: dict[str, str]) -> list[str]:
+    """Something matches ens*, and no name on KVM is such a one. Returns what was guessed."""
+    guesses = []
+    free = iter([name for slot in DEFAULT_SLOTS if (name := name_in_slot(slot)) not in names.values()])
+    for nic in nics:
+        mac = nic.mac.lower()
+        if mac not in names and nic.adapter in EXPRESS_ADAPTERS and (name := next(free, "")):
+            names[mac] = name
+            guesses.append(f"{name} was given to the NIC {mac}, as vSphere usually does")
+    return guesses
+
+
+def _configurations(files: GuestFiles) -> Iterator[str]:
+    yield from (text for path in files.matching(*NETPLAN, *NETWORKD, *KEYFILES) if (text := files.text(path)))
+    yield from (text for _, text in interfaces_files(files))
 
 
 def link_file(mac: str, name: str) -> str:
@@ -190,15 +249,17 @@ def udev_rule(mac: str, name: str) -> str:
 
 
 def _pin(files: GuestFiles, names: dict[str, str], clues: Sequence[Clue], work: Work) -> None:
-    if not _rule_needed(files, clues):
-        for mac, name in names.items():
-            path = f"{LINK_FOLDER}/{OUR_LINK.format(name)}"
-            if files.edit(path, link_file(mac, name), work):
-                work.done.append(f"{name} stays with {mac}")
-        return
-    rules = "".join(udev_rule(mac, name) for mac, name in names.items())
-    if files.edit(RULES, f"# The NICs' names on VMware. Made by hyperctl.\n{rules}", work):
+    written = [files.edit(path, text, work) for path, text in pinning_files(files, names, clues).items()]
+    if any(written):
         work.done += [f"{name} stays with {mac}" for mac, name in names.items()]
+
+
+def pinning_files(files: GuestFiles, names: Mapping[str, str], clues: Sequence[Clue]) -> dict[str, str]:
+    """By their paths, the files that give NICs their names, of the kind that serves in this guest."""
+    if not _rule_needed(files, clues):
+        return {f"{LINK_FOLDER}/{OUR_LINK.format(name)}": link_file(mac, name) for mac, name in names.items()}
+    rules = "".join(udev_rule(mac, name) for mac, name in names.items())
+    return {RULES: f"# The NICs' names on VMware. Made by hyperctl.\n{rules}"}
 
 
 def _rule_needed(files: GuestFiles, clues: Sequence[Clue]) -> bool:
@@ -218,7 +279,9 @@ def named_by_slot(files: GuestFiles) -> bool:
     """Whether the guest's udev gives NICs the names of their slots, and nothing of its own renames them."""
     if not files.matching(*RULES_BY_SLOT):
         return False
-    if any(files.is_there(path) for path in (NAMING_RULES, OLDER_NAMING_RULES, DEFAULT_LINK)):
+    if any(files.is_there(path) for path in (NAMING_RULES, OLDER_NAMING_RULES)):
+        return False
+    if files.is_there(DEFAULT_LINK) and not _BY_SLOT.search(files.text(DEFAULT_LINK) or ""):
         return False
     defaults = [text for path in SYSTEMDS_DEFAULT_LINKS if (text := files.text(path)) is not None]
     if defaults and not any(_BY_SLOT.search(text) for text in defaults):
@@ -227,9 +290,19 @@ def named_by_slot(files: GuestFiles) -> bool:
     if any(KERNEL_NAMES in text for text in texts):
         return False
     return not any(
-        _RENAMES.search(files.text(path) or "")
+        _renames_any(path, files.text(path) or "")
         for path in files.matching(f"{LINK_FOLDER}/*.link", *NETPLAN, *UDEV_RULES)
     )
+
+
+def _renames_any(path: str, text: str) -> bool:
+    """Whether a file gives names to others than to NICs that it knows by their MACs or places."""
+    renames = len(_RENAMES.findall(_BY_SLOT.sub("", text)))
+    read = (
+        read_netplan if path.endswith(".yaml") else read_rules if path.endswith(".rules") else read_sections
+    )
+    known = [clue for clue in read(text, path) if clue.name and (clue.mac or clue.place)] if renames else []
+    return renames > len(known)
 
 
 def _systemd_version(files: GuestFiles) -> int:

@@ -18,13 +18,33 @@ EXPRESS_BUSES = range(3, 35)
 FUNCTIONS = 8
 SLOTS_OF_A_BRIDGE = 32
 FIRST_EXPRESS_SLOT = 160
+DEFAULT_SLOTS = (192, 224, 256, 1184, 1216, 1248, 1280, 2208, 2240, 2272)
+"""Where vSphere puts the first ten NICs, after a paravirtual controller of disks in slot 160."""
 _BY_SLOT = re.compile(r"ens(\d+)$")
+_NAMED_PLACE = re.compile(r"(?<![A-Za-z0-9])(?:ens(\d{1,4})|enp(\d{1,3})s(\d{1,2}))(?![A-Za-z0-9])")
 
 
 def address_in(text: str) -> str:
     """The first PCI address in a text, as `0b:00.0`, or an empty string."""
     found = ADDRESS.search(text)
     return f"{found[1]}:{found[2]}.{found[3]}".lower() if found else ""
+
+
+def place_in(text: str) -> str:
+    """The same, also where it says the name that a NIC has by its slot, `ens192`, or its path, `enp11s0`."""
+    if address := address_in(text):
+        return address
+    found = _NAMED_PLACE.search(text)
+    if not found:
+        return ""
+    if not found[1]:
+        bus, device = int(found[2]), int(found[3])
+    elif (slot := int(found[1])) < FIRST_EXPRESS_SLOT:
+        bus, device = LEGACY_BUS, slot - SLOTS_OF_A_BRIDGE
+    else:
+        bridge, function = divmod(slot - FIRST_EXPRESS_SLOT, SLOTS_OF_A_BRIDGE)
+        bus, device = EXPRESS_BUSES.start + FUNCTIONS * bridge + function, 0
+    return f"{bus:02x}:{device:02x}.0" if 0 <= bus < 256 and 0 <= device < SLOTS_OF_A_BRIDGE else ""
 
 
 def name_at(address: str) -> str:
@@ -36,6 +56,12 @@ def name_at(address: str) -> str:
     if bus == LEGACY_BUS:
         return f"ens{SLOTS_OF_A_BRIDGE + device}"
     return f"enp{bus}s{device}"
+
+
+def name_of_place(name: str) -> str:
+    """The name by its slot of what may be called by its path: `ens192` for `enp11s0`."""
+    place = place_in(name)
+    return name_at(place) if place else ""
 
 
 def name_in_slot(slot: int) -> str:

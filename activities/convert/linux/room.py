@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.mounts import filesystem_of
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.storage import EXT
 
@@ -33,9 +34,3 @@ def _free_bytes(inspected: Inspected, place: str) -> int:
     space = inspected.files.guest.statvfs(place)
     is_ext = inspected.files.guest.vfs_type(inspected.mounts[place]) in EXT
     return int(space["bfree" if is_ext else "bavail"]) * int(space["bsize"])
-
-
-def filesystem_of(path: str, mounts: Mapping[str, str]) -> str:
-    """Where the filesystem is mounted that a path is on."""
-    above = [place for place in mounts if f"{path}/".startswith(f"{place.rstrip('/')}/")]
-    return max(above, key=len, default="/")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hyperctl.activities.convert.boot_disks import disks_below
 from hyperctl.activities.convert.mounts import mount_unlisted
 from hyperctl.activities.convert.roots import UNKNOWN, find_roots, inspected_roots, plain_root
 from hyperctl.activities.convert.storage import (
@@ -123,6 +124,23 @@ def test_what_fstab_leaves_out_is_mounted_by_its_type(bench: Bench) -> None:
     assert mount_unlisted(bench.guest, of_fstab, found.boot_partitions, found.system_partitions) == others
     assert mount_unlisted(bench.guest, both, found.boot_partitions, found.system_partitions) == {}
     bench.guest.umount_all()
+
+
+def test_a_filesystem_is_on_all_the_disks_below_it(bench: Bench) -> None:
+    bench.clear()
+    for disk in ("/dev/sdb", "/dev/sdc"):
+        bench.guest.pvcreate(disk)
+    bench.guest.vgcreate("system", ["/dev/sdc", "/dev/sdb"])
+    bench.guest.lvcreate("boot", "system", 100)
+    bench.guest.mkfs("ext2", "/dev/system/boot")
+    bench.guest.mkfs("ext2", "/dev/sda")
+    assert disks_below(bench.guest, "/dev/system/boot") == (1, 2)
+    assert disks_below(bench.guest, "/dev/sda") == (0,)
+    bench.clear()
+    bench.guest.md_create("boot", ["/dev/sda", "/dev/sdc"], level="raid1")
+    bench.guest.mkfs("ext2", "/dev/md/boot")
+    assert disks_below(bench.guest, "/dev/md/boot") == (0, 2)
+    bench.guest.md_stop("/dev/md/boot")
 
 
 @pytest.mark.parametrize("put", [two, beside_a_fat, without_a_name, unreadable])
