@@ -21,6 +21,7 @@ WATCHED = (
     "/etc/udev/rules.d/*.rules",
     "/etc/initramfs-tools/scripts/*/*",
     "/etc/initramfs-tools/hooks/*",
+    "/etc/overlayroot*.conf",
     *MULTIPATH,
     *MAPS,
     *UNITS,
