@@ -255,7 +255,7 @@ class Watch:
         if self._report_size + self._serial_size > LARGEST_OUTPUT_BYTES:
             return "the guest floods its consoles"
         if shutil.disk_usage(self._files.folder).free < LEAST_FREE_BYTES:
-            return f"the guest has filled the disk that its trial's overlays are on, {self._files.folder}"
+            return f"the disk of the trial's overlays, {self._files.folder}, is full"
         if self._multi_user_at is not None and now - self._heard_at > self._patience.standstill:
             return f"the guest fell silent after {self._heard_at:.0f} s, in multi-user"
         is_silent = self._report is None or now - self._heard_at > self._patience.standstill

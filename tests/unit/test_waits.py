@@ -118,7 +118,7 @@ def test_an_initramfs_of_dracuts_gets_both() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-escape") is None, reason="no systemd on this host")
-@pytest.mark.parametrize("path", [BY_PATH, BY_ID, "/dev/sda1", "/dev/disk/by-label/a b_c\\x20.d"])
+@pytest.mark.parametrize("path", [BY_PATH, BY_ID, "/dev/sda1", "/dev/disk/by-label/a b_c\\x20.d", "/.a/.b"])
 def test_names_are_escaped_as_systemd_does(path: str) -> None:
     argv = ["systemd-escape", "--path", path]
     said = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=20).stdout.strip()

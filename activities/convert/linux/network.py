@@ -160,7 +160,8 @@ def assign_names(
         candidates += [name for name, place in places.items() if place == slots.get(mac)]
         candidates += [clue.name for clue in clues if held & set(clue.addresses) and clue.name in known]
         candidates += [slots[mac]] if slots.get(mac) in known else []
-        candidates += [name for name in sorted(known) if mac in slots and name_of_place(name) == slots[mac]]
+        by_path = [name for name in sorted(known) if PHYSICAL.match(name)]
+        candidates += [name for name in by_path if mac in slots and name_of_place(name) == slots[mac]]
         for name in candidates:
             if name not in found.values():
                 found[mac] = name
