@@ -166,7 +166,7 @@ def _proof(
         if ending.reason:
             problem = f"{ending.reason}: {ending.diagnosis}"
             judgement = replace(judgement, problems=(problem, *judgement.problems))
-        return proof_of(
+        proof = proof_of(
             judgement,
             report,
             mode,
@@ -175,6 +175,7 @@ def _proof(
             comparison=comparison,
             warnings=warnings,
         )
+        return proof.model_copy(update={"diagnosis": ending.diagnosis})
     return BootProof(
         passed=False,
         mode=mode,
