@@ -148,17 +148,18 @@ def _prove(trial: Trial, mode: ProveMode, before: UnconvertedBoot | None, runnin
         )
     comparison = before.comparison((differences(report) if report else None) or ()) if before else None
     judgement = judged(report) if report else None
-    return Proved(_proof(booted, trial.machine, mode, judgement, comparison, warnings), booted)
+    return Proved(proof_from(booted, trial.machine, mode, judgement, comparison, warnings), booted)
 
 
-def _proof(
+def proof_from(
     booted: Boot,
     machine: Machine,
     mode: ProveMode,
     judgement: Judgement | None,
-    comparison: Comparison | None,
-    warnings: tuple[str, ...],
+    comparison: Comparison | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> BootProof:
+    """What a boot proves; `judgement` is of its full report, where there is one."""
     ending, report = booted.ending, booted.ending.report
     if booted.signs is not None and not ending.reason:
         return weaker_proof(booted, booted.signs, machine, mode, comparison, warnings)

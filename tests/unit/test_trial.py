@@ -4,17 +4,26 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import libvirt
 import pytest
 
+from hyperctl.activities.acceleration import Acceleration
 from hyperctl.activities.attempt import Attempt
+from hyperctl.activities.prove.activity import proof_from
+from hyperctl.activities.prove.boot import Boot
 from hyperctl.activities.prove.limit import Patience
 from hyperctl.activities.prove.trial import Ending, TrialFiles, Watch
 from hyperctl.activities.prove.unlock import Unlocking
+from hyperctl.activities.prove.verdict import judge
+from hyperctl.workflows.request import ProveMode
 from hyperctl.workflows.status import Phase
+from tests.unit.machines import machine
 
 HASTE = Patience(boot=2, settle=3.5, grace=0.5, standstill=1.5, network=4, label=0)
+DOMAIN = "<domain type='test'><name>{}</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+OFF = "off"
 PANIC = "[9.1] Kernel panic - not syncing: Fatal exception\n"
 
 
@@ -32,6 +41,7 @@ NETWORK, DISK = "networking.service", "dev-sdb1.device"
 GUESTS = {
     "settles": [said(8), said(9, "running")],
     "panics": [said(9), PANIC],
+    "switches itself off": [said(9), OFF],
     "starts for long": [said(9 + number) for number in range(8)],
     "restarts and hangs": [said(9), *(said(number, arrived=False) for number in range(1, 6))],
     "restarts for ever": [said(9 - number % 2) for number in range(20)],
@@ -59,17 +69,25 @@ def watched(sayings: Sequence[str], files: TrialFiles) -> Ending:
     files.create()
     running = Attempt(Phase.PROVE, logging.getLogger("test"))
     connection = libvirt.open("test:///default")
+    domain, unlocking = (
+        connection.createXML(DOMAIN.format(files.folder.parent.name)),
+        Unlocking("", [], running),
+    )
 
     def speak() -> None:
         for saying in sayings:
+            if saying == OFF:
+                domain.destroy()
+                continue
             with (files.serial if saying == PANIC else files.report).open("a") as file:
                 file.write(saying)
             time.sleep(0.6)
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(speak)
-        domain, unlocking = connection.lookupByName("test"), Unlocking("", [], running)
         ending = Watch(domain, files, lambda report: report.settled, HASTE, running, unlocking).until_end()
+    with suppress(libvirt.libvirtError):  # one that has switched itself off is gone
+        domain.destroy()
     connection.close()
     return ending
 
@@ -84,6 +102,7 @@ def test_a_guest_that_goes_on_speaking_is_waited_for(endings: Mapping[str, Endin
     ("name", "words"),
     [
         ("panics", "fell silent"),
+        ("switches itself off", "the guest switched itself off"),
         ("restarts and hangs", "multi-user was not reached"),
         ("restarts and hangs", "in 2 boots one after the other"),
         ("restarts for ever", "boots one after the other"),
@@ -94,6 +113,16 @@ def test_one_that_does_not_come_to_rest_comes_to_an_end(
     endings: Mapping[str, Ending], name: str, words: str
 ) -> None:
     assert words in endings[name].reason
+
+
+def test_what_stopped_it_is_why_a_proof_fails_whatever_it_had_reported(endings: Mapping[str, Ending]) -> None:
+    ending, about = endings["switches itself off"], machine(nics=())
+    assert ending.report is not None
+    judgement = judge(ending.report, about, ProveMode.FULL)
+    assert judgement.problems == ()
+    proof = proof_from(Boot(ending, Acceleration.KVM, b""), about, ProveMode.FULL, judgement)
+    assert not proof.passed
+    assert "switched itself off" in proof.problems[0]
 
 
 def test_a_panic_in_multi_user_is_named(endings: Mapping[str, Ending]) -> None:
