@@ -51,7 +51,10 @@ class JobActivities:
             raise _again(error) from error
         for other in others:
             status = await _status(client, other.id)
-            if status is None or status.plan is None or not _is_same(status.plan.machine, argument.machine):
+            # Temporal's lists lag: one that has ended may still be in them as running.
+            if status is None or status.status.is_final:
+                continue
+            if status.plan is None or not _is_same(status.plan.machine, argument.machine):
                 continue
             if status.phase is Phase.PLAN and mine and (mine, argument.job_id) < (other.start_time, other.id):
                 continue  # it will see us

@@ -4,7 +4,7 @@ import json
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,14 +41,33 @@ class VCenterSimulator:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.loads(answer.read() or "null")
 
-    def fault(self, kind: str, **fields: Any) -> None:
-        self.call("POST", "/faults", {"kind": kind, **fields})
+    def fault(self, kind: str, **fields: Any) -> int:
+        """Its number, by which it can be lifted."""
+        set_: dict[str, int] = self.call("POST", "/faults", {"kind": kind, **fields})
+        return set_["id"]
+
+    def lift(self, fault: int) -> None:
+        """Remove a fault: what it stalls or slows down goes on."""
+        self.call("DELETE", f"/faults/{fault}")
 
     def leases(self, vm_name: str) -> list[dict[str, Any]]:
         return [lease for lease in self.call("GET", "/leases") if lease["vm"] == vm_name]
 
     def active_leases(self) -> list[dict[str, Any]]:
         return [lease for lease in self.call("GET", "/leases") if lease["active"]]
+
+    def sessions(self) -> int:
+        return int(self.call("GET", "/sessions")["count"])
+
+    def sent_bytes(self, transport: str = "") -> int:
+        """Of disks since the start, by one transport (`nfc`, `folder`) or by all."""
+        traffic: dict[str, int] = self.call("GET", "/traffic")
+        return traffic.get(transport, 0) if transport else sum(traffic.values())
+
+    def sends(self, transport: str = "", size_bytes: int = 1) -> Callable[[], bool]:
+        """Says, whenever it is asked, whether so many bytes of disks have gone out from now on."""
+        before = self.sent_bytes(transport)
+        return lambda: self.sent_bytes(transport) - before >= size_bytes
 
 
 @contextmanager

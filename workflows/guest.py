@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from hyperctl.workflows.machine import Machine
+
 
 class GuestSystem(BaseModel):
     """What inspection found on the disks."""
@@ -23,12 +25,28 @@ class GuestSystem(BaseModel):
     """Empty for a guest that is no Linux, which has no kernels here either."""
     boot_disk: int = 0
     """The disk that firmware finds the boot loader on, counted from 0 in the machine's order."""
+    loader_disks: tuple[int, ...] = ()
+    """The disks that the loader reads /boot from; empty where firmware shows it all disks."""
+    nic_macs: tuple[str, ...] = ()
+    """MACs of the machine's NICs, in its order, as the guest's own configuration has them where the source
+    says none; empty where the machine's serve."""
     nic_order: tuple[str, ...] = ()
     """MACs as the new machine must have its NICs for the guest's names of them; empty for VMware's order."""
 
     @property
     def is_windows(self) -> bool:
         return self.distribution == "windows"
+
+
+def as_guest_knows(machine: Machine, guest: GuestSystem | None) -> Machine:
+    """The machine with the MACs that its guest goes by."""
+    macs = guest.nic_macs if guest else ()
+    if len(macs) != len(machine.nics):
+        return machine
+    nics = zip(machine.nics, macs, strict=True)
+    return machine.model_copy(
+        update={"nics": tuple(nic.model_copy(update={"mac": mac}) for nic, mac in nics)}
+    )
 
 
 class Step(StrEnum):

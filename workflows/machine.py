@@ -14,6 +14,13 @@ class Firmware(StrEnum):
     EFI = "efi"
 
 
+BIOS_DISKS = 16
+"""So many disks does SeaBIOS show a boot loader, the first of its boot order (its src/block.c)."""
+BIOS_DISKS_SURELY = 8
+"""SeaBIOS 1.14 has memory for ten disks of virtio, and takes those that come first on the bus: of more in the
+boot order, the first may not be there at all."""
+
+
 class PowerState(StrEnum):
     ON = "poweredOn"
     OFF = "poweredOff"
@@ -61,10 +68,10 @@ class MachineNic(BaseModel):
     connected: bool = True
     addresses: tuple[str, ...] = ()
     """With their prefix length, `192.0.2.10/24`; link-local ones are left out."""
-    mac_is_made: bool = False
-    """The machine came without, and the guest may know it by another."""
     pci_slot: int = 0
     """vSphere's number of the slot that it is in; 0 where that is not known."""
+    mac_made: bool = False
+    """Its source says no MAC; this one was made up."""
 
 
 class Machine(BaseModel):

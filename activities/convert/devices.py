@@ -1,7 +1,7 @@
 """Names of disks that mean another disk, or none, on another controller; and those that stay true."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -22,6 +22,7 @@ _MULTIPATH = re.compile(
 """multipathd's names, where it has none of its own; of virtio's disks it makes none."""
 _MAPPED = re.compile(r"^/dev/mapper/(?P<name>[^/]+?)(?:-part|p)?(?P<partition>\d+)$")
 _DISK = re.compile(r"^/dev/sd[a-z]+")
+_HEXADECIMAL = re.compile(r"\\x([0-9a-f]{2})")
 _KINDS = {
     "scsi": ("pvscsi", "lsilogic", "lsisas", "buslogic", "unknown"),
     "sas": ("lsisas", "unknown"),
@@ -32,6 +33,11 @@ FIRST_CONTROLLERS = ("03:00.0", "00:10.0")
 """Where VMware has the first controller, of PCI Express or not."""
 SHARED_UUID = "btrfs"
 """Of all its disks, any of which stands for the whole."""
+
+
+WITHOUT_LINK = ("LVM2_member", "linux_raid_member")
+"""udev makes no link by the UUID of these."""
+TAGS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +76,27 @@ class StableNames:
         places: Sequence[DiskPlace] = (),
         root: str = "",
         multipath: Mapping[str, str] = MappingProxyType({}),
+        tags: Collection[tuple[str, str]] | None = None,
     ) -> None:
         """`places` are the disks', in the guest's order; `root` is the device of the root filesystem;
-        `multipath` are names in /dev/mapper that multipathd gives, with the ids of their disks."""
+        `multipath` are names in /dev/mapper that multipathd gives, with the ids of their disks; `tags` are
+        what is on the disks has, as `tag_in` gives them."""
         self._devices = devices
         self._places = tuple(places)
         self._root = root
         self._multipath = multipath
+        self._tags = tags
         self._disks = len({found[0] for name in devices if (found := _DISK.match(name))})
 
     def is_unstable(self, name: str) -> bool:
         """Whether the name depends on the controller that the disk is on."""
         name = self._by_wwid(name)
         return any(form.match(name) for form in (_LETTERED, _NVME, _BY_PATH, _BY_ID, _MULTIPATH))
+
+    def is_elsewhere(self, name: str) -> bool:
+        """Whether it is a label or UUID that none of the copied disks has."""
+        tag = tag_in(name)
+        return tag[0] in TAGS and self._tags is not None and tag not in self._tags
 
     def device(self, name: str) -> str | None:
         """The appliance's name for it, or None where that cannot be told."""
@@ -133,10 +147,19 @@ class StableNames:
         """The same as a path, `/dev/disk/by-uuid/...`; of a disk that shares its UUID the partition's."""
         stable = self.stable(name)
         facts = self._devices.get(self.device(name) or "", BlockDevice())
-        if facts.kind == SHARED_UUID and facts.partition_uuid:
-            stable = f"PARTUUID={facts.partition_uuid}"
+        if facts.kind in (SHARED_UUID, *WITHOUT_LINK):
+            shared = stable if facts.kind == SHARED_UUID else None
+            stable = f"PARTUUID={facts.partition_uuid}" if facts.partition_uuid else shared
         tag, _, value = (stable or "").partition("=")
         return f"/dev/disk/by-{tag.lower()}/{value}" if value else None
+
+    def waited_for(self, name: str, prefix: str) -> str | None:
+        """A path that is there as soon as the device is; None where that is not known, or the name is stable.
+
+        `prefix` is that of the disks' names on KVM, for what has no name of its own.
+        """
+        device = self.device(name) if self.is_unstable(name) else None
+        return (self.link(name) or device.replace("/dev/sd", f"/dev/{prefix}")) if device else None
 
     def _by_wwid(self, name: str) -> str:
         """What a name that multipathd was told would be, had it not been told one."""
@@ -193,6 +216,19 @@ class StableNames:
             on_first = found["pci"] in FIRST_CONTROLLERS
             there = [index for index in there if (self._places[index].controller_bus == first) == on_first]
         return there[0] if len(there) == 1 else None
+
+
+def tag_in(name: str) -> tuple[str, str]:
+    """`("LABEL", "data")` of `LABEL=data` and of /dev/disk/by-label/data, in which udev escapes what is no
+    file's name; UUIDs in small letters, and something that is none of `TAGS` of all else."""
+    tag, equals, value = name.partition("=")
+    if equals:
+        tag, value = tag.upper(), value.strip("\"'")
+    else:
+        folder, _, escaped = name.rpartition("/")
+        tag = folder.removeprefix("/dev/disk/by-").upper()
+        value = _HEXADECIMAL.sub(lambda found: chr(int(found[1], 16)), escaped)
+    return tag, value.lower() if "UUID" in tag else value
 
 
 def _letters(index: int) -> str:

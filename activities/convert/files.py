@@ -82,18 +82,22 @@ class GuestFiles:
     def replace(self, path: str, text: str, work: Work) -> None:
         """Write a file that exists; owner, mode, labels and attributes (chattr(1)) stay."""
         content = text.encode("utf-8", "surrogateescape")
+        self.write_held(path, lambda: self.guest.write(path, content))
+        work.changed.append(path)
+
+    def write_held(self, path: str, write: Callable[[], object]) -> None:
+        """Write over a file by this call; attributes that hold it are put aside for it."""
         try:
-            self.guest.write(path, content)
+            write()
         except RuntimeError:
             held = self._holding(path)
             if not held:
                 raise
             self.guest.set_e2attrs(path, held, clear=True)
             try:
-                self.guest.write(path, content)
+                write()
             finally:
                 self.guest.set_e2attrs(path, held)
-        work.changed.append(path)
 
     def _holding(self, path: str) -> str:
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import guestfs
 
+from hyperctl.activities.convert.boot_disks import find_boot_disk, find_loader_disks, unshown_disks
 from hyperctl.activities.convert.devices import DiskPlace, StableNames
 from hyperctl.activities.convert.disk_keys import DiskKey, read_disk_keys
 from hyperctl.activities.convert.encrypted import (
@@ -16,13 +17,15 @@ from hyperctl.activities.convert.encrypted import (
     open_encrypted,
 )
 from hyperctl.activities.convert.files import GuestFiles
+from hyperctl.activities.convert.linux.interfaces import find_clues
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, find_kernels
+from hyperctl.activities.convert.linux.own_macs import own_macs
 from hyperctl.activities.convert.linux.storage import BINDINGS, MULTIPATH, multipath_names
 from hyperctl.activities.convert.mounts import (
-    SYSTEM_PARTITION_PLACES,
+    as_fstab,
     mount_all,
     mount_root,
-    mount_system_partition,
+    mount_unlisted,
     wanted_mounts,
 )
 from hyperctl.activities.convert.order import Order
@@ -37,11 +40,11 @@ from hyperctl.activities.convert.storage import (
 from hyperctl.activities.convert.volumes import known_devices
 from hyperctl.activities.convert.windows.inspect import InspectedWindows, inspect_windows
 from hyperctl.workflows.errors import ErrorCode
-from hyperctl.workflows.guest import GuestSystem
+from hyperctl.workflows.guest import GuestSystem, as_guest_knows
 from hyperctl.workflows.machine import Firmware, Machine
 
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd", "mkinitfs")
-SECTOR_BYTES = 512
+MOUNT_UNITS = "/etc/systemd/system/*.mount"
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 
 
@@ -117,8 +120,11 @@ def inspect_guest(
         [DiskPlace(disk.unit, disk.controller, disk.controller_bus, disk.uuid) for disk in machine.disks],
         root=root_device,
         multipath=multipath_names(configurations, files.text(BINDINGS) or ""),
+        tags=storage.tags,
     )
-    wanted = wanted_mounts(files.text("/etc/fstab") or "")
+    # A unit of its own is in force where fstab has the same place.
+    units = [as_fstab(files.text(path) or "") for path in files.matching(MOUNT_UNITS)]
+    wanted = wanted_mounts("\n".join([files.text("/etc/fstab") or "", *units]))
     known = known_devices(
         guest,
         files,
@@ -129,15 +135,19 @@ def inspect_guest(
         opened=encryption.opened,
     )
     mounts, warnings = mount_all(guest, root.mountable, wanted, known, encryption, storage.untold)
-    if machine.firmware is Firmware.EFI and not any(
-        files.is_folder(f"{place}/EFI") for place in SYSTEM_PARTITION_PLACES
-    ):
-        mounts |= mount_system_partition(guest, storage.system_partitions)
+    if machine.firmware is Firmware.EFI:
+        mounts |= mount_unlisted(guest, mounts, storage.boot_partitions, storage.system_partitions)
     product = product_name(files) or root.product_name
     kernels, tool = kernels_and_tool(files, product)
     unsure = [f"{device} is encrypted, and stays closed" for device in encryption.closed]
     if root.distribution == UNKNOWN:
         unsure.append(f"{product} is a distribution that is not known here")
+    macs, unsure_macs = own_macs(machine.nics, find_clues(files))
+    unsure += [unsure_macs] if unsure_macs else []
+    boot_disk = find_boot_disk(guest, machine, mounts)
+    loader_disks = find_loader_disks(guest, machine, mounts)
+    if unshown := unshown_disks(machine, tuple(dict.fromkeys((boot_disk, *loader_disks)))):
+        unsure.append(unshown)
     system = GuestSystem(
         product_name=product,
         distribution=root.distribution,
@@ -151,9 +161,12 @@ def inspect_guest(
         ),
         kernels=tuple(kernel.version for kernel in kernels),
         initramfs_tool=tool,
-        boot_disk=_boot_disk(guest, machine, mounts),
+        boot_disk=boot_disk,
+        loader_disks=loader_disks,
+        nic_macs=macs,
     )
     all_warnings = (*storage.warnings, *unsure, *warnings)
+    machine = as_guest_knows(machine, system)
     return Inspected(files, machine, system, kernels, names, mounts, known.encrypted, all_warnings, order)
 
 
@@ -204,30 +217,6 @@ def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption)
             "Linux and Windows guests can be converted.",
         )
     return root
-
-
-def _boot_disk(guest: guestfs.GuestFS, machine: Machine, mounts: Mapping[str, str]) -> int:
-    """Which disk has the loader: the EFI system partition, or GRUB in its first sector; else the first one.
-
-    VMware can be told to begin with another than the first; firmware elsewhere begins with that.
-    """
-    disks = list(guest.list_devices())
-    if machine.firmware is Firmware.EFI:
-        place = next((one for one in SYSTEM_PARTITION_PLACES if guest.is_dir(f"{one}/EFI")), "")
-        device = next((device for mounted, device in mounts.items() if mounted == place), "")
-        return next((number for number, disk in enumerate(disks) if is_on_disk(device, disk)), 0)
-    sectors = [guest.pread_device(disk, SECTOR_BYTES, 0) for disk in disks]
-    return next((number for number, sector in enumerate(sectors) if begins_grub(sector)), 0)
-
-
-def begins_grub(sector: bytes) -> bool:
-    """Whether a master boot record starts GRUB, 2 or legacy: both have their name in it, for their errors."""
-    return sector[-2:] == b"\x55\xaa" and b"GRUB" in sector[:440]
-
-
-def is_on_disk(device: str, disk: str) -> bool:
-    """Whether a device of the appliance's is the disk, or a partition of it."""
-    return device == disk or (device.startswith(disk) and device[len(disk) :].isdecimal())
 
 
 def _initramfs_tool(files: GuestFiles) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import guestfs
 
-from hyperctl.activities.convert.devices import StableNames
+from hyperctl.activities.convert.devices import StableNames, tag_in
 from hyperctl.activities.convert.encrypted import WAY_OUT, Encryption
 from hyperctl.activities.convert.refusal import Refused
 from hyperctl.workflows.errors import ErrorCode
@@ -18,8 +18,8 @@ NO_FILESYSTEMS = frozenset({"swap", "none", "iso9660", "udf", "udf,iso9660", "is
 READ_ONLY = 1
 """ST_RDONLY of statvfs(3)."""
 _ON_DISK = re.compile(r"^(?:/dev/|(?:UUID|LABEL|PARTUUID|PARTLABEL)=)")
+_IN_UNIT = re.compile(r"^(What|Where|Type|Options)[ \t]*=[ \t]*(\S(?:[^\n]*\S)?)", re.MULTILINE)
 _OCTAL = re.compile(r"\\([0-3][0-7]{2})")
-_HEXADECIMAL = re.compile(r"\\x([0-9a-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +47,14 @@ class KnownDevices:
 
     def device(self, source: str) -> str | None:
         """The appliance's device for a source, or None where that cannot be told."""
-        tag, equals, value = source.partition("=")
-        if equals:
-            return self._tagged(tag.upper(), value.strip("\"'"))
-        folder, _, name = source.rpartition("/")
-        if folder.startswith("/dev/disk/by-") and (
-            found := self._tagged(folder[13:].upper(), _of_udev(name))
-        ):
+        if found := self.tags.get(tag_in(source)):
             return found
         return self.others.get(source) or self.names.device(source)
-
-    def _tagged(self, tag: str, value: str) -> str | None:
-        return self.tags.get((tag, value.lower() if "UUID" in tag else value))
 
 
 def unescaped(word: str) -> str:
     """A field of fstab(5), in which spaces and such are octal."""
     return _OCTAL.sub(lambda found: chr(int(found[1], 8)), word)
-
-
-def _of_udev(name: str) -> str:
-    """A label of which udev has made a file's name."""
-    return _HEXADECIMAL.sub(lambda found: chr(int(found[1], 16)), name)
 
 
 def wanted_mounts(fstab: str) -> tuple[Wanted, ...]:
@@ -89,6 +75,16 @@ def wanted_mounts(fstab: str) -> tuple[Wanted, ...]:
     return tuple(sorted(found.values(), key=lambda one: (one.place.count("/"), len(one.place))))
 
 
+def as_fstab(unit: str) -> str:
+    """A unit of systemd.mount(5) as a line of fstab(5); empty where it does not say what is to be where."""
+    facts = {key: value.replace(" ", r"\040") for key, value in _IN_UNIT.findall(unit)}
+    if not ("What" in facts and "Where" in facts):
+        return ""
+    return (
+        f"{facts['What']} {facts['Where']} {facts.get('Type', 'auto')} {facts.get('Options', 'defaults')}\n"
+    )
+
+
 def is_root_of(fstab: str, subvolume: str, paths: Mapping[str, str]) -> bool:
     """Whether a subvolume of btrfs is the one that the fstab in it mounts as `/`.
 
@@ -98,6 +94,12 @@ def is_root_of(fstab: str, subvolume: str, paths: Mapping[str, str]) -> bool:
     key, _, value = option.partition("=")
     wanted = paths.get(value, "") if key == "subvolid" else value
     return wanted.strip("/") == subvolume.strip("/")
+
+
+def filesystem_of(path: str, mounts: Mapping[str, str]) -> str:
+    """Where the filesystem is mounted that a path is on."""
+    above = [place for place in mounts if f"{path}/".startswith(f"{place.rstrip('/')}/")]
+    return max(above, key=len, default="/")
 
 
 def mount_root(guest: guestfs.GuestFS, root: str) -> None:
@@ -147,8 +149,23 @@ def mount_all(
     return mounts, tuple(warnings)
 
 
-def mount_system_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) -> dict[str, str]:
-    """Mount the EFI system partition that fstab leaves out, where systemd-gpt-auto-generator(8) would."""
+def mount_unlisted(
+    guest: guestfs.GuestFS,
+    mounts: Mapping[str, str],
+    boot_partitions: tuple[str, ...],
+    system_partitions: tuple[str, ...],
+) -> dict[str, str]:
+    """Mount what fstab leaves out of the extended boot partition and the EFI system partition, where
+    systemd-gpt-auto-generator(8) would; both may have a folder EFI."""
+    found = {} if "/boot" in mounts else _mount_boot_partition(guest, boot_partitions)
+    there = {**mounts, **found}
+    places = [place for place in SYSTEM_PARTITION_PLACES if there.get(place) not in boot_partitions]
+    if not any(guest.is_dir(f"{place}/EFI") for place in places):
+        found |= _mount_system_partition(guest, system_partitions)
+    return found
+
+
+def _mount_system_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) -> dict[str, str]:
     for device in candidates:
         place = next((one for one in ("/efi", "/boot/efi") if guest.is_dir(one)), "/boot")
         if place == "/boot" and guest.is_dir(place) and guest.ls(place):
@@ -159,6 +176,15 @@ def mount_system_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) 
             return {place: device}
         guest.umount(place)
     return {}
+
+
+def _mount_boot_partition(guest: guestfs.GuestFS, candidates: tuple[str, ...]) -> dict[str, str]:
+    """Where /boot has nothing of its own."""
+    if len(candidates) != 1 or (guest.is_dir("/boot") and set(guest.ls("/boot")) - {"efi"}):
+        return {}
+    guest.mkdir_p("/boot")
+    guest.mount(candidates[0], "/boot")
+    return {"/boot": candidates[0]}
 
 
 def _not_found(one: Wanted, encryption: Encryption, untold: tuple[str, ...]) -> Refused:

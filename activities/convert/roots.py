@@ -199,6 +199,9 @@ def _is_booted(guest: guestfs.GuestFS, root: str) -> bool:
             str(one["btrfssubvolume_id"]): one["btrfssubvolume_path"]
             for one in guest.btrfs_subvolume_list("/")
         }
+        if not subvolume:  # the default, which fstab may name all the same
+            default = paths.get(str(guest.btrfs_subvolume_get_default("/")), "")
+            return any(is_root_of(fstab, one, paths) for one in ("", default))
         return is_root_of(fstab, subvolume, paths)
     finally:
         guest.umount_all()

@@ -19,6 +19,8 @@ MAPPED = "/dev/mapper/"
 """Where, beside what was opened, LVM has the parts of its volumes, on which blkid(8) fails."""
 SYSTEM_PARTITION_TYPES = ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef")
 """In a GPT and in an MBR."""
+EXTENDED_BOOT_TYPE = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
+"""Of the extended boot partition (XBOOTLDR)."""
 EXT = ("ext2", "ext3", "ext4")
 _ESCAPED = re.compile(r"\\(.)")
 """How blkid(8) exports spaces and quotes."""
@@ -46,6 +48,8 @@ class Storage:
     """By `("UUID", value)`, `LABEL`, `PARTUUID` and `PARTLABEL`, the device."""
     system_partitions: tuple[str, ...]
     """Those that a UEFI firmware looks into."""
+    boot_partitions: tuple[str, ...]
+    """Where, by their type, kernels are beside those on a system partition."""
     untold: tuple[str, ...]
     """Devices that blkid(8) fails on, and why: what is on them may be what somebody looks for."""
     warnings: tuple[str, ...]
@@ -64,7 +68,7 @@ def survey(guest: guestfs.GuestFS, devices: Mapping[str, Probe], opened: Collect
     snapshots = _snapshots(guest, devices)
     tags: dict[tuple[str, str], str] = {}
     members: dict[str, list[str]] = {}
-    system_partitions = []
+    system_partitions, boot_partitions = [], []
     untold = []
     for device, probe in devices.items():
         if device in snapshots:
@@ -85,6 +89,8 @@ def survey(guest: guestfs.GuestFS, devices: Mapping[str, Probe], opened: Collect
             kinds[device] = kind
         if kind == "vfat" and facts.get("PART_ENTRY_TYPE", "").lower() in SYSTEM_PARTITION_TYPES:
             system_partitions.append(device)
+        if kind and facts.get("PART_ENTRY_TYPE", "").lower() == EXTENDED_BOOT_TYPE:
+            boot_partitions.append(device)
         for tag, fact in (
             ("UUID", "UUID"),
             ("LABEL", "LABEL"),
@@ -111,7 +117,15 @@ def survey(guest: guestfs.GuestFS, devices: Mapping[str, Probe], opened: Collect
             "Put it right in the source: start the VM in vSphere with all its disks, let it check its "
             "filesystems, and shut it down.",
         )
-    return Storage(kinds, disks, tags, tuple(system_partitions), tuple(untold), warnings=(*untold, *warnings))
+    return Storage(
+        kinds,
+        disks,
+        tags,
+        tuple(system_partitions),
+        tuple(boot_partitions),
+        tuple(untold),
+        warnings=(*untold, *warnings),
+    )
 
 
 def what_stands_in_the_way(guest: guestfs.GuestFS, kinds: Mapping[str, str]) -> str:

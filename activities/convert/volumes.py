@@ -44,7 +44,8 @@ def known_devices(
         others |= dict.fromkeys(volume_names(volume, uuids.get(volume, "")), volume)
     arrays = {array: dict(guest.md_detail(array)) for array in guest.list_md_devices()}
     configurations = [files.text(path) or "" for path in MDADM]
-    others |= names_of_arrays(arrays, "\n".join(configurations))
+    of_arrays = names_of_arrays(arrays, "\n".join(configurations))
+    others |= of_arrays | names_of_partitions(of_arrays, list(tags.values()))
     known = KnownDevices(names, tags, others)
     encrypted = encrypted_names(crypttab, known, opened)
     for name, mapped in encrypted.items():
@@ -90,6 +91,18 @@ def names_of_arrays(details: Mapping[str, Mapping[str, str]], configuration: str
     for given, uuid in _ARRAY.findall(configuration):
         if uuid.lower() in by_uuid:
             found[given] = by_uuid[uuid.lower()]
+    return found
+
+
+def names_of_partitions(arrays: Mapping[str, str], devices: Sequence[str]) -> dict[str, str]:
+    """The same of partitions in arrays: /dev/md0p1, /dev/md/data1 and md-uuid-UUID-part1."""
+    found = {}
+    for name, array in arrays.items():
+        gap = "-part" if name.startswith(BY_ID) else "p" if name[-1:].isdecimal() else ""
+        for device in devices:
+            number = device.removeprefix(f"{array}p")
+            if number != device and number.isdecimal():
+                found[f"{name}{gap}{number}"] = device
     return found
 
 

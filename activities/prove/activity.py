@@ -20,7 +20,7 @@ from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import BOOT_UNCONVERTED, Staging
 from hyperctl.workflows.contract import PROVE_BOOT, ConvertResult, ProveInput, ProveResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
-from hyperctl.workflows.guest import BootProof, Comparison, Difference
+from hyperctl.workflows.guest import BootProof, Comparison, Difference, as_guest_knows
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.request import ProveMode
 from hyperctl.workflows.status import Phase
@@ -71,11 +71,12 @@ def prove_and_record(
         return known
     started = time.monotonic()
     converted = staging.finished("convert_guest", ConvertResult)
+    guest = converted.guest if converted else None
     mode = ProveMode(argument.mode)
     trial = Trial(
         job_id=argument.job_id,
-        machine=argument.machine,
-        guest=converted.guest if converted else None,
+        machine=as_guest_knows(argument.machine, guest),
+        guest=guest,
         disks=argument.disks,
         files=TrialFiles(staging.proof()),
         libvirt_uri=libvirt_uri,

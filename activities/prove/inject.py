@@ -21,6 +21,7 @@ from hyperctl.activities.convert.work import Work
 from hyperctl.activities.prove import reporter
 
 GRUB_CONFIGURATIONS = ("/grub/grub.cfg", "/boot/grub/grub.cfg", "/grub2/grub.cfg", "/boot/grub2/grub.cfg")
+SYSLINUX_FOLDERS = ("/extlinux", "/boot/extlinux", "/syslinux", "/boot/syslinux")
 BLS_FOLDERS = ("/loader/entries", "/boot/loader/entries")
 DHCP_CLIENTS = ("/etc/dhcp/dhclient.conf", "/etc/dhclient.conf")
 MANAGER_FOLDER = "/etc/systemd/system.conf.d"
@@ -31,10 +32,11 @@ NO_SPLASH = "plymouth.enable=0"
 """plymouth would ask for a disk's passphrase on a screen of its own."""
 
 _GRUB_LINE = re.compile(r"^([ \t]*(?:linux|linux16|linuxefi)[ \t]+\S[^\n]*)$", re.MULTILINE)
-_ENTRY_LINE = re.compile(r"^([ \t]*options[ \t]+\S[^\n]*)$", re.MULTILINE)
+_ENTRY_LINE = re.compile(r"^([ \t]*(?:options|append)[ \t]+\S[^\n]*)$", re.MULTILINE | re.IGNORECASE)
 _MENU_WAITS = re.compile(r"^([ \t]*set timeout=)[1-9][0-9]*[ \t]*$", re.MULTILINE)
-_IS_ENTRY = re.compile(r"^[ \t]*options[ \t]", re.MULTILINE)
-"""A boot loader entry has its kernel's arguments there, and nothing but a path after `linux`."""
+_IS_ENTRY = re.compile(r"^[ \t]*(?:options|append)[ \t]", re.MULTILINE | re.IGNORECASE)
+"""A boot loader entry has its kernel's arguments in a line of its own, and nothing but a path after `linux`;
+so has an entry of the syslinux family."""
 
 
 class Injection(BaseModel):
@@ -227,17 +229,20 @@ def _wait_less(guest: guestfs.GuestFS, patience_seconds: int) -> None:
 
 def _edit_for_trial(guest: guestfs.GuestFS, filesystem: str, is_asked_for_keys: bool) -> list[str]:
     candidates = [path for path in GRUB_CONFIGURATIONS if guest.is_file(path)]
-    for folder in BLS_FOLDERS:
+    for folder in (*BLS_FOLDERS, *SYSLINUX_FOLDERS):
         if guest.is_dir(folder):
-            candidates += [f"{folder}/{name}" for name in guest.ls(folder) if name.endswith(".conf")]
+            candidates += [
+                f"{folder}/{name}" for name in guest.ls(folder) if name.endswith((".conf", ".cfg"))
+            ]
     changed = []
     for path in candidates:
         if guest.filesize(path) > LARGEST_CONFIGURATION_BYTES:
             continue
-        before = GuestFiles(guest).content(path).decode("utf-8", "surrogateescape")
+        files = GuestFiles(guest)
+        before = files.content(path).decode("utf-8", "surrogateescape")
         after = for_trial(before, is_asked_for_keys=is_asked_for_keys)
         if after != before:
-            guest.write(path, after.encode("utf-8", "surrogateescape"))
+            files.replace(path, after, Work())
             changed.append(f"{filesystem}:{path}")
     return changed
 

@@ -88,8 +88,10 @@ class GuestReport:
     """Mount points of filesystems that cannot be written to."""
     swaps: tuple[str, ...] = ()
     fstab: tuple[FstabEntry, ...] = ()
+    targets: Mapping[str, str] = field(default_factory=dict)
+    """By a mount point of fstab that lies behind a link, where it is."""
     device_names: Mapping[str, str] = field(default_factory=dict)
-    """By a device's other name under /dev/disk and /dev/mapper, its own; by fstab's mount points, theirs."""
+    """By a device's other name under /dev/disk and /dev/mapper, its own."""
     links: tuple[Link, ...] = ()
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By interface, with their prefix length; link-local ones are left out."""
@@ -173,6 +175,7 @@ def _report(body: str) -> GuestReport:
         read_only=frozenset(target for target, (_, is_read_only) in mounts.items() if is_read_only),
         swaps=tuple(_unescape(line.split()[0]) for line in lines("swaps")[1:]),
         fstab=parse_fstab("\n".join(lines("fstab")))[:MOST_SHOWN],
+        targets={words[0]: words[1] for words in map(str.split, lines("links-to")) if len(words) == 2},
         device_names={words[0]: words[1] for words in map(str.split, lines("names")) if len(words) == 2},
         links=tuple(link for link in (_link(line, permanent) for line in lines("links")) if link),
         addresses=_addresses(lines("addresses")),

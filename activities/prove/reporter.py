@@ -83,13 +83,6 @@ names() {
         /dev/disk/by-id/* /dev/disk/by-path/* /dev/mapper/*; do
         [ -L "$link" ] && echo "$link $(readlink -f "$link")"
     done
-    # A mount point may be, or lie behind, a link. What would be mounted by a look at it is left alone.
-    while read -r source target rest; do
-        case "$source $target $rest" in
-            '#'*|*'\'*|*automount*|*_netdev*|*nfs*|*cifs*|*:/*|'//'*) continue ;;
-        esac
-        real=$(readlink -f "$target") && [ "$real" != "$target" ] && echo "$target $real"
-    done < /etc/fstab
 }
 
 failed_mounts() {
@@ -97,6 +90,19 @@ failed_mounts() {
         while read -r unit rest; do
             echo "$unit $(systemctl show -p Type --value "$unit") $(systemctl show -p What --value "$unit")"
         done
+}
+
+followed() {
+    # Mount points that lie behind a link: the kernel shows where they are.
+    while read -r source target rest; do
+        # What would be mounted by a look at it is left alone.
+        case "$source $target $rest" in
+            '#'*|*automount*|*_netdev*|*nfs*|*cifs*|*:/*|'//'*) continue ;;
+        esac
+        case $target in /*) ;; *) continue ;; esac
+        there=$(readlink -f "$target")
+        [ -n "$there" ] && [ "$there" != "${target%/}" ] && echo "${target%/} $there"
+    done < /etc/fstab
 }
 
 network_files() {
@@ -158,6 +164,7 @@ report() {
         section network-mounts; failed_mounts
         section mounts; cat /proc/1/mounts
         section fstab; cat /etc/fstab
+        section links-to; followed
         section swaps; cat /proc/swaps
         section names; names
         section links; links

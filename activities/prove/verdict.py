@@ -151,7 +151,7 @@ def _mount(entry: FstabEntry, report: GuestReport) -> MountReport:
 
 def _place(target: str, report: GuestReport) -> str:
     """Where a mount point is that is, or lies behind, a symbolic link."""
-    return report.device_names.get(target, target)
+    return report.targets.get(target, target)
 
 
 def _device(source: str, report: GuestReport) -> str:

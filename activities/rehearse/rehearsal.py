@@ -23,7 +23,7 @@ from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ConvertResult, RehearseInput
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError
 from hyperctl.workflows.estimate import Sample
-from hyperctl.workflows.guest import BootProof, rebuilt_warning
+from hyperctl.workflows.guest import BootProof, as_guest_knows, rebuilt_warning
 from hyperctl.workflows.rehearsal import RehearsalRequest, Rehearsed, Verdict
 from hyperctl.workflows.request import InitramfsWay
 from hyperctl.workflows.status import Phase
@@ -173,7 +173,7 @@ class _Trial:
         self.running.report(phase=Phase.PROVE)
         trial = Trial(
             job_id=self.job_id,
-            machine=self.source.machine,
+            machine=as_guest_knows(self.source.machine, converted.guest),
             guest=converted.guest,
             disks=converted.disks,
             files=TrialFiles(self.staging.proof()),

@@ -67,7 +67,7 @@ def bare_machine(
                 key=4000,
                 label="Network adapter 1",
                 mac=made_mac(identity, 0),
-                mac_is_made=True,
+                mac_made=True,
                 network=_BARE_NETWORK,
                 adapter="unknown",
             ),

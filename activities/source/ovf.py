@@ -263,16 +263,19 @@ class _Reader:
             is_made = not mac
             if is_made:
                 mac = made_mac(identity, number)
-                self._remarks.append(f"{shown(adapter.label)} has no MAC in the descriptor and gets {mac}")
+                self._remarks.append(
+                    f"{shown(adapter.label)} has no MAC in the descriptor and gets {mac}, or the one "
+                    "that the guest's own configuration goes by where that is certain"
+                )
             found.append(
                 MachineNic(
                     key=_FIRST_NIC_KEY + number,
                     label=adapter.label,
                     mac=mac,
+                    mac_made=is_made,
                     network=adapter.network,
                     adapter=adapter.kind,
                     connected=adapter.connected,
-                    mac_is_made=is_made,
                     pci_slot=adapter.pci_slot,
                 )
             )

@@ -33,7 +33,7 @@ from hyperctl.workflows.contract import (
     Nothing,
 )
 from hyperctl.workflows.errors import ErrorCode, Failure, HyperctlError, PreflightError
-from hyperctl.workflows.guest import GuestSystem
+from hyperctl.workflows.guest import GuestSystem, as_guest_knows
 from hyperctl.workflows.machine import Firmware, Machine
 from hyperctl.workflows.status import Phase
 
@@ -186,7 +186,7 @@ def _specification(
     return DomainSpec(
         name=name,
         uuid=identity,
-        machine=argument.machine,
+        machine=as_guest_knows(argument.machine, argument.guest),
         guest=argument.guest,
         disks=tuple(DomainDisk(disk.path, disk.format) for disk in disks),
         nic_sources=sources,

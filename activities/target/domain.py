@@ -15,14 +15,11 @@ from hyperctl.activities.target.firmware import FirmwareFiles
 from hyperctl.activities.target.network import DeadEnd, HostBridge, NicSource
 from hyperctl.workflows.guest import GuestSystem
 from hyperctl.workflows.hardware import VIRTIO, DiskBus, Hardware
-from hyperctl.workflows.machine import Machine, MachineNic
+from hyperctl.workflows.machine import BIOS_DISKS, BIOS_DISKS_SURELY, Firmware, Machine, MachineNic
 
 METADATA_NAMESPACE = "urn:hyperctl:migration:1"
 METADATA_PREFIX = "hyperctl"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
-LONGEST_BOOT_ORDER = 8
-"""Firmware shows a loader the disks of its order only, and what it loads may be on any of them. SeaBIOS has
-memory for some ten virtio devices, of which the loader's own disk must be one."""
 LARGEST_DISK_COUNT = 26 + 26 * 26
 MOST_WITHOUT_REMAPPING = 255
 """Processors whose interrupts need no remapping, and all that there may be without PCI Express."""
@@ -267,13 +264,29 @@ def _hyperv(features: ET.Element) -> None:
         ET.SubElement(hyperv, name, state="on")
 
 
+def boot_order(count: int, guest: GuestSystem | None, firmware: Firmware) -> tuple[int, ...]:
+    """The disks that firmware is to show a boot loader, the one with the loader first.
+
+    It shows no others, and what is loaded may be on any of them. Of more than a BIOS has room for, those that
+    the loader needs come first; the rest stay in their own order, by which old loaders number them.
+    """
+    first = guest.boot_disk if guest else 0
+    needed = {first, *(guest.loader_disks if guest else ())}
+    if firmware is Firmware.BIOS:
+        others = [index for index in range(count) if index not in needed]
+        shown = {*needed, *others[: max(BIOS_DISKS_SURELY - len(needed), 0)]}
+    else:
+        shown = set(range(count))
+    order = (first, *sorted(shown - {first}))
+    return order[:BIOS_DISKS] if firmware is Firmware.BIOS else order
+
+
 def _devices(devices: ET.Element, spec: DomainSpec) -> None:
+    order = boot_order(len(spec.disks), spec.guest, spec.machine.firmware)
+    places = {index: place for place, index in enumerate(order, start=1)}
     for index, disk in enumerate(spec.disks):
-        first = spec.guest.boot_disk if spec.guest else 0
-        place = 1 if index == first else index + 1 + (index < first)
-        is_shown = spec.firmware is not None or place <= LONGEST_BOOT_ORDER
         bus, is_trial = spec.hardware.disk_bus, spec.trial is not None
-        _disk(devices, disk, index, bus, place=place if is_shown else None, throw_away=is_trial)
+        _disk(devices, disk, index, bus, place=places.get(index), throw_away=is_trial)
     if spec.hardware.disk_bus is DiskBus.SCSI:
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
     pairs = list(zip(spec.machine.nics, spec.nic_sources, strict=True))

@@ -99,11 +99,20 @@ class Session:
         self._attempt = attempt
         self._renewal = threading.Lock()
         self._credentials: Credentials | None = None
+        self._is_in = False
+        self._is_over = threading.Event()
         self._stub = _PatientStub(attempt, self.renew, **self._options(timeout_seconds))
         self.content: Any = self.managed(vim.ServiceInstance, "ServiceInstance").RetrieveContent()
 
     def login(self, credentials: Credentials) -> None:
-        self.content.sessionManager.Login(credentials.username, credentials.password, None)
+        """An attempt that is to stop does not wait for it, and leaves no login behind all the same."""
+        try:
+            patiently(self._attempt, lambda: self._log_in(credentials))
+        except BaseException:
+            self._is_over.set()
+            if self._is_in:
+                self._let_go()
+            raise
         self._credentials = credentials
 
     def renew(self, ended_cookie: str) -> None:
@@ -114,13 +123,8 @@ class Session:
         with self._renewal:
             if self._credentials is None or self.cookie != ended_cookie:
                 return
-            stub: Any = _STUB(**self._options(self.timeout_seconds))
-            manager = self.content.sessionManager
-            ended = self.on(manager, CLEAN_UP_SECONDS)
-            type(manager)(manager._GetMoId(), stub).Login(
-                self._credentials.username, self._credentials.password, None
-            )
-            self._stub.cookie = stub.cookie
+            ended = self.on(self.content.sessionManager, CLEAN_UP_SECONDS)
+            self._log_in(self._credentials)
             # A session that only the files' server no longer takes must not be left behind.
             with suppress(OSError, http.client.HTTPException, vmodl.MethodFault):
                 ended.Logout()
@@ -148,7 +152,22 @@ class Session:
 
     def logout(self) -> None:
         """End the login. Raises what the connection or the vCenter says."""
+        self._is_over.set()
         self.on(self.content.sessionManager, CLEAN_UP_SECONDS).Logout()
+
+    def _log_in(self, credentials: Credentials) -> None:
+        """In a new session, which is ended at once where this one is over by now."""
+        stub: Any = _STUB(**self._options(self.timeout_seconds))
+        manager = self.content.sessionManager
+        type(manager)(manager._GetMoId(), stub).Login(credentials.username, credentials.password, None)
+        self._stub.cookie = stub.cookie
+        self._is_in = True
+        if self._is_over.is_set():
+            self._let_go()
+
+    def _let_go(self) -> None:
+        with suppress(OSError, http.client.HTTPException, vmodl.MethodFault):
+            self.logout()
 
     @property
     def cookie(self) -> str:

@@ -8,7 +8,7 @@ from hyperctl.client.render.leftovers import leftover_lines
 from hyperctl.client.render.story import verified_text
 from hyperctl.client.render.text import duration, size
 from hyperctl.workflows.errors import ErrorCode
-from hyperctl.workflows.guest import BootProof
+from hyperctl.workflows.guest import BootProof, as_guest_knows
 from hyperctl.workflows.machine import MachineNic
 from hyperctl.workflows.status import JobKind, JobStatus, MigrationResult, MigrationStatus, Phase, PhaseState
 
@@ -122,7 +122,7 @@ def virt_install(
         path = disk.path.replace(",", ",,")  # its way of writing a comma inside a value
         lines.append(f"--disk {shlex.quote(f'path={path},format={disk.format},bus=virtio')}")
     lines.append(f"--memory {result.memory_bytes // 2**20} --vcpus {result.vcpus}")
-    for nic in status.plan.machine.nics if status.plan else ():
+    for nic in as_guest_knows(status.plan.machine, result.guest).nics if status.plan else ():
         lines.append(f"--network {shlex.quote(_network(nic, network_map))}")
     if result.firmware == "efi":
         lines.append("--boot uefi")

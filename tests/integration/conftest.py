@@ -32,11 +32,19 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="session")
-def vcenter_sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenterSimulator]:
-    folder = tmp_path_factory.mktemp("vcenter")
-    make_guests(folder / "guests")
+def small_guests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their files, which nobody writes to."""
+    folder = tmp_path_factory.mktemp("vcenter") / "guests"
+    make_guests(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vcenter_sim(small_guests: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VCenterSimulator]:
+    """One for each file: what a test leaves in it is nothing to those of other files."""
+    state = tmp_path_factory.mktemp("state")
     with running_vcenter(
-        folder / "guests", folder / "state", PASSWORD, lease_timeout_seconds=LEASE_TIMEOUT_SECONDS
+        small_guests, state, PASSWORD, lease_timeout_seconds=LEASE_TIMEOUT_SECONDS
     ) as simulator:
         yield simulator
 
@@ -85,8 +93,9 @@ def guest_output_dir() -> Iterator[Path]:
 
 
 @pytest.fixture
-def own_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_tmp(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where our code puts what is temporary, so that it can be seen whether any is left."""
+    tmp_path_factory.getbasetemp()  # pytest's own has its place by now
     with TemporaryDirectory() as folder:  # of a short name, for sockets
         Path(folder).chmod(0o711)
         monkeypatch.setattr(tempfile, "tempdir", folder)

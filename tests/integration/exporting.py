@@ -1,10 +1,11 @@
-"""A copy in a process of its own, to be killed.
+"""Copies that go on beside a test: one in a process of its own, to be killed; threads of others.
 
 The process is forked from one that has imported everything and has no threads: a start costs milliseconds.
 """
 
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -25,6 +26,12 @@ def start_export(argument: ExportInput, settings: HostSettings) -> BaseProcess:
     worker = processes.Process(target=_export, args=(argument.model_dump_json(), environment))
     worker.start()
     return worker
+
+
+def copying_threads() -> list[str]:
+    """Threads of copies in this process."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith(("datastore-", "nfc-", "disk", "lease-"))]
 
 
 def kill(worker: BaseProcess) -> None:

@@ -48,6 +48,8 @@ class Front:
     """The clients', of the connections on which they came."""
     rule: Rule = lambda asked: None
     change: Change = lambda asked, answer: answer
+    hears: Callable[[bytes], object] = lambda body: None
+    """What is done with a call of the API before it is passed on."""
     unanswered: int = 0
     """So many calls of the API from now on end with their connection, without an answer."""
 
@@ -81,6 +83,7 @@ def front_of(sim: VCenterSimulator, folder: Path, address: str = "127.0.0.1") ->
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            front.hears(body)
             if front.unanswered:
                 front.unanswered -= 1
                 self.close_connection = True

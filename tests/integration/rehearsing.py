@@ -16,6 +16,7 @@ from hyperctl.workflows.contract import RehearseInput
 from hyperctl.workflows.machine import Machine
 from hyperctl.workflows.rehearsal import RehearsalRequest, Rehearsed
 from hyperctl.workflows.request import Fixers
+from tests.moments import SOON_SECONDS, until
 from tests.processes import is_worked_on
 from tests.simulator import VCenterSimulator
 
@@ -47,14 +48,14 @@ def assert_nothing_is_left(simulator: VCenterSimulator, host: HostSettings) -> N
     assert list(output.glob("*")) == []
     temporary = Path(tempfile.gettempdir())
     assert list(temporary.glob("hyperctl-*")) == [], "NBD servers, appliances"
-    assert not is_worked_on(output)
-    assert not is_worked_on(temporary)
+    # What was killed has memory to give back.
+    until(lambda: not is_worked_on(output) and not is_worked_on(temporary), seconds=SOON_SECONDS)
     connection = libvirt.open(host.libvirt_uri)
     try:
         files = [file for domain in connection.listAllDomains() for file in disk_files(domain)]
     finally:
         connection.close()
     assert not any(file.startswith(str(output)) for file in files)
-    assert simulator.call("GET", "/sessions")["count"] == 0
+    until(lambda: not simulator.sessions(), "a session is left", SOON_SECONDS)
     snapshots = [snapshot for vm in simulator.call("GET", "/vms") for snapshot in vm["snapshots"] or ()]
     assert not any(snapshot["name"].startswith("hyperctl-") for snapshot in snapshots)

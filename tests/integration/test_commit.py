@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from hyperctl.workflows.contract import CommitInput
 from hyperctl.workflows.disk import ConvertedDisk
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.status import Phase
+from tests.moments import once, until
 from tests.processes import is_running
 
 MIB = 1 << 20
@@ -142,64 +144,86 @@ def start(guest: Guest) -> subprocess.Popen[str]:
 
 def test_killed_at_any_moment_it_is_simply_done_again(guest: Guest) -> None:
     """kill -9 of all its processes, a little later each time, until one run gets to its end."""
-    killed_in_the_middle = 0
+    with locked(guest, 2):  # so that the first is certain to be killed in the middle
+        process = start(guest)
+        until(lambda: commit_begun(guest.staging) is not None or process.poll() is not None)
+        assert not kill_all_of(process)
+    assert_nothing_is_lost(guest)
     for milliseconds in (0, 40, 80, 120, 160, 200, 260, 320, 400, 500, 700, 900):
         process = start(guest)
         time.sleep(milliseconds / 1000)
-        ended = process.poll() is not None
-        if not ended:
-            process.send_signal(signal.SIGSTOP)  # so that it starts no further child
-        children = _children(process.pid)
-        process.kill()
-        process.wait()
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        _wait_until_unlocked(guest)
-        if ended:
+        if kill_all_of(process):
             break
-        killed_in_the_middle += commit_begun(guest.staging) is not None
-        seen = [digest(Path(disk.overlay), "qcow2") for disk in guest.argument.disks]
-        assert tuple(seen) == guest.expected, "base and overlay together are the converted disk at any moment"
-    assert killed_in_the_middle, "no kill hit a merge: the test shows nothing"
+        assert_nothing_is_lost(guest)
     check(guest)
+
+
+def kill_all_of(process: "subprocess.Popen[str]") -> bool:
+    """kill -9 of a process and its children; whether it had ended by itself."""
+    ended = process.poll() is not None
+    if not ended:
+        process.send_signal(signal.SIGSTOP)  # so that it starts no further child
+    children = _children(process.pid)
+    process.kill()
+    process.wait()
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    return ended
+
+
+def assert_nothing_is_lost(guest: Guest) -> None:
+    _wait_until_unlocked(guest)
+    seen = [digest(Path(disk.overlay), "qcow2") for disk in guest.argument.disks]
+    assert tuple(seen) == guest.expected, "base and overlay together are the converted disk at any moment"
+
+
+@contextlib.contextmanager
+def locked(guest: Guest, index: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Another process writes to a disk's overlay: its merge has to wait."""
+    argv = ["qemu-io", "-f", "qcow2", guest.argument.disks[index - 1].overlay]
+    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.read(len(b"qemu-io> ")) == b"qemu-io> ", "it prompts once it has the lock"
+    try:
+        yield holder
+    finally:
+        if holder.poll() is None:
+            holder.communicate(b"quit\n")
 
 
 def test_a_merge_dies_with_its_worker_and_is_done_again(guest: Guest) -> None:
     process = start(guest)
-    deadline = time.monotonic() + 20
-    while commit_begun(guest.staging) is None or not (children := _children(process.pid)):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    children: list[int] = []
+
+    def is_merging() -> bool:
+        children[:] = _children(process.pid)
+        return bool(children) and commit_begun(guest.staging) is not None
+
+    until(lambda: is_merging() or process.poll() is not None)
+    assert children
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 20
-    while any(is_running(child) for child in children):
-        assert time.monotonic() < deadline, "qemu-img goes on without its worker"
-        time.sleep(0.02)
+    until(lambda: not any(map(is_running, children)), "qemu-img goes on without its worker")
     check(guest)
 
 
 def test_an_image_that_is_still_locked_is_waited_for(guest: Guest) -> None:
     folder = Path(guest.argument.output_dir) / "2026-01-17" / "web_01"
     (guest.staging.folder / MARKER).write_text(Begun(folder=str(folder)).model_dump_json())
-    overlay = guest.argument.disks[0].overlay
-    argv = ["qemu-io", "-f", "qcow2", overlay]
-    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    assert holder.stdout.read(len(b"qemu-io> ")) == b"qemu-io> ", "it prompts once it has the lock"
     released: list[float] = []
+    with locked(guest, 1) as holder:
 
-    def release() -> None:
-        time.sleep(2)
-        released.append(time.monotonic())
-        holder.communicate(b"quit\n")
+        def release() -> None:
+            time.sleep(2)
+            released.append(time.monotonic())
+            holder.communicate(b"quit\n")
 
-    thread = threading.Thread(target=release)
-    thread.start()
-    commit(guest.argument, attempt())
-    assert released, "it was merged while another process wrote to it"
-    thread.join()
+        thread = threading.Thread(target=release)
+        thread.start()
+        commit(guest.argument, attempt())
+        assert released, "it was merged while another process wrote to it"
+        thread.join()
     check(guest)
 
 
@@ -210,12 +234,12 @@ def _children(pid: int) -> list[int]:
 
 def _wait_until_unlocked(guest: Guest) -> None:
     """A killed process holds its locks for as long as the kernel takes to end it."""
-    deadline = time.monotonic() + 30
-    for disk in guest.argument.disks:
-        argv = ["qemu-img", "info", "--backing-chain", "-f", "qcow2", disk.overlay]
-        while subprocess.run(argv, capture_output=True, check=False, timeout=60).returncode:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+
+    def is_free(overlay: str) -> bool:
+        argv = ["qemu-img", "info", "--backing-chain", "-f", "qcow2", overlay]
+        return subprocess.run(argv, capture_output=True, check=False, timeout=60).returncode == 0
+
+    until(lambda: all(is_free(disk.overlay) for disk in guest.argument.disks))
 
 
 def test_a_cancel_leaves_it_to_be_done_again(guest: Guest) -> None:
@@ -246,17 +270,12 @@ def test_an_earlier_result_of_the_same_job_stays_beside_the_new_one(guest: Guest
     (first / RESULT_FILE).write_text('{"job_id": "job-1"}')
     (first / "disk1.raw").write_text("precious")
     running = attempt()
-
-    def stop() -> None:
-        while commit_begun(guest.staging) is None:
-            time.sleep(0.005)
-        running.stop()
-
-    thread = threading.Thread(target=stop)
-    thread.start()
-    with pytest.raises(BaseException, match="stopped"):
+    with (
+        locked(guest, 2),
+        once(lambda: commit_begun(guest.staging), running.stop),
+        pytest.raises(BaseException, match="stopped"),
+    ):
         commit(guest.argument, running)
-    thread.join()
     (first / RESULT_FILE).unlink()  # what is chosen holds, whatever happens to the first folder
     result = commit(guest.argument, attempt())
     assert result.folder == f"{first}~2"

@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ExportInput, ExportResult
 from hyperctl.workflows.errors import HyperctlError
 from tests.integration.orders import export_input
+from tests.moments import until
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
 
 from .conftest import MIB, PASSWORD, make_guest, sha256
@@ -25,11 +25,6 @@ SIZES = [24 * MIB + 199 * 1024, 9 * MIB]
 RESTARTED = "db-server-01"
 
 
-def sent_bytes(sim: VCenterSimulator) -> int:
-    traffic: dict[str, int] = sim.call("GET", "/traffic")
-    return sum(traffic.values())
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_a_kill_costs_only_disks_that_were_not_whole(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, seed: int
@@ -37,23 +32,20 @@ def test_a_kill_costs_only_disks_that_were_not_whole(
     argument = export_input(sim, settings, running, VM, "nfc")
     staging = Staging(argument.output_dir, argument.job_id)
     streams = [(sim.guests / VM / f"disk{index}.vmdk").stat().st_size for index in (1, 2)]
-    before = sent_bytes(sim)
+    before = sim.sent_bytes()
     sim.fault("slow", vm=VM, bytes_per_second=4 * MIB)
     worker = start_export(argument, settings)
     goal = random.Random(seed).uniform(0.02, 0.98) * sum(streams)
-    deadline = time.monotonic() + 60
-    while sent_bytes(sim) - before < goal:
-        assert worker.is_alive(), "it had ended before it was killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    until(lambda: not worker.is_alive() or sim.sent_bytes() - before >= goal)
     kill(worker)
+    assert sim.sent_bytes() - before >= goal, "it had ended before it was killed"
     sim.call("DELETE", "/faults")
     sim.fault("expire_sessions")  # the dead worker's own, and its lease with it
     whole = [
         staging.ledger(index).exists() and read_ledger(staging.ledger(index)).finish is not None
         for index in (1, 2)
     ]
-    between = sent_bytes(sim)
+    between = sim.sent_bytes()
 
     result = export_disks(argument, settings, running)
 
@@ -61,7 +53,7 @@ def test_a_kill_costs_only_disks_that_were_not_whole(
         assert sha256(Path(disk.path)) == sha256(sim.raw_disk(VM, disk.index))
     missing = sum(size for size, done in zip(streams, whole, strict=True) if not done)
     # The simulator may have been writing to the dead worker still when it was asked first.
-    assert missing <= sent_bytes(sim) - between < missing + MIB
+    assert missing <= sim.sent_bytes() - between < missing + MIB
 
 
 @pytest.fixture
@@ -96,11 +88,8 @@ def test_a_vcenter_that_restarts_under_a_copy_costs_no_byte(
         sim.fault("slow", vm=RESTARTED, bytes_per_second=2 * MIB)
         copying = threading.Thread(target=copy, args=(argument,))
         copying.start()
-        deadline = time.monotonic() + 30
-        while sent_bytes(sim) < 3 * MIB:
-            assert copying.is_alive(), outcome
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: not copying.is_alive() or sim.sent_bytes() >= 3 * MIB)
+        assert copying.is_alive(), outcome
     with running_vcenter(guests, state, PASSWORD, listen=sim.server) as again:
         copying.join(120)
         assert not copying.is_alive()
@@ -111,4 +100,4 @@ def test_a_vcenter_that_restarts_under_a_copy_costs_no_byte(
             first = export_disks(planned, settings, running)
         for disk in first.disks:
             assert sha256(Path(disk.path)) == sha256(guests / RESTARTED / f"disk{disk.index}.raw")
-        assert again.call("GET", "/sessions")["count"] == 0
+        assert again.sessions() == 0

@@ -44,6 +44,7 @@ from hyperctl.workflows.leftover import LeftoverKind
 from hyperctl.workflows.queues import WORKFLOW_QUEUE, Role, task_queue
 from hyperctl.workflows.request import MigrationRequest
 from hyperctl.workflows.status import JobStatus, MigrationStatus, Phase
+from tests.moments import LONGEST_SECONDS
 from tests.simulator import VCenterSimulator
 from tests.unit.machines import guest
 from tests.workflow.conftest import temporal_binary
@@ -135,7 +136,7 @@ def _request(sim: VCenterSimulator, **changes: Any) -> MigrationRequest:
 
 
 async def _until(migration: Migration, wanted: Any) -> MigrationStatus:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONGEST_SECONDS):
         while True:
             status = await migration.status()
             if wanted(status):
@@ -146,7 +147,7 @@ async def _until(migration: Migration, wanted: Any) -> MigrationStatus:
 
 async def _until_waits_for(migration: Migration, name: str) -> None:
     """Until the activity is scheduled, and its worker is not there."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONGEST_SECONDS):
         while True:
             pending = (await migration.describe()).raw_description.pending_activities
             if name in {one.activity_type.name for one in pending}:

@@ -1,6 +1,5 @@
 """Copy and verify against the simulated vCenter: right, sparse, and right under every fault."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,11 +22,13 @@ from hyperctl.activities.vsphere.lease import export_lease
 from hyperctl.activities.vsphere.session import open_session
 from hyperctl.workflows.contract import DiscardInput, ExportInput, ExportResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from tests.integration.ledgers import is_whole
 from tests.integration.orders import export_input, verify_input
+from tests.moments import SOON_SECONDS, once, until
 from tests.simulator import VCenterSimulator
 
 from .conftest import LEASE_TIMEOUT_SECONDS, MIB, sha256
-from .exporting import kill, start_export
+from .exporting import copying_threads, kill, start_export
 
 VM = "web-server-01"
 
@@ -40,13 +41,11 @@ def argument(sim: VCenterSimulator, settings: HostSettings, running: Attempt) ->
 @pytest.fixture(autouse=True)
 def no_lease_is_left(sim: VCenterSimulator) -> Iterator[None]:
     yield
-    assert sim.active_leases() == []
-    assert sim.call("GET", "/sessions")["count"] == 0
+    until(lambda: not sim.active_leases() and not sim.sessions(), seconds=SOON_SECONDS)
 
 
 def assert_no_copying_threads() -> None:
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith(("nfc-", "disk", "lease-"))]
+    until(lambda: not copying_threads(), copying_threads, SOON_SECONDS)
 
 
 def assert_right(sim: VCenterSimulator, result: ExportResult) -> None:
@@ -63,7 +62,7 @@ def test_a_copy_is_the_source_byte_for_byte(
     assert [disk.source_name for disk in result.disks] == ["web-server-01.vmdk", "web-server-01_1.vmdk"]
     for disk in result.disks:
         used = Path(disk.path).stat().st_blocks * 512
-        assert disk.allocated_bytes <= used <= disk.allocated_bytes + MIB, "zeroes take no space"
+        assert abs(used - disk.allocated_bytes) <= MIB, "zeroes take no space"
         assert used < disk.capacity_bytes / 2 or disk.index == 2
         assert disk.source_checksum.startswith("sha1:")
         assert 0 < disk.received_bytes < disk.capacity_bytes
@@ -107,9 +106,7 @@ def test_a_change_of_the_machine_makes_both_disks_old(
     with open_session(sim.vcenter(), settings, running) as session:
         source = find_machine(session, VM, None)
         task = source.reference.ReconfigVM_Task(type_of_config_spec()(annotation="the shop"))
-        deadline = time.monotonic() + 5
-        while task.info.state not in ("success", "error") and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: task.info.state in ("success", "error"))
         assert task.info.state == "success"
     leases = len(sim.leases(VM))
     export_disks(argument, settings, running)
@@ -188,11 +185,14 @@ def test_what_the_manifest_denies_is_corrupt(
 def test_a_disk_that_was_whole_is_kept_when_another_fails(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
 ) -> None:
-    sim.fault("slow", vm=VM, disk=0, bytes_per_second=2 * MIB)
-    sim.fault("drop_connection", vm=VM, disk=0, after_bytes=4 * MIB)
-    with pytest.raises(HyperctlError):
+    stalled = sim.fault("stall", vm=VM, disk=0, after_bytes=4 * MIB)
+
+    def cut() -> None:
+        sim.fault("drop_connection", vm=VM, disk=0, after_bytes=4 * MIB)
+        sim.lift(stalled)
+
+    with once(lambda: is_whole(staging.ledger(2)), cut), pytest.raises(HyperctlError):
         export_disks(argument, settings, running)
-    assert read_ledger(staging.ledger(2)).finish is not None
     inode = staging.image(2).stat().st_ino
     sim.call("DELETE", "/faults")
 
@@ -217,8 +217,8 @@ def test_a_stream_may_be_silent_for_longer_than_a_call(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput
 ) -> None:
     """An ESXi host reads what is zero of a thick disk, for minutes, and sends none of it."""
-    sim.fault("stall", vm=VM, disk=0, after_bytes=MIB, seconds=6)
-    settings = settings.model_copy(update={"vsphere_timeout_seconds": 3.0})
+    sim.fault("stall", vm=VM, disk=0, after_bytes=MIB, seconds=8)
+    settings = settings.model_copy(update={"vsphere_timeout_seconds": 5.0})
     before = len(sim.leases(VM))
     assert_right(sim, export_disks(argument, settings, running))
     assert len(sim.leases(VM)) == before + 1, "the stream was begun anew"
@@ -227,8 +227,8 @@ def test_a_stream_may_be_silent_for_longer_than_a_call(
 def test_a_stream_that_only_trickles_is_given_up(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput
 ) -> None:
-    sim.fault("slow", vm=VM, disk=0, bytes_per_second=2000)
-    settings = settings.model_copy(update={"stream_silence_seconds": 1.0})
+    sim.fault("slow", vm=VM, disk=0, bytes_per_second=5000)
+    settings = settings.model_copy(update={"stream_silence_seconds": 2.0})
     with pytest.raises(HyperctlError, match="not even 256 KiB") as caught:
         export_disks(argument, settings, running)
     assert caught.value.code is ErrorCode.TRANSFER_INTERRUPTED
@@ -253,42 +253,24 @@ def test_one_failing_progress_call_is_no_loss(
     assert_right(sim, export_disks(argument, settings, running))
 
 
-@pytest.mark.parametrize("state", ["before", "during"])
-def test_a_cancel_stops_within_five_seconds(
+@pytest.mark.parametrize("state", ["before", "slow", "stalled"])
+def test_a_cancel_stops_it_soon(
     sim: VCenterSimulator,
     settings: HostSettings,
     running: Attempt,
     argument: ExportInput,
     state: str,
 ) -> None:
-    sim.fault("slow", vm=VM, bytes_per_second=MIB // 2)
-    cancelled_at: list[float] = []
-
-    def cancel() -> None:
-        cancelled_at.append(time.monotonic())
-        running.stop()
-
-    timer = threading.Timer(0.0 if state == "before" else 2.0, cancel)
-    timer.start()
-    with pytest.raises(CancelledError):
+    if state == "stalled":
+        sim.fault("stall", vm=VM, disk=0, after_bytes=MIB)
+    else:
+        sim.fault("slow", vm=VM, bytes_per_second=MIB // 16)
+    settings = settings.model_copy(update={"vsphere_timeout_seconds": 60.0})
+    size_bytes = {"before": 0, "slow": 1, "stalled": MIB}[state]
+    with once(sim.sends("nfc", size_bytes), running.stop) as stopped, pytest.raises(CancelledError):
         export_disks(argument, settings, running)
-    assert time.monotonic() - cancelled_at[0] < 5
-    leases = sim.leases(VM)
-    assert state == "before" or leases[-1]["outcome"] == "aborted"
-    assert_no_copying_threads()
-
-
-def test_a_cancel_stops_a_stalled_stream_within_five_seconds(
-    sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput
-) -> None:
-    sim.fault("stall", vm=VM, disk=0, after_bytes=MIB)
-    timer = threading.Timer(1.5, running.stop)
-    timer.start()
-    started = time.monotonic()
-    with pytest.raises(CancelledError):
-        export_disks(argument, settings.model_copy(update={"vsphere_timeout_seconds": 60.0}), running)
-    assert time.monotonic() - started < 1.5 + 5
-    assert sim.leases(VM)[-1]["outcome"] == "aborted"
+    assert stopped.seconds < SOON_SECONDS
+    assert state == "before" or sim.leases(VM)[-1]["outcome"] == "aborted"
     assert_no_copying_threads()
 
 
@@ -304,14 +286,11 @@ def test_a_lease_that_a_dead_worker_left_is_waited_for(
 def test_a_worker_that_was_killed_leaves_nothing_that_stands_in_the_way(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
 ) -> None:
-    sim.fault("slow", vm=VM, disk=0, bytes_per_second=MIB)
+    sim.fault("stall", vm=VM, disk=0, after_bytes=MIB)
     worker = start_export(argument, settings)
-    deadline = time.monotonic() + 20
-    while not (staging.ledger(2).exists() and read_ledger(staging.ledger(2)).finish):
-        assert worker.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: is_whole(staging.ledger(2)) or not worker.is_alive())
     kill(worker)
+    assert is_whole(staging.ledger(2))
     assert read_ledger(staging.ledger(1)).finish is None
     inode = staging.image(2).stat().st_ino
     sim.call("DELETE", "/faults")

@@ -3,7 +3,6 @@
 import os
 import random
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +27,15 @@ from hyperctl.activities.verify.activity import verify_disks
 from hyperctl.workflows.contract import CommitInput, ExportInput, ExportResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.request import DiskFormat, FileSource, MigrationRequest
+from tests.integration.ledgers import is_whole, recorded
 from tests.integration.orders import export_input, verify_input
+from tests.moments import SOON_SECONDS, once, until
+from tests.processes import is_worked_on
 from tests.simulator import VCenterSimulator
 
 from .conftest import MIB
 from .exporting import kill, start_export
+from .filesystems import mounted
 from .landing import start_landing
 
 VM = "web-server-01"
@@ -134,13 +137,9 @@ def test_an_overlay_over_it_is_committed_into_it(
 def test_a_worker_that_was_killed_is_gone_on_from(
     sim: VCenterSimulator, settings: HostSettings, running: Attempt, argument: ExportInput, staging: Staging
 ) -> None:
-    sim.fault("slow", vm=VM, disk=0, bytes_per_second=MIB)
+    sim.fault("stall", vm=VM, disk=0, after_bytes=MIB)
     worker = start_export(argument, settings)
-    deadline = time.monotonic() + 30
-    while not (staging.ledger(2).exists() and read_ledger(staging.ledger(2)).finish):
-        assert worker.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: is_whole(staging.ledger(2)) or not worker.is_alive())
     kill(worker)
     inode = staging.image(2, DiskFormat.QCOW2).stat().st_ino
     sim.call("DELETE", "/faults")
@@ -169,17 +168,15 @@ def test_a_cancel_ends_the_making_of_a_large_image(
     )
     image = Staging(argument.output_dir, argument.job_id).image(1, DiskFormat.QCOW2)
     environment = ActivityEnvironment()
-    beats: list[float] = []
-    environment.on_heartbeat = lambda *details: beats.append(time.monotonic())
-    timer = threading.Timer(1.5, environment.cancel)
-    timer.start()
-    with pytest.raises(CancelledError):
+    beats: list[object] = []
+    environment.on_heartbeat = lambda *details: beats.append(details)
+
+    def is_being_made() -> bool:
+        return image.exists() and len(beats) >= 2
+
+    with once(is_being_made, environment.cancel), pytest.raises(CancelledError):
         environment.run(ExportActivities(settings).export_disks, argument)
-    timer.join()
-    assert len(beats) >= 2, "it beats meanwhile"
-    assert image.exists(), "it was being made"
-    held = subprocess.run(["pgrep", "--full", f"^qemu-img create .*{image}"], capture_output=True)
-    assert not held.stdout, "what makes it has ended"
+    until(lambda: not is_worked_on(image), "what makes it goes on", SOON_SECONDS)
 
 
 # --- the image itself -----------------------------------------------------------------------------------
@@ -276,11 +273,8 @@ def test_a_process_that_is_killed_leaves_a_true_ledger(seed: int, tmp_path: Path
     path, ledger = tmp_path / "disk.qcow2", tmp_path / "ledger"
     content = random.Random(100 + seed).randbytes(CAPACITY)
     worker = start_landing(path, ledger, HEADER, content, seed)
-    deadline = time.monotonic() + 30
-    while not ledger.exists():
-        assert worker.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    until(lambda: recorded(ledger) or not worker.is_alive())
+    assert worker.is_alive()
     time.sleep(random.Random(seed).uniform(0.0, 0.1))
     kill(worker)
     known = assert_ledger_is_true(path, ledger, content, running)
@@ -320,13 +314,8 @@ def test_a_disk_of_many_tables_is_where_qemu_finds_it(tmp_path: Path, running: A
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "hyperctl-test", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting a file system needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted("tmpfs", tmp_path, 24) as place:
+        yield place
 
 
 def test_a_full_disk_has_its_errno_and_is_gone_on_with(small_disk: Path, running: Attempt) -> None:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +24,13 @@ from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import Firmware
 from hyperctl.workflows.plan import SourcePlan
 from hyperctl.workflows.request import FileSource, MigrationRequest, VerifyMode
+from tests.integration.ledgers import received_bytes
+from tests.moments import SOON_SECONDS, once, until
 from tests.unit.archives import envelope, manifest, tar
 from tests.unit.vmdk_streams import vmware_stream
 
 from .conftest import MIB, sha256, write_disk
+from .exporting import copying_threads
 from .filesystems import mounted
 from .test_source_files import FORMATS, SIZE, content, make
 
@@ -278,15 +280,20 @@ def test_holes_are_not_read(tmp_path: Path, copy: Copy) -> None:
 
 
 def test_a_source_that_changes_while_it_is_copied(
-    tmp_path: Path, settings: HostSettings, running: Attempt, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    settings: HostSettings,
+    running: Attempt,
+    staging: Staging,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("hyperctl.activities.export.file.LOOK_SECONDS", 0.2)
     source = tmp_path / "disk.raw"
     source.write_bytes(os.urandom(16 * MIB))
-    argument = export_input(FileSource(path=str(source)), settings, running, bandwidth=4 * MIB)
-    timer = threading.Timer(1.0, os.utime, (source, (1, 1)))
-    timer.start()
-    with pytest.raises(HyperctlError, match="was changed while it was being read") as caught:
+    argument = export_input(FileSource(path=str(source)), settings, running, bandwidth=MIB)
+    with (
+        once(staging.image(1).exists, lambda: os.utime(source, (1, 1))),
+        pytest.raises(HyperctlError, match="was changed while it was being read") as caught,
+    ):
         export_disks(argument, settings, running)
     assert caught.value.code is ErrorCode.SOURCE_INVALID
 
@@ -308,7 +315,7 @@ def test_what_was_exchanged_after_the_plan_is_copied_anew_or_refused(
 
 @pytest.mark.parametrize("format_", ["raw", "qcow2", "stream"])
 def test_a_cap_holds_and_a_cancel_ends_it(
-    format_: str, tmp_path: Path, settings: HostSettings, running: Attempt
+    format_: str, tmp_path: Path, settings: HostSettings, running: Attempt, staging: Staging
 ) -> None:
     data = os.urandom(24 * MIB)
     source = tmp_path / "disk.img"
@@ -316,16 +323,18 @@ def test_a_cap_holds_and_a_cancel_ends_it(
         source.write_bytes(vmware_stream(data))
     else:
         make(tmp_path, source.name, data, (format_,))
-    argument = export_input(FileSource(path=str(source)), settings, running, bandwidth=2 * MIB)
-    threading.Timer(2.0, running.stop).start()
+    cap = 2 * MIB
+    argument = export_input(FileSource(path=str(source)), settings, running, bandwidth=cap)
+
+    def has_landed() -> bool:
+        return staging.image(1).exists() and staging.image(1).stat().st_blocks > 0
+
     started = time.monotonic()
-    with pytest.raises(CancelledError):
+    with once(has_landed, running.stop) as stopped, pytest.raises(CancelledError):
         export_disks(argument, settings, running)
-    assert time.monotonic() - started < 7
-    copying = [thread.name for thread in threading.enumerate() if thread.name.startswith("disk")]
-    assert not copying
-    ledger = read_ledger(Staging(settings.output_dir, "job-file").ledger(1))
-    assert ledger.received_bytes <= 8 * MIB
+    assert stopped.seconds < SOON_SECONDS
+    until(lambda: not copying_threads(), copying_threads, SOON_SECONDS)
+    assert 4 * MIB <= received_bytes(staging.ledger(1)) <= cap * (time.monotonic() - started) + 2 * MIB
 
 
 KILLED = """
@@ -352,11 +361,8 @@ def test_a_copy_that_was_killed_goes_on_where_it_was(
     assert process.stdin is not None
     process.stdin.write(argument.model_dump_json().encode())
     process.stdin.close()
-    deadline = time.monotonic() + 60
-    while not staging.ledger(1).exists() or read_ledger(staging.ledger(1)).received_bytes < 40 * MIB:
-        assert time.monotonic() < deadline, "it never came so far"
-        assert process.poll() is None, "it ended by itself"
-        time.sleep(0.1)
+    until(lambda: received_bytes(staging.ledger(1)) >= 40 * MIB or process.poll() is not None)
+    assert process.poll() is None, "it ended by itself"
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = read_ledger(staging.ledger(1)).received_bytes

@@ -4,9 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -20,9 +18,11 @@ from hyperctl.activities.held_folder import remove_folders_left
 from hyperctl.activities.nbd.command import nbdkit
 from hyperctl.activities.nbd.reader import NbdReader
 from hyperctl.activities.nbd.secret import SecretFile
-from hyperctl.activities.nbd.server import FOLDER_PREFIX, NbdServer, NbdServerError
+from hyperctl.activities.nbd.server import FOLDER_PREFIX, NbdServer, NbdServerError, Place
 from hyperctl.activities.settings import HostSettings
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
+from tests.moments import SOON_SECONDS, once, until
+from tests.processes import is_running
 from tests.unit.landings import landing_in
 
 from .conftest import MIB, sha256, write_disk
@@ -31,11 +31,9 @@ CAPACITY = 40 * MIB + 512
 
 
 @pytest.fixture(autouse=True)
-def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def temporary_folder(own_tmp: Path) -> Path:
     """Where servers have their folders: nothing may be left there."""
-    folder = Path(tempfile.mkdtemp(prefix="hyperctl-test-"))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
+    return own_tmp
 
 
 @pytest.fixture
@@ -43,21 +41,6 @@ def disk(tmp_path: Path) -> Path:
     path = tmp_path / "source.raw"
     write_disk(path, CAPACITY, seed=3)
     return path
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def eventually(condition: object, seconds: float = 10.0) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def copied(reader: NbdReader, folder: Path, running: Attempt, stop: threading.Event) -> Path:
@@ -73,8 +56,8 @@ def test_a_server_leaves_nothing(temporary_folder: Path, disk: Path, running: At
     with NbdServer(lambda place: (*nbdkit(place), "file", f"file={disk}"), running) as server:
         assert server.socket.parent.stat().st_mode & 0o077 == 0
         pid = server.pid
-        assert is_alive(pid)
-    assert not is_alive(pid)
+        assert is_running(pid)
+    assert not is_running(pid)
     assert list(temporary_folder.iterdir()) == []
 
 
@@ -120,12 +103,12 @@ def test_servers_end_with_a_worker_that_is_killed(
     assert worker.stdout is not None
     pids = [int(pid) for pid in worker.stdout.readline().split()]
     assert len(pids) == 2
-    assert all(map(is_alive, pids))
+    assert all(map(is_running, pids))
     remove_folders_left(temporary_folder, FOLDER_PREFIX)
     assert len(list(temporary_folder.glob(f"{FOLDER_PREFIX}*"))) == 2, "they are in use"
     worker.kill()
     worker.wait()
-    eventually(lambda: not any(map(is_alive, pids)))
+    until(lambda: not any(map(is_running, pids)))
     remove_folders_left(temporary_folder, FOLDER_PREFIX)
     assert list(temporary_folder.iterdir()) == [], "the next server's start removes what the dead one left"
 
@@ -186,16 +169,18 @@ def test_connections_are_one_where_the_server_promises_nothing(
         assert sha256(copied(reader, tmp_path, running, stop)) == sha256(disk)
 
 
-def test_reads_that_fail_are_tried_again(disk: Path, tmp_path: Path, running: Attempt) -> None:
-    """Every request fails at first; after a while none does."""
+def test_reads_that_fail_are_tried_again(
+    disk: Path, tmp_path: Path, running: Attempt, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every request fails until three of them were told of."""
     stop = threading.Event()
     trigger = tmp_path / "broken"
     trigger.touch()
     arguments = ("--filter=error", "file", str(disk), "error-pread-rate=100%", f"error-file={trigger}")
     with NbdServer(lambda place: (*nbdkit(place), *arguments), running) as server:
         reader = NbdReader(server, "disk", 2, stop, running)
-        threading.Timer(1.5, trigger.unlink).start()
-        assert sha256(copied(reader, tmp_path, running, stop)) == sha256(disk)
+        with once(lambda: caplog.text.count("cannot be read") >= 3, trigger.unlink):
+            assert sha256(copied(reader, tmp_path, running, stop)) == sha256(disk)
 
 
 def test_a_broken_read_has_its_code(disk: Path, running: Attempt) -> None:
@@ -211,15 +196,28 @@ def test_a_broken_read_has_its_code(disk: Path, running: Attempt) -> None:
     assert caught.value.code is ErrorCode.TRANSFER_INTERRUPTED
 
 
+def is_fetching() -> bool:
+    return any(thread.name == "disk-range" for thread in threading.enumerate())
+
+
 def test_a_server_that_dies_is_started_again(disk: Path, tmp_path: Path, running: Attempt) -> None:
+    """The first answers no read in this test's time."""
     stop = threading.Event()
-    arguments = ("--filter=delay", "file", str(disk), "rdelay=700ms")
-    with NbdServer(lambda place: (*nbdkit(place), *arguments), running) as server:
+    killed: list[int] = []
+
+    def command(place: Place) -> tuple[str, ...]:
+        return (*nbdkit(place), "--filter=delay", "file", str(disk), f"rdelay={0 if killed else 60}")
+
+    with NbdServer(command, running) as server:
         reader = NbdReader(server, "disk", 2, stop, running)
-        first = server.pid
-        threading.Timer(0.3, os.kill, (first, signal.SIGKILL)).start()
-        assert sha256(copied(reader, tmp_path, running, stop)) == sha256(disk)
-        assert server.pid != first
+
+        def kill() -> None:
+            killed.append(server.pid)
+            os.kill(server.pid, signal.SIGKILL)
+
+        with once(is_fetching, kill):
+            assert sha256(copied(reader, tmp_path, running, stop)) == sha256(disk)
+        assert server.pid not in killed
 
 
 def test_a_server_that_does_not_answer_stops_long_before_it_would(
@@ -229,11 +227,9 @@ def test_a_server_that_does_not_answer_stops_long_before_it_would(
     arguments = ("--filter=delay", "file", str(disk), "rdelay=60")
     with NbdServer(lambda place: (*nbdkit(place), *arguments), running) as server:
         reader = NbdReader(server, "disk", 2, stop, running)
-        threading.Timer(0.5, stop.set).start()
-        started = time.monotonic()
-        with pytest.raises(Stopped):
+        with once(is_fetching, stop.set) as stopped, pytest.raises(Stopped):
             copied(reader, tmp_path, running, stop)
-        assert time.monotonic() - started < 15
+        assert stopped.seconds < SOON_SECONDS
         os.kill(server.pid, signal.SIGKILL)
 
 

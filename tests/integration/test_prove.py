@@ -6,7 +6,6 @@ import os
 import secrets
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from hyperctl.workflows.request import ProveMode
 from hyperctl.workflows.status import Phase
 from tests.integration.conftest import state_of
 from tests.integration.source_guest import SourceGuest
+from tests.moments import SOON_SECONDS, once, until
 from tests.processes import is_worked_on
 from tests.unit.machines import landed
 
@@ -108,29 +108,22 @@ def test_an_unconverted_guest_is_found_out_with_the_reason(unconverted: Prepared
 
 
 def cancel_at(prepared: Prepared, reached: Callable[[], bool]) -> None:
-    """A cancel three seconds after a moment ends the proof within five, and leaves nothing."""
+    """A cancel three seconds after a moment ends the proof soon, and leaves nothing."""
     running = attempt()
-    cancelled_at: list[float] = []
 
     def cancel() -> None:
-        while not reached():
-            time.sleep(0.1)
         time.sleep(3)
-        cancelled_at.append(time.monotonic())
         running.stop()
 
-    thread = threading.Thread(target=cancel)
-    thread.start()
     before = prepared.state()
-    with pytest.raises(CancelledError):
+    with once(reached, cancel) as moment, pytest.raises(CancelledError):
         prepared.prove(running)
-    assert time.monotonic() - cancelled_at[0] < 5
-    thread.join()
+    assert moment.seconds < 3 + SOON_SECONDS
     assert prepared.state() == before
     prepared.assert_nothing_is_left()
 
 
-def test_a_cancel_while_the_reporter_is_put_in_ends_it_within_five_seconds(unconverted: Prepared) -> None:
+def test_a_cancel_while_the_reporter_is_put_in_ends_it_soon(unconverted: Prepared) -> None:
     cancel_at(unconverted, lambda: is_worked_on(unconverted.staging.proof()))
 
 
@@ -168,16 +161,10 @@ def test_killed_in_the_boot_it_leaves_no_domain_and_is_done_again_until_a_cancel
         "prove_and_record(argument, sys.argv[2], Attempt(Phase.PROVE, logging.getLogger('child')))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", programme, str(document), URI])
-    deadline = time.monotonic() + 300
-    while not booted_at_once.domain_is_there():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    until(lambda: booted_at_once.domain_is_there() or process.poll() is not None, seconds=300)
+    assert process.poll() is None
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 10
-    while booted_at_once.domain_is_there():
-        assert time.monotonic() < deadline, "libvirt ends a trial whose owner is gone"
-        time.sleep(0.2)
+    until(lambda: not booted_at_once.domain_is_there(), "libvirt ends a trial whose owner is gone")
     cancel_at(booted_at_once, booted_at_once.domain_is_there)
     assert all(os.access(path, os.R_OK) for path in booted_at_once.images)

@@ -26,6 +26,7 @@ from hyperctl.workflows.queues import WORKFLOW_QUEUE, Role
 from hyperctl.workflows.request import MigrationRequest, ProveMode, TransportChoice
 from hyperctl.workflows.retry import RetryPolicy
 from hyperctl.workflows.status import JobStatus, MigrationStatus
+from tests.moments import LONGEST_SECONDS
 from tests.replays import assert_replays
 from tests.simulator import VCenterSimulator
 from tests.workflow.conftest import temporal_binary
@@ -89,7 +90,7 @@ class Job:
         self.migration = Migration(Connection(self._client, Temporal()), self.id)
 
     async def until(
-        self, true: Callable[[MigrationStatus], bool], what: str, seconds: float = 60.0
+        self, true: Callable[[MigrationStatus], bool], what: str, seconds: float = LONGEST_SECONDS
     ) -> MigrationStatus:
         status: MigrationStatus | None = None
         try:
@@ -108,7 +109,7 @@ class Job:
         return file.read_text() if file.exists() else ""
 
     async def until_logged(self, text: str, times: int = 1) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LONGEST_SECONDS):
             while self.log().count(text) < times:
                 await asyncio.sleep(0.1)
 
@@ -194,7 +195,7 @@ async def test_a_host_without_room_pauses_the_job_until_there_is_some(
             "space_patience_seconds": 1.0,
         }
     )
-    job = Job(client, settings, request(sim, bandwidth_bytes_per_second=1_500_000))
+    job = Job(client, settings, request(sim, bandwidth_bytes_per_second=750_000))
     async with worker(client, settings):
         await job.start()
         await job.until(is_copying, "the copy")
@@ -237,7 +238,7 @@ async def test_a_job_that_waits_for_room_can_be_cancelled(
             "space_patience_seconds": 0.5,
         }
     )
-    job = Job(client, settings, request(sim, bandwidth_bytes_per_second=1_500_000))
+    job = Job(client, settings, request(sim, bandwidth_bytes_per_second=750_000))
     async with worker(client, settings):
         await job.start()
         await job.until(is_copying, "the copy")

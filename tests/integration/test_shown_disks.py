@@ -23,6 +23,7 @@ from hyperctl.workflows.rehearsal import RehearsalRequest
 from hyperctl.workflows.request import FileSource, RunningSource, TransportChoice, WhenRunning
 from tests.integration.rehearsing import assert_nothing_is_left
 from tests.integration.test_vddk import transport_of
+from tests.moments import SOON_SECONDS, until
 from tests.processes import is_worked_on, working_on
 from tests.simulator import VCenterSimulator
 
@@ -68,7 +69,7 @@ def test_a_file_is_read_where_it_lies(
     with shown_disks(argument, Path(host.output_dir), host, running) as shown:
         assert shown.machine.name == "as-i-call-it"
         assert_shown(shown, raw)
-    assert not is_worked_on(path)
+    until(lambda: not is_worked_on(path), seconds=SOON_SECONDS)
     assert_nothing_is_left(sim, host)
 
 

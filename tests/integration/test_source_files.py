@@ -7,7 +7,6 @@ import random
 import socket
 import struct
 import subprocess
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,6 +30,7 @@ from hyperctl.activities.vsphere.session import open_session
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.machine import Firmware
 from hyperctl.workflows.request import FirmwareChoice
+from tests.moments import until
 from tests.simulator import VCenterSimulator
 from tests.unit.archives import envelope, manifest, tar
 from tests.unit.qemu_vmdk import as_qemu_reads
@@ -129,11 +129,7 @@ def test_an_export_over_nbd(tmp_path: Path) -> None:
     address = tmp_path / "nbd"
     process = subprocess.Popen(qemu_nbd(Place(address, tmp_path / "pid"), image.qemu_name))
     try:
-        for _ in range(100):
-            with socket.socket(socket.AF_UNIX) as client:
-                if client.connect_ex(str(address)) == 0:
-                    break
-            time.sleep(0.05)
+        until(lambda: answers(address))
         told = subprocess.run(
             ["qemu-img", "info", "--output=json", "-f", "raw", f"nbd+unix:///?socket={address}"],
             check=True, capture_output=True,
@@ -142,6 +138,11 @@ def test_an_export_over_nbd(tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def answers(address: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(address)) == 0
 
 
 def refused(
@@ -359,7 +360,10 @@ def test_a_guests_own_bytes_are_no_header_where_a_person_says_so(tmp_path: Path)
 
 
 def test_a_change_is_found(tmp_path: Path) -> None:
-    image = probe_image(make(tmp_path, "disk.vmdk", content(), ("vmdk", "-o", "subformat=monolithicFlat")))
+    path = make(tmp_path, "disk.vmdk", content(), ("vmdk", "-o", "subformat=monolithicFlat"))
+    for part in tmp_path.iterdir():
+        os.utime(part, (1, 1))  # file systems' clocks are coarse
+    image = probe_image(path)
     extent = image.files[1].path
     with extent.open("r+b") as file:
         file.write(b"x")

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,19 +13,22 @@ from temporalio.exceptions import CancelledError
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.export.activity import export_disks
 from hyperctl.activities.export.disk_copy import DiskCopy
-from hyperctl.activities.export.ledger import BLOCK_BYTES, LedgerError, read_ledger
+from hyperctl.activities.export.ledger import BLOCK_BYTES, read_ledger
 from hyperctl.activities.export.space_watch import SpaceWatch
 from hyperctl.activities.settings import HostSettings
 from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ExportInput, ExportResult
 from hyperctl.workflows.errors import ErrorCode, HyperctlError
 from hyperctl.workflows.request import DiskFormat
+from tests.integration.ledgers import is_whole
 from tests.integration.orders import export_input
+from tests.moments import LONGEST_SECONDS, SOON_SECONDS, until
 from tests.simulator import VCenterSimulator
 from tests.unit.sources import SourceInMemory, disk_in_memory
 from tests.unit.test_ranges import CONTENT, DiskInMemory
 
 from .conftest import LEASE_TIMEOUT_SECONDS, MIB, sha256
+from .exporting import copying_threads
 from .filesystems import fill, mounted
 
 VM = "web-server-01"
@@ -46,24 +49,30 @@ def settings(request: pytest.FixtureRequest, settings: HostSettings, small: Path
 
 @pytest.fixture
 def argument(sim: VCenterSimulator, settings: HostSettings, running: Attempt) -> ExportInput:
-    sim.fault("slow", vm=VM, disk=0, bytes_per_second=2 * MIB)
+    sim.fault("stall", vm=VM, disk=0, after_bytes=MIB)
     return export_input(sim, settings, running, VM, "nfc", job_id="job-space")
 
 
 class Copying:
-    """An export on a thread, in whose way one can put things."""
+    """An export on a thread, in whose way one can put things. Its first disk stalls soon."""
 
     def __init__(
-        self, argument: ExportInput, settings: HostSettings, running: Attempt, log: pytest.LogCaptureFixture
+        self,
+        sim: VCenterSimulator,
+        argument: ExportInput,
+        settings: HostSettings,
+        running: Attempt,
+        log: pytest.LogCaptureFixture,
     ) -> None:
         self.staging = Staging(argument.output_dir, argument.job_id)
         self.result: ExportResult | None = None
         self.error: BaseException | None = None
+        self._sim = sim
         self._arguments = argument, settings, running
         self._log = log
         log.set_level(logging.INFO)
         self._filler = Path(argument.output_dir).parent / "filler"
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
@@ -72,24 +81,13 @@ class Copying:
         except BaseException as error:
             self.error = error
 
-    def wait_until(self, true: Callable[[], bool], seconds: float = 30.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < deadline, self._log.text
-            time.sleep(0.02)
-
     def fill(self) -> None:
-        """Take all room there is, once the first disk has begun to land."""
-        self.wait_until(lambda: self.staging.image(1).exists())
+        """Take all room there is, once the first disk has begun to land, and let that go on."""
+        until(self.staging.image(1).exists, lambda: self._log.text)
         fill(self._filler)
-        self.wait_until(lambda: self.is_held or not self._thread.is_alive())
+        self._sim.call("DELETE", "/faults")
+        until(lambda: self.is_held or not self._thread.is_alive(), lambda: self._log.text)
         assert self.is_held, self.error
-
-    def is_whole(self, index: int) -> bool:
-        try:
-            return read_ledger(self.staging.ledger(index)).finish is not None
-        except (FileNotFoundError, LedgerError):
-            return False  # it is being begun
 
     @property
     def is_held(self) -> bool:
@@ -98,7 +96,7 @@ class Copying:
     def make_room(self) -> None:
         self._filler.unlink()
 
-    def end(self, seconds: float = 30.0) -> None:
+    def end(self, seconds: float = LONGEST_SECONDS) -> None:
         self._thread.join(seconds)
         assert not self._thread.is_alive()
 
@@ -116,7 +114,7 @@ def test_a_copy_holds_while_its_file_system_is_full_and_goes_on_by_itself(
     argument: ExportInput,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    copying = Copying(argument, settings, running, caplog)
+    copying = Copying(sim, argument, settings, running, caplog)
     copying.fill()
     time.sleep(LEASE_TIMEOUT_SECONDS + 2)
     assert copying.error is None
@@ -130,21 +128,20 @@ def test_a_copy_holds_while_its_file_system_is_full_and_goes_on_by_itself(
     assert sim.leases(VM)[-1]["outcome"] == "completed"
 
 
-def test_a_held_copy_stops_within_five_seconds(
+def test_a_held_copy_stops_soon(
     sim: VCenterSimulator,
     settings: HostSettings,
     running: Attempt,
     argument: ExportInput,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    copying = Copying(argument, settings, running, caplog)
+    copying = Copying(sim, argument, settings, running, caplog)
     copying.fill()
     running.stop()
-    copying.end(5.0)
+    copying.end(SOON_SECONDS)
     assert isinstance(copying.error, CancelledError)
     assert sim.active_leases() == []
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith(("nfc-", "disk", "lease-"))]
+    until(lambda: not copying_threads(), copying_threads, SOON_SECONDS)
 
 
 def test_a_copy_that_is_held_too_long_gives_up_and_keeps_what_is_whole(
@@ -154,8 +151,9 @@ def test_a_copy_that_is_held_too_long_gives_up_and_keeps_what_is_whole(
     argument: ExportInput,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    copying = Copying(argument, settings.model_copy(update={"space_patience_seconds": 1.0}), running, caplog)
-    copying.wait_until(lambda: copying.is_whole(2))
+    impatient = settings.model_copy(update={"space_patience_seconds": 1.0})
+    copying = Copying(sim, argument, impatient, running, caplog)
+    until(lambda: is_whole(copying.staging.ledger(2)), caplog.text)
     copying.fill()
     copying.end()
     assert isinstance(copying.error, HyperctlError)
@@ -164,7 +162,6 @@ def test_a_copy_that_is_held_too_long_gives_up_and_keeps_what_is_whole(
     assert sim.leases(VM)[-1]["outcome"] == "aborted"
     inode = copying.staging.image(2).stat().st_ino
 
-    sim.call("DELETE", "/faults")
     with pytest.raises(HyperctlError) as refused:
         export_disks(argument, settings, running)
     assert refused.value.code is ErrorCode.NO_SPACE, "there is still no room"
@@ -186,7 +183,7 @@ def test_what_was_fetched_by_ranges_before_the_giving_up_is_not_fetched_again(
         copy = DiskCopy(1, disk, staging, "vm", DiskFormat.RAW, running)
         watch = SpaceWatch(staging.folder, 0, 0.5, lambda: copy.bytes_to_come)
         copy.start(source, watch, threading.Event())
-        assert copy.join(time.monotonic() + 30)
+        assert copy.join(time.monotonic() + LONGEST_SECONDS)
         if copy.error is None:
             assert copy.confirm(source, last=True)
         copy.close()

@@ -9,6 +9,7 @@ from hyperctl.activities.export.ranges import copy_ranges
 from hyperctl.activities.export.throttle import Throttle
 from hyperctl.activities.export.transport import Received
 from hyperctl.workflows.machine import MachineDisk
+from tests.moments import LONGEST_SECONDS
 
 from .machines import disk
 from .test_ranges import CONTENT, DiskInMemory
@@ -28,8 +29,8 @@ class SourceInMemory:
     attempt: Attempt
     disks: dict[str, DiskInMemory]
     throttle: Throttle = field(default_factory=Throttle)
-    hold: threading.Event | None = None
-    """Copies end only when it is set."""
+    meeting: threading.Barrier | None = None
+    """Copies end together with as many others as it takes."""
     begun: list[str] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
@@ -46,8 +47,8 @@ class SourceInMemory:
             self.most_running = max(self.most_running, self.running)
         try:
             fetched = copy_ranges(self.disks[disk.name], landing, self.throttle, self.attempt, stop)
-            if self.hold is not None:
-                self.hold.wait(10)
+            if self.meeting is not None:
+                self.meeting.wait(LONGEST_SECONDS)
         finally:
             with self.lock:
                 self.running -= 1

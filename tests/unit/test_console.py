@@ -96,6 +96,11 @@ def test_arguments(before: str, after: str) -> None:
             "LABEL a\n  LINUX /vmlinuz\n  APPEND root=UUID=1\n",
             (f"  APPEND root=UUID=1 {ADDED}\n",),
         ),
+        (
+            "/boot/extlinux/linux.cfg",
+            "label a\n\tlinux /vmlinuz-1\n\tappend ro\n",
+            (f"\tlinux /vmlinuz-1\n\tappend ro {ADDED}\n",),
+        ),
     ],
 )
 def test_what_boot_loaders_read(path: str, text: str, wanted: tuple[str, ...]) -> None:

@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.dev.detached import Detached, DidNotStart, any_running
+from tests.moments import until
 
 
 @pytest.fixture
@@ -25,8 +25,7 @@ def _start(process: Detached, script: str) -> None:
 
 def test_it_is_found_by_whoever_knows_the_folder(process: Detached, tmp_path: Path) -> None:
     _start(process, "echo said; exec sleep 60")
-    while "said" not in process.tail():
-        time.sleep(0.01)
+    until(lambda: "said" in process.tail())
     again = Detached(tmp_path, "sleeper")
     assert again.pid == process.pid is not None
     assert any_running(tmp_path)
@@ -36,11 +35,11 @@ def test_it_is_found_by_whoever_knows_the_folder(process: Detached, tmp_path: Pa
     assert not any_running(tmp_path)
 
 
-def test_one_that_ended_by_itself_is_not_running(process: Detached) -> None:
-    _start(process, "sleep 0.1")
-    deadline = time.monotonic() + 5
-    while process.pid is not None and time.monotonic() < deadline:
-        time.sleep(0.01)
+def test_one_that_ended_by_itself_is_not_running(process: Detached, tmp_path: Path) -> None:
+    end = tmp_path / "end"
+    _start(process, f"while [ ! -e {end} ]; do sleep 0.05; done")
+    end.touch()
+    until(lambda: process.pid is None)
     with pytest.raises(DidNotStart):
         process.require_running()
     assert not process.stop(1)
@@ -65,7 +64,6 @@ def test_a_number_that_is_used_again_is_left_alone(process: Detached, tmp_path: 
 
 def test_one_that_will_not_stop_is_killed(process: Detached) -> None:
     _start(process, "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
-    while "deaf" not in process.tail():
-        time.sleep(0.01)
+    until(lambda: "deaf" in process.tail())
     assert process.stop(0.3)
     assert process.pid is None

@@ -22,6 +22,7 @@ ONE_DISK = StableNames(
         "/dev/sda3": BlockDevice("", "part-3"),
     },
     places=[DiskPlace(0, "pvscsi")],
+    tags={("LABEL", "archive"), ("UUID", "1234567890abcdef"), ("LABEL", "two words")},
 )
 TWO_DISKS = StableNames(
     {
@@ -224,6 +225,15 @@ def test_fstab_lines_of_every_kind() -> None:
         ("/dev/sr0 /repo iso9660 # c\n", "/dev/sr0 /repo iso9660 defaults,nofail # c\n"),
         ("/dev/dvdrw1 /repo auto ro # c\n", "/dev/dvdrw1 /repo auto ro,nofail # c\n"),
         ("/dev/scd10 /repo iso9660,udf ro\n", "/dev/scd10 /repo iso9660,udf ro,nofail\n"),
+        ("LABEL=DVD\\0401 /repo udf ro\n", "LABEL=DVD\\0401 /repo udf ro,nofail\n"),
+        ("UUID=ABCDEF0123456789 /repo udf\n", "UUID=ABCDEF0123456789 /repo udf defaults,nofail\n"),
+        ("/dev/disk/by-label/DVD /repo udf ro\n", "/dev/disk/by-label/DVD /repo udf ro,nofail\n"),
+        ("/dev/disk/by-label/OL-8 /repo iso9660 ro\n", "/dev/disk/by-label/OL-8 /repo iso9660 ro,nofail\n"),
+        ("LABEL=archive /data udf rw\n", ""),
+        ("LABEL=two\\040words /data udf rw\n", ""),
+        ("/dev/disk/by-label/two\\x20words /data udf rw\n", ""),
+        ("UUID=1234567890ABCDEF /data udf rw\n", ""),
+        ("/dev/sdb1 /data udf rw\n", ""),
         ("/dev/cdrvg/lv /var/cdr ext4 defaults\n", ""),
         ("/dev/cdrvg/lv /var/cdr auto defaults\n", ""),
         ("/dev/dvdstore/lv /srv auto defaults\n", ""),
@@ -260,6 +270,13 @@ def test_a_unit_that_mounts_names_its_device_by_a_path() -> None:
     assert stable_unit(unit.replace("sda2", "sdz2"), ONE_DISK)[1] == ["/dev/sdz2"]
     other = "[Mount]\nWhat=server:/export\n"
     assert stable_unit(other, ONE_DISK) == (other, [])
+    waiting = (
+        "[Unit]\nRequires=dev-sda2.device dev-mapper-a.device\nAfter=dev-sda2.device my-dev-sda2.device\n"
+    )
+    escaped = "dev-disk-by\\x2duuid-root\\x2duuid.device"
+    assert stable_unit(waiting, ONE_DISK)[0] == (
+        f"[Unit]\nRequires={escaped} dev-mapper-a.device\nAfter={escaped} my-dev-sda2.device\n"
+    )
 
 
 def test_crypttab_names_its_device_in_the_second_field() -> None:

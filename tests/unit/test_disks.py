@@ -16,12 +16,13 @@ from hyperctl.activities.staging import Staging
 from hyperctl.workflows.contract import ExportInput, SetBandwidthInput
 from hyperctl.workflows.request import DiskFormat, VCenter
 from hyperctl.workflows.status import Phase, Progress
+from tests.moments import LONGEST_SECONDS
 
 from .machines import machine
 from .sources import SourceInMemory, disk_in_memory
 from .test_ranges import DiskInMemory
 
-BLOCKS = (2, 5, 1, 4, 3)
+BLOCKS = (2, 5, 1, 6, 4, 3)
 
 
 class Watched(Attempt):
@@ -64,15 +65,12 @@ def test_the_largest_disk_begins_and_no_more_than_asked_run_at_a_time(staging: S
         for number, disk in enumerate(disks, start=1)
     ]
     source = SourceInMemory(
-        running, {disk.name: DiskInMemory(connections=1) for disk in disks}, hold=threading.Event()
+        running, {disk.name: DiskInMemory(connections=1) for disk in disks}, meeting=threading.Barrier(2)
     )
-    timer = threading.Timer(1.0, source.hold.set)  # type: ignore[union-attr]
-    timer.start()
     copying(source, copies, staging, running, disks_at_once=2).run()
     sizes = {disk.name: disk.capacity_bytes // BLOCK_BYTES for disk in disks}
-    assert sorted(sizes[name] for name in source.begun[:2]) == [4, 5]
-    assert sorted(sizes[name] for name in source.begun[2:4]) == [2, 3]
-    assert sizes[source.begun[4]] == 1
+    begun = [sizes[name] for name in source.begun]
+    assert [sorted(begun[at : at + 2]) for at in (0, 2, 4)] == [[5, 6], [3, 4], [1, 2]]
     assert source.most_running == 2
     assert all(copy.finish for copy in copies)
 
@@ -101,16 +99,15 @@ def test_what_was_there_before_counts_as_done_but_not_as_moved(staging: Staging)
     running = Watched()
     disk = disk_in_memory(1, 10 * BLOCK_BYTES)
     watch = SpaceWatch(staging.folder, 0, 0, lambda: 0)
-    source = SourceInMemory(running, {disk.name: DiskInMemory(connections=1)}, Throttle(4 * BLOCK_BYTES))
-    first, stop = DiskCopy(1, disk, staging, "vm", DiskFormat.RAW, running), threading.Event()
+    stop = threading.Event()
+    reader = DiskInMemory(connections=1, before_byte={6 * BLOCK_BYTES: stop.set})
+    source = SourceInMemory(running, {disk.name: reader})
+    first = DiskCopy(1, disk, staging, "vm", DiskFormat.RAW, running)
     first.start(source, watch, stop)
-    while first.progress(time.monotonic()).done_bytes < 6 * BLOCK_BYTES:
-        time.sleep(0.01)
-    stop.set()
-    assert first.join(time.monotonic() + 5)
+    assert first.join(time.monotonic() + LONGEST_SECONDS)
     first.close()
     missing = len(read_ledger(staging.ledger(1)).blocks.missing())
-    assert 0 < missing <= 4, "what had landed when it was stopped is recorded"
+    assert missing == 4, "what had landed when it was stopped is recorded"
 
     second = DiskCopy(1, disk, staging, "vm", DiskFormat.RAW, running)
     second.start(source, watch, threading.Event())

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import pytest
 
 from hyperctl.activities.target.domain import (
-    LONGEST_BOOT_ORDER,
     METADATA_NAMESPACE,
     BackingImage,
     DomainDisk,
@@ -267,15 +266,28 @@ def test_firmware_begins_with_the_disk_that_has_the_loader() -> None:
     assert orders == ["2", "1"], "firmware shows the others to the loader, too"
 
 
-@pytest.mark.parametrize(("spec", "shown"), [(PLAIN, LONGEST_BOOT_ORDER), (SECURE, 12)])
-def test_a_bios_that_has_no_memory_for_all_disks_has_the_one_with_the_loader(
-    spec: DomainSpec, shown: int
+@pytest.mark.parametrize(
+    ("firmware", "boot_disk", "loader_disks", "order"),
+    [
+        (Firmware.BIOS, 0, (), (0, 1, 2, 3, 4, 5, 6, 7)),
+        (Firmware.BIOS, 11, (), (11, 0, 1, 2, 3, 4, 5, 6)),
+        (Firmware.BIOS, 0, (9,), (0, 1, 2, 3, 4, 5, 6, 9)),
+        (Firmware.BIOS, 0, tuple(range(3, 15)), (0, *range(3, 15))),
+        (Firmware.BIOS, 19, tuple(range(20)), (19, *range(15))),
+        (Firmware.EFI, 11, (), (11, *range(11), *range(12, 20))),
+    ],
+)
+def test_firmware_shows_the_disks_that_a_boot_needs(
+    firmware: Firmware, boot_disk: int, loader_disks: tuple[int, ...], order: tuple[int, ...]
 ) -> None:
-    many = replace(spec, disks=spec.disks[:1] * 12, guest=guest().model_copy(update={"boot_disk": 11}))
-    disks = ET.fromstring(domain_xml(many)).findall("devices/disk")
-    orders = [boot.get("order") if (boot := disk.find("boot")) is not None else None for disk in disks]
-    assert orders[11] == "1"
-    assert len({*orders} - {None}) == shown
+    """SeaBIOS has room for some, and shows the first of its order; OVMF shows all."""
+    booted = guest().model_copy(update={"boot_disk": boot_disk, "loader_disks": loader_disks})
+    spec = PLAIN if firmware is Firmware.BIOS else SECURE
+    disks = ET.fromstring(domain_xml(replace(spec, disks=spec.disks[:1] * 20, guest=booted)))
+    places = [disk.find("boot") for disk in disks.findall("devices/disk")]
+    found = {int(place.get("order", "")): index for index, place in enumerate(places) if place is not None}
+    assert tuple(found[place] for place in sorted(found)) == order
+    assert min(found) == 1
 
 
 def test_nics_are_in_the_order_that_the_guests_names_for_them_need() -> None:

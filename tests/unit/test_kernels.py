@@ -12,7 +12,6 @@ from hyperctl.activities.convert.linux.additions import (
     additions,
     extended,
     loading,
-    network_without,
     packed_root,
 )
 from hyperctl.activities.convert.linux.agreement import with_lines
@@ -204,23 +203,3 @@ def test_an_initramfs_whose_files_are_in_an_image_takes_nothing_beside_it() -> N
     assert packed_root(usrmerged()) == ""
     for name in ("squash/root.img", "squashfs-root.img", "erofs-root.img"):
         assert packed_root(usrmerged(Entry(name, FILE, b"hsqs"))) == name
-
-
-@pytest.mark.parametrize(
-    ("held", "is_told"),
-    [
-        (Entry("usr/sbin/dropbear", FILE), True),
-        (Entry("usr/bin/clevis-decrypt-tang", FILE), True),
-        (
-            Entry("etc/cmdline.d/40-ip.conf", FILE, b"ip=192.0.2.9::192.0.2.1:255.255.255.0::ens192:none\n"),
-            True,
-        ),
-        (Entry("etc/cmdline.d/20-root.conf", FILE, b"root=UUID=1 zip=1\n"), False),
-        (Entry("usr/bin/dropbearkey", FILE), False),
-    ],
-)
-def test_an_initramfs_that_goes_to_the_network_needs_its_driver(held: Entry, is_told: bool) -> None:
-    assert ("virtio_net" in network_without(usrmerged(held), "virtio_net", kernel())) is is_told
-    driver = Entry(f"usr/lib/modules/{VERSION}/kernel/drivers/net/virtio_net.ko.xz", FILE)
-    assert network_without(usrmerged(held, driver), "virtio_net", kernel()) == ""
-    assert network_without(usrmerged(held), "virtio_net", kernel(builtin="kernel/net/virtio_net.ko\n")) == ""

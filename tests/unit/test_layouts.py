@@ -7,13 +7,16 @@ from typing import cast
 
 import pytest
 
+from hyperctl.activities.convert.boot_disks import boot_rank, is_on_disk, unshown_disks
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
 from hyperctl.activities.convert.encrypted import Encryption
-from hyperctl.activities.convert.inspect import Inspected, begins_grub, is_on_disk, kernels_and_tool
+from hyperctl.activities.convert.inspect import Inspected, kernels_and_tool
 from hyperctl.activities.convert.linux.bootloader import update_bootloader
+from hyperctl.activities.convert.linux.cpio import Entry, read_archive, write_segment
 from hyperctl.activities.convert.linux.entries import find_entries
 from hyperctl.activities.convert.linux.fstab import update_fstab
 from hyperctl.activities.convert.linux.grub_environment import saved_entry
+from hyperctl.activities.convert.linux.initramfs import inject_virtio_drivers
 from hyperctl.activities.convert.linux.kernels import find_kernels
 from hyperctl.activities.convert.linux.network import CLOUD_INIT_SETTING, keep_from_cloud_init
 from hyperctl.activities.convert.refusal import Refused, StepFailed
@@ -21,7 +24,7 @@ from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.hardware import Hardware
 from hyperctl.workflows.machine import Firmware
 from hyperctl.workflows.request import InitramfsWay
-from tests.unit.machines import machine
+from tests.unit.machines import disk, machine
 from tests.unit.tree import tree
 
 TWO = {
@@ -178,6 +181,90 @@ def test_an_entry_of_ones_own_is_by_uuid_and_a_stale_one_no_failure(tmp_path: Pa
     assert any("/dev/sdx9" in warning for warning in work.warnings)
 
 
+def linux(version: str) -> bytes:
+    """The beginning of a kernel's image, which says its version (Linux/x86 Boot Protocol)."""
+    place = 0x400
+    head = bytearray(0x200 + place)
+    head[0x202:0x206], head[0x20E:0x210] = b"HdrS", place.to_bytes(2, "little")
+    return bytes(head) + f"{version} (root@host) #1 SMP".encode() + b"\0"
+
+
+MENUS = {
+    "grub": {
+        "/boot/grub/custom.cfg": (
+            "menuentry 'Rescue' {\n\tset root=(hd0,1)\n\tlinux ($root)/good root=/dev/sda2\n"
+            "\tinitrd /amd-ucode.img /rescue/good.gz /missing.img\n}\n"
+            "menuentry 'Test' {\n\tlinux16 /memtest.bin\n}\n"
+        )
+    },
+    "btrfs": {"/boot/grub/grub.cfg": "menuentry a {\nlinux /@/boot/good\ninitrd /@/boot/rescue/good.gz\n}\n"},
+    "legacy": {"/boot/grub/menu.lst": "title a\nkernel (hd0,0)/good ro\ninitrd (hd0,0)/rescue/good.gz\n"},
+    "extlinux": {
+        "/boot/extlinux/linux.cfg": "label a\n linux ../good\n append ro initrd=/rescue/good.gz quiet\n"
+    },
+    "systemd-boot": {"/boot/loader/entries/a.conf": "title a\ninitrd /rescue/good.gz\nlinux /good\n"},
+}
+
+
+@pytest.mark.parametrize("menu", MENUS)
+def test_a_kernel_under_any_name_is_known_with_what_a_menu_loads_with_it(tmp_path: Path, menu: str) -> None:
+    files: dict[str, str | bytes] = {
+        **MENUS[menu],
+        f"/lib/modules/{ABLE}/modules.dep": VIRTIO,
+        "/boot/good": linux(ABLE),
+        "/boot/memtest.bin": "no kernel",
+        "/boot/amd-ucode.img": "",
+        "/boot/rescue/good.gz": "",
+    }
+    (kernel,) = find_kernels(tree(tmp_path, files))
+    assert (kernel.version, kernel.initramfs) == (ABLE, ("/boot/rescue/good.gz",))
+
+
+def test_what_a_link_leads_to_is_one_initramfs(tmp_path: Path) -> None:
+    files = {**KERNEL, "/boot/extlinux/extlinux.conf": "label a\nlinux /vmlinuz\ninitrd /initrd.img\n"}
+    found = tree(tmp_path, files)
+    (tmp_path / "vmlinuz").symlink_to(f"boot/vmlinuz-{ABLE}")
+    (tmp_path / "initrd.img").symlink_to(f"boot/initramfs-{ABLE}.img")
+    (kernel,) = find_kernels(found)
+    assert kernel.initramfs == (f"/boot/initramfs-{ABLE}.img",)
+
+
+def test_a_kernel_that_nothing_loads_its_drivers_for_is_refused(tmp_path: Path) -> None:
+    files = {path: text for path, text in KERNEL.items() if "initramfs" not in path}
+    with pytest.raises(StepFailed, match=f"without an initramfs for its modules of virtio: {ABLE}; have one"):
+        inject_virtio_drivers(inspected(tmp_path / "none", files), Work())
+    built_in = {f"/lib/modules/{ABLE}/modules.builtin": "kernel/ahci.ko\nkernel/sd_mod.ko\n"}
+    with pytest.raises(StepFailed, match="use --disk-bus sata"):
+        inject_virtio_drivers(inspected(tmp_path / "other", {**files, **built_in}), Work())
+
+
+def test_what_the_drivers_depend_on_may_be_loaded_too(tmp_path: Path) -> None:
+    needed = (
+        "kernel/virtio.ko:\nkernel/virtio_blk.ko: kernel/virtio.ko\nkernel/virtio_pci.ko: kernel/virtio.ko\n"
+    )
+    away = "install virtio /bin/false\n"
+    files: dict[str, str | bytes] = {
+        **KERNEL,
+        **{f"/lib/modules/{ABLE}/kernel/{name}.ko": "" for name in ("virtio", "virtio_blk", "virtio_pci")},
+        f"/lib/modules/{ABLE}/modules.dep": needed,
+        f"/boot/initramfs-{ABLE}.img": write_segment(
+            [Entry("etc/modprobe.d/site.conf", 0o100644, away.encode())]
+        ),
+        "/boot/grub/grub.cfg": GRUB.format(version=ABLE, root="UUID=1 module_blacklist=virtio,floppy"),
+        "/etc/modprobe.d/site.conf": f"{away}blacklist virtio_console\nblacklist floppy\n",
+    }
+    guest = inspected(tmp_path, files)
+    guest.files.guest.set_e2attrs(f"/boot/initramfs-{ABLE}.img", "i")
+    inject_virtio_drivers(guest, Work())
+    update_bootloader(guest, Work())
+    assert "module_blacklist=floppy" in (guest.files.text("/boot/grub/grub.cfg") or "")
+    ours = (guest.files.text("/etc/modprobe.d/site.conf") or "").splitlines()
+    assert [line for line in ours if not line.startswith("#")] == ["blacklist floppy"]
+    held = read_archive(guest.files.content(f"/boot/initramfs-{ABLE}.img")).entries
+    assert bytes(held["etc/modprobe.d/site.conf"].data).startswith(b"# ")
+    assert guest.files.guest.get_e2attrs(f"/boot/initramfs-{ABLE}.img") == "i"
+
+
 def test_suses_grub_finds_its_disk_at_its_next_update(tmp_path: Path) -> None:
     files = {
         **KERNEL,
@@ -288,14 +375,39 @@ def test_a_menu_without_a_default_boots_its_first_entry(tmp_path: Path) -> None:
     assert (bad.files.text("/boot/grub/grub.cfg") or "").startswith('set default="Linux"\nmenuentry')
 
 
-def test_a_disk_that_begins_grub_is_told_from_one_with_a_table_only() -> None:
+def test_a_disk_that_begins_a_loader_is_told_from_one_with_a_table_only() -> None:
     grub = b"\xeb\x63\x90".ljust(384, b"\0") + b"GRUB \0Geom\0Hard Disk\0Read\0 Error"
-    assert begins_grub(grub.ljust(510, b"\0") + b"\x55\xaa")
-    assert not begins_grub(bytes(440) + b"GRUB".ljust(70, b"\0") + b"\x55\xaa"), "that is a table"
-    assert not begins_grub(bytes(512))
+    other, table = b"\xfa\xb8".ljust(446, b"\x90"), b"\x80".ljust(64, b"\0")
+    ranks = {
+        grub.ljust(510, b"\0") + b"\x55\xaa": 3,
+        other + table + b"\x55\xaa": 2,
+        other + bytes(16) + b"\0\x80".ljust(48, b"\0") + b"\x55\xaa": 1,
+        bytes(446) + table + b"\x55\xaa": 0,
+        bytes(440) + b"GRUB".ljust(70, b"\0") + b"\x55\xaa": 0,
+        bytes(512): 0,
+    }
+    assert {sector: boot_rank(sector) for sector in ranks} == ranks
     assert [is_on_disk(name, "/dev/sda") for name in ("/dev/sda", "/dev/sda12", "/dev/sdaa1", "")] == [
         *(True, True, False, False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("firmware", "needed", "words"),
+    [
+        (Firmware.BIOS, 8, ""),
+        (Firmware.BIOS, 9, "SeaBIOS before 1.16 may not show it all"),
+        (Firmware.BIOS, 18, "16 at most, without Hard disk 17, Hard disk 18: move /boot"),
+        (Firmware.EFI, 18, ""),
+    ],
+)
+def test_a_boot_that_needs_more_disks_than_a_bios_shows_is_said(
+    firmware: Firmware, needed: int, words: str
+) -> None:
+    many = machine(firmware=firmware, disks=tuple(disk(number) for number in range(1, 21)))
+    said = unshown_disks(many, range(needed))
+    assert words in said
+    assert bool(said) is bool(words)
 
 
 def test_a_file_may_be_made_at_the_top(tmp_path: Path) -> None:
@@ -385,6 +497,41 @@ def test_a_menu_without_a_kernel_with_the_drivers_is_a_warning_beside_one_that_h
     alone = inspected(tmp_path / "one", {**files, own: menu_of(UNABLE)}, firmware=Firmware.EFI)
     with pytest.raises(StepFailed, match=r"centos/grub\.cfg: the kernel that is booted"):
         update_bootloader(alone, Work())
+
+
+def legacy_menu(default: str, *versions: str) -> str:
+    entries = (
+        f"title {version}\nroot (hd0,0)\nkernel /boot/vmlinuz-{version} root=UUID=root-uuid\n"
+        for version in versions
+    )
+    return f"default {default}\n{''.join(entries)}"
+
+
+def test_every_menu_of_grub_legacy_has_a_kernel_with_the_drivers(tmp_path: Path) -> None:
+    """Debian has its stage 2 read menu.lst, Red Hat grub.conf; a guest may have both."""
+    menus = {
+        "/boot/grub/menu.lst": legacy_menu("0", UNABLE, ABLE),
+        "/boot/grub/grub.conf": legacy_menu("saved", ABLE, UNABLE, "2.6.18"),
+    }
+    of_uefi = {"/boot/efi/EFI/redhat/grub.conf": legacy_menu("0", UNABLE, ABLE)}
+    guest = inspected(tmp_path, {**KERNELS, **menus, **of_uefi, "/boot/grub/default": "1\n#\n#\n"})
+    work = Work()
+    update_bootloader(guest, work)
+    found = [default_in(guest, path) for path in (*menus, *of_uefi)]
+    assert found == ["default 1", "default 0", "default 0"], "the last is not for a BIOS"
+    assert work.warnings == []
+
+
+def test_a_menu_of_grub_legacy_without_a_kernel_with_the_drivers_is_a_warning(tmp_path: Path) -> None:
+    files = {**KERNELS, "/boot/grub/menu.lst": legacy_menu("0", UNABLE)}
+    both = {**files, "/boot/grub/grub.conf": legacy_menu("0", UNABLE, ABLE)}
+    guest, work = inspected(tmp_path / "two", both), Work()
+    update_bootloader(guest, work)
+    assert default_in(guest, "/boot/grub/grub.conf") == "default 1"
+    (warning,) = work.warnings
+    assert warning.startswith("/boot/grub/menu.lst: the kernel that is booted")
+    with pytest.raises(StepFailed, match="the kernel that is booted"):
+        update_bootloader(inspected(tmp_path / "one", files), Work())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNa
 from hyperctl.activities.convert.encrypted import Encryption
 from hyperctl.activities.convert.mounts import (
     KnownDevices,
+    as_fstab,
     is_root_of,
     mount_all,
     wanted_mounts,
@@ -109,3 +110,13 @@ def test_a_filesystem_in_a_volume_that_no_key_opens_is_refused_with_the_way_out(
     with pytest.raises(Refused, match="is on none of the disks by that name") as raised:
         mount_all(guest, "/dev/sda2", wanted, KNOWN, Encryption({}, ()))
     assert "name it by UUID" in raised.value.hint
+
+
+def test_a_unit_of_systemds_is_an_entry() -> None:
+    unit = "[Unit]\nAfter=a\n[Mount]\nWhat=/dev/sda1\nWhere=/boot\n#Type=xfs\nType = ext4 \n"
+    (data, boot) = wanted_mounts(
+        "UUID=old /boot ext4 defaults 0 2\n" + as_fstab(unit) + as_fstab("What=LABEL=my data\nWhere=/srv\n")
+    )
+    assert (boot.source, boot.place, boot.kind) == ("/dev/sda1", "/boot", "ext4")
+    assert (data.source, data.place) == ("LABEL=my data", "/srv")
+    assert as_fstab("[Mount]\nWhere=/srv\n") == ""

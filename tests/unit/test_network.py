@@ -339,26 +339,6 @@ def test_a_pattern_of_slots_matches_though_no_slot_is_known(tmp_path: Path) -> N
     assert len(work.warnings) == 2, "a guess"
 
 
-NETPLAN_BY_MAC = "network: {{ethernets: {{a: {{match: {{macaddress: '{}'}}, set-name: {}}}}}}}\n"
-
-
-def test_a_machine_that_came_without_macs_keeps_what_goes_by_them(tmp_path: Path) -> None:
-    made = [
-        nic(mac).model_copy(update={"mac_is_made": True})
-        for mac in ("52:54:00:00:00:01", "52:54:00:00:00:02")
-    ]
-    one = NETPLAN_BY_MAC.format(ONE.upper(), "lan0")
-    files = fixed(tmp_path / "1", {"/etc/netplan/1.yaml": one}, (made[0],))
-    assert files.text("/etc/netplan/1.yaml") == NETPLAN_BY_MAC.format("52:54:00:00:00:01", "lan0")
-    two = {"/etc/netplan/1.yaml": NETPLAN_BY_MAC.format(ONE, "ens224"), f"{IFCFG}ens192": f"HWADDR={TWO}\n"}
-    files = fixed(tmp_path / "2", two, tuple(made))
-    assert "52:54:00:00:00:02" in (files.text("/etc/netplan/1.yaml") or "")
-    assert files.text(f"{IFCFG}ens192") == "HWADDR=52:54:00:00:00:01\n"
-    for nics in ((nic(TWO),), tuple(made)):  # one that is known; more than one
-        files = fixed(tmp_path / str(len(nics) + 2), {"/etc/netplan/1.yaml": one}, nics)
-        assert files.text("/etc/netplan/1.yaml") == one
-
-
 def test_a_match_on_vmware_itself_matches_any_machine(tmp_path: Path) -> None:
     path = "/etc/systemd/network/1.network"
     files = fixed(tmp_path, {path: "[Match]\nName=ens192\nVirtualization=vmware\n"}, (nic(ONE),))

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from temporalio.exceptions import CancelledError
 from hyperctl.activities.attempt import Attempt
 from hyperctl.activities.process import ProcessError, run
 from hyperctl.workflows.status import Phase
+from tests.moments import LONGEST_SECONDS, until
 from tests.processes import is_running
 
 FAMILY = 'echo $$ >"$0.new"; sleep 600 & echo $! >>"$0.new"; mv "$0.new" "$0"; wait'
@@ -26,18 +26,12 @@ def attempt() -> Attempt:
 
 def numbers(file: Path) -> list[int]:
     """The family's process numbers, once it is there."""
-    deadline = time.monotonic() + 20
-    while not file.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(file.exists)
     return [int(line) for line in file.read_text().split()]
 
 
 def assert_gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + 20
-    while left := [pid for pid in pids if is_running(pid)]:
-        assert time.monotonic() < deadline, f"{left} live on"
-        time.sleep(0.02)
+    until(lambda: not any(map(is_running, pids)), f"one of {pids} lives on")
 
 
 def test_what_it_is_given_and_what_it_says() -> None:
@@ -45,7 +39,7 @@ def test_what_it_is_given_and_what_it_says() -> None:
     done = run(
         ["sh", "-c", 'cat; echo "$WORD" "$1" >&2; ls /proc/self/fd | wc -l', "sh", "a 'b' $c"],
         attempt(),
-        timeout_seconds=20,
+        timeout_seconds=LONGEST_SECONDS,
         stdin=b"one\ntwo\n",
         environment={"WORD": "w"},
         on_line=lines.append,
@@ -58,27 +52,27 @@ def test_no_line_of_many_is_left_out() -> None:
     """More than fits into what is read at once, most of it said in the last moment."""
     lines: list[str] = []
     argv = ["sh", "-c", "seq 300000; printf 'the end'"]
-    run(argv, attempt(), timeout_seconds=60, on_line=lines.append)
+    run(argv, attempt(), timeout_seconds=LONGEST_SECONDS, on_line=lines.append)
     assert lines == [*map(str, range(1, 300001)), "the end"]
 
 
 def test_its_own_exit_code_is_what_counts() -> None:
     with pytest.raises(ProcessError, match="so it goes") as failed:
-        run(["sh", "-c", "echo so it goes >&2; exit 7"], attempt(), timeout_seconds=20)
+        run(["sh", "-c", "echo so it goes >&2; exit 7"], attempt(), timeout_seconds=LONGEST_SECONDS)
     assert failed.value.completed.returncode == 7
-    killed = run(["sh", "-c", "kill -TERM $$"], attempt(), timeout_seconds=20, check=False)
+    killed = run(["sh", "-c", "kill -TERM $$"], attempt(), timeout_seconds=LONGEST_SECONDS, check=False)
     assert killed.returncode == -15
 
 
 def test_a_programme_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError, match="no-such-programme"):
-        run(["no-such-programme"], attempt(), timeout_seconds=20)
+        run(["no-such-programme"], attempt(), timeout_seconds=LONGEST_SECONDS)
 
 
 def test_the_time_is_up_for_its_children_too(tmp_path: Path) -> None:
     file = tmp_path / "family"
     with pytest.raises(ProcessError, match="did not end"):
-        run(["sh", "-c", FAMILY, str(file)], attempt(), timeout_seconds=1)
+        run(["sh", "-c", FAMILY, str(file)], attempt(), timeout_seconds=3)
     assert_gone(numbers(file))
 
 
@@ -92,7 +86,7 @@ def test_a_cancel_ends_all_of_it(tmp_path: Path) -> None:
     thread = threading.Thread(target=stop)
     thread.start()
     with pytest.raises(CancelledError):
-        run(["sh", "-c", FAMILY, str(file)], running, timeout_seconds=60)
+        run(["sh", "-c", FAMILY, str(file)], running, timeout_seconds=LONGEST_SECONDS)
     thread.join()
     assert_gone(numbers(file))
 

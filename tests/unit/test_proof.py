@@ -120,6 +120,13 @@ def test_a_mount_that_is_missing() -> None:
     )
 
 
+def test_a_mount_point_behind_a_link_is_where_the_link_leads() -> None:
+    """`/lib/modules` of an fstab, where /lib is a link to /usr/lib."""
+    moved = REPORT.replace("vda1 /boot ", "vda1 /usr/boot ")
+    assert "/boot (ext4)" in problems(reports_in(moved)[-1])
+    assert problems(reports_in(moved.replace("@ swaps", "@ links-to\n/boot /usr/boot\n@ swaps"))[-1]) == ""
+
+
 def test_swap_is_found_by_its_device() -> None:
     assert "swap of the guest's fstab is not active" in problems(changed("/dev/vda3    ", "/dev/vda4    "))
 
@@ -185,15 +192,11 @@ def test_units_that_only_wait_for_a_network_are_warnings() -> None:
     assert "networking.service" in problem
 
 
-def test_a_mount_unit_of_a_network_filesystem_is_excused_and_mount_points_may_be_links() -> None:
+def test_a_mount_unit_of_a_network_filesystem_is_excused() -> None:
     failed = "@ failed\nmnt-nas.mount x\nmnt-cifs.mount x\nmnt-usb.mount x\nmnt-data.mount x\n"
     kinds = "@ network-mounts\nmnt-nas.mount nfs4 nas:/x\nmnt-cifs.mount  //nas/x\nmnt-data.mount ext4 /dev/x"
     (problem,) = judge(changed("@ failed\n", f"{failed}{kinds}\n"), TWO_NICS, ProveMode.FULL, NOW).problems
     assert "mnt-data.mount" in problem
-    text = REPORT.replace("UUID=bbbb /boot ext4", "UUID=bbbb /old-boot ext4")
-    linked = text.replace("@ names\n", "@ names\n/old-boot /boot\n")
-    assert "/old-boot (ext4) of the guest's fstab is not active" in problems(reports_in(text)[-1])
-    assert problems(reports_in(linked)[-1]) == ""
     odd = changed("/mnt/usb ext4", "/mnt/.a\\040b-c ext4")
     named = reports_in(odd.text.replace("@ failed\n", "@ failed\nmnt-.a\\x20b\\x2dc.mount x\n"))[-1]
     assert problems(named) == ""
@@ -244,11 +247,13 @@ def test_mount_points_behind_links_are_read_from_the_guest(tmp_path: Path) -> No
         f"# {tmp_path}/link/no x\ntmpfs {tmp_path}/link/a tmpfs\nx {tmp_path}/real ext4\n"
         f"nas:/x {tmp_path}/link/b nfs\nx {tmp_path}/link/c ext4 noauto,x-systemd.automount\nx none swap\n"
     )
-    functions = SCRIPT[SCRIPT.index("names()") : SCRIPT.index("failed_mounts()")].replace(
-        "/etc/fstab", str(fstab)
-    )
+    function = SCRIPT[SCRIPT.index("followed() {") :].partition("\n}\n")[0].replace("/etc/fstab", str(fstab))
     done = subprocess.run(
-        ["sh", "-c", f"cd /; {functions}\nnames"], capture_output=True, text=True, check=False, timeout=10
+        ["sh", "-c", f"cd /; {function}\n}}\nfollowed"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=10,
     )
     found = [line.split() for line in done.stdout.splitlines() if str(tmp_path) in line]
     assert found == [[f"{tmp_path}/link/a", f"{tmp_path}/real/a"]]
@@ -410,6 +415,8 @@ def test_a_serial_console_is_added_where_none_is_named() -> None:
     entry = "linux /linux\ninitrd /initrd\noptions root=/dev/vda2\n"
     assert for_trial(entry) == entry[:-1] + " console=tty0 console=ttyS0,115200\n"
     assert for_trial("  linux_gfx_mode=keep\n") == "  linux_gfx_mode=keep\n"
+    extlinux = "LABEL a\n  LINUX /vmlinuz\n  APPEND root=UUID=1 ro\n"
+    assert for_trial(extlinux) == extlinux[:-1] + " console=tty0 console=ttyS0,115200\n"
     asked = for_trial(kept, is_asked_for_keys=True)
     assert asked == kept.rstrip("\n") + " plymouth.enable=0" + kept[len(kept.rstrip("\n")) :]
     assert for_trial(asked, is_asked_for_keys=True) == asked

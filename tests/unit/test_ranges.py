@@ -3,7 +3,7 @@
 import logging
 import random
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -35,6 +35,8 @@ class DiskInMemory:
     break_after_bytes: list[int] = field(default_factory=list)
     """One connection each; the others hold."""
     asked: list[tuple[int, int]] = field(default_factory=list)
+    before_byte: dict[int, Callable[[], None]] = field(default_factory=dict)
+    """What happens when a byte of the disk is about to be read."""
 
     def extents(self) -> Iterable[Extent]:
         at = 0
@@ -57,15 +59,20 @@ class ConnectionInMemory:
     @contextmanager
     def open(self, offset_bytes: int, length_bytes: int) -> Iterator[Body]:
         self.disk.asked.append((offset_bytes, length_bytes))
-        yield BodyInMemory(BytesIO(CONTENT[offset_bytes : offset_bytes + length_bytes]), self)
+        content = BytesIO(CONTENT[offset_bytes : offset_bytes + length_bytes])
+        yield BodyInMemory(content, self, offset_bytes)
 
 
 @dataclass
 class BodyInMemory:
     file: BytesIO
     connection: ConnectionInMemory
+    start_bytes: int
 
     def readinto(self, buffer: memoryview) -> int:
+        happens = self.connection.disk.before_byte.get(self.start_bytes + self.file.tell())
+        if happens is not None:
+            happens()
         size = min(len(buffer), 100_000)
         if self.connection.left_bytes is not None:
             self.connection.left_bytes -= size

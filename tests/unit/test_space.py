@@ -23,12 +23,17 @@ def test_a_quota_is_told_as_one_and_without_a_number(tmp_path: Path) -> None:
 
 
 def test_a_copy_that_a_quota_holds_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(space_watch, "TRY_AGAIN_SECONDS", 0.6)
+    monkeypatch.setattr(space_watch, "TRY_AGAIN_SECONDS", 0.3)
     watch = SpaceWatch(tmp_path, 0, 60.0, lambda: 1)
     said: list[str] = []
-    threading.Timer(0.2, lambda: said.append(watch.message)).start()
+
+    class Looking(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            said.append(watch.message)
+            return super().wait(timeout)
+
     # There is room, so that it goes on by itself.
-    watch.hold(threading.Event())(REFUSED)
+    watch.hold(Looking())(REFUSED)
     assert "quota used up" in said[0]
     assert "missing" not in said[0]
 

@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from hyperctl.activities.prove import unlock
 from hyperctl.activities.prove.console import diagnose, readable
 from hyperctl.activities.prove.unlock import Unlocking, is_typed
 from hyperctl.workflows.status import Phase
+from tests.moments import LONGEST_SECONDS
 
 RUNNING = Attempt(Phase.CONVERT, logging.getLogger("unlock"))
 RIGHT, OTHER = b"a passphrase, with a comma", "zwei Wörter".encode()
@@ -74,7 +76,8 @@ def guest(script: str) -> Iterator[Console]:
 
 def watch(console: Console, unlocking: Unlocking, word: bytes) -> str:
     """Look now and then, as a trial does, until the console shows the word; returns all that it shows."""
-    for _ in range(100):
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while time.monotonic() < deadline:
         unlocking.look(console.shown)
         if word in console.shown:
             return readable(unlocking.hidden(console.shown))

@@ -10,7 +10,12 @@ import pytest
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.mounts import KnownDevices, wanted_mounts
-from hyperctl.activities.convert.volumes import encrypted_names, known_devices, names_of_arrays
+from hyperctl.activities.convert.volumes import (
+    encrypted_names,
+    known_devices,
+    names_of_arrays,
+    names_of_partitions,
+)
 from tests.unit.tree import Tree, tree
 
 LUKS = "5f0c1d2b-7a3e-4f68-9b0d-1c2e3f40510f"
@@ -115,3 +120,16 @@ def test_mdadms_configuration_wins_over_the_names_in_arrays() -> None:
     assert (found["/dev/md/0"], found["/dev/md/1"]) == ("/dev/md126", "/dev/md127")
     assert "/dev/md9" not in found
     assert found["/dev/disk/by-id/md-name-_web_:0"] == "/dev/md126"
+
+
+def test_partitions_of_an_array_have_its_names() -> None:
+    arrays = {
+        "/dev/md0": "/dev/md127",
+        "/dev/md/data": "/dev/md127",
+        "/dev/disk/by-id/md-uuid-1": "/dev/md127",
+    }
+    assert names_of_partitions(arrays, ["/dev/sda1", "/dev/md127", "/dev/md127p2", "/dev/md1270p1"]) == {
+        "/dev/md0p2": "/dev/md127p2",
+        "/dev/md/data2": "/dev/md127p2",
+        "/dev/disk/by-id/md-uuid-1-part2": "/dev/md127p2",
+    }

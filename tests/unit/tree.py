@@ -52,11 +52,13 @@ class Tree:
         shutil.copyfile(self._at(path), local)
 
     def upload_offset(self, local: str, path: str, offset: int) -> None:
+        if "i" in self.get_e2attrs(path):
+            raise RuntimeError(f"upload_offset: {path}: Operation not permitted")
         self.pwrite(path, Path(local).read_bytes(), offset)
 
     def statvfs(self, path: str) -> dict[str, int]:
         found = os.statvfs(self._at(path))
-        return {"bavail": found.f_bavail, "bsize": found.f_frsize}
+        return {"bavail": found.f_bavail, "bfree": found.f_bfree, "bsize": found.f_frsize}
 
     def get_e2attrs(self, path: str) -> str:
         return self._attributes.get(path, "")
@@ -90,6 +92,9 @@ class Tree:
 
     def is_symlink(self, path: str) -> bool:
         return self._at(path).is_symlink()
+
+    def readlink(self, path: str) -> str:
+        return os.readlink(self._at(path))
 
     def vfs_type(self, device: str) -> str:
         return "ext4"

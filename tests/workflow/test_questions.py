@@ -24,6 +24,7 @@ from hyperctl.workflows.inventory import InventoryPage, InventoryRequest
 from hyperctl.workflows.plan import SourcePlan, TargetPlan
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.request import MigrationRequest, VCenter
+from tests.moments import LONGEST_SECONDS
 from tests.replays import assert_replays
 from tests.unit.inventories import listed
 from tests.unit.machines import machine
@@ -96,7 +97,7 @@ async def host(server: Client) -> AsyncIterator[Host]:
 async def _replays_one(server: Client, prefix: str) -> None:
     """Every one is of the same shape."""
     ended = f'WorkflowId STARTS_WITH "{prefix}" AND ExecutionStatus = "Completed"'
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LONGEST_SECONDS):
         while not (found := [one async for one in server.list_workflows(ended, limit=1)]):
             await asyncio.sleep(0.2)
     await assert_replays(server.get_workflow_handle(found[0].id))
@@ -107,7 +108,7 @@ async def test_without_a_worker_nobody_waits_long(server: Client) -> None:
     with pytest.raises(NoWorker, match="nobody serves the queue hyperctl") as refused:
         await client.plan(REQUEST)
     assert refused.value.hint == "Start one: hyperctl worker"
-    async with asyncio.timeout(10):  # what nobody waits for does not stay
+    async with asyncio.timeout(LONGEST_SECONDS):  # what nobody waits for does not stay
         while [one async for one in server.list_workflows('ExecutionStatus = "Running"')]:
             await asyncio.sleep(0.2)
 
@@ -152,8 +153,8 @@ async def test_a_wrong_request_fails_at_once_and_repeats_no_secret(server: Clien
 async def test_who_no_longer_waits_takes_the_question_back(server: Client, host: Host) -> None:
     host.holds = True
     asking = asyncio.create_task(MigrationClient(server).plan(REQUEST))
-    assert await asyncio.to_thread(host.asked.wait, 30)
+    assert await asyncio.to_thread(host.asked.wait, LONGEST_SECONDS)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert await asyncio.to_thread(host.stopped.wait, 10)
+    assert await asyncio.to_thread(host.stopped.wait, LONGEST_SECONDS)

@@ -24,6 +24,7 @@ from hyperctl.workflows.rehearsal import RehearsalPlan, RehearsalRequest, Rehear
 from hyperctl.workflows.request import FileSource, VCenter
 from hyperctl.workflows.source import PreparedSource, Snapshot
 from hyperctl.workflows.status import JobKind, JobStatus, Phase, PhaseState
+from tests.moments import LONGEST_SECONDS
 from tests.replays import assert_replays
 from tests.unit.machines import GIB, guest, machine
 from tests.unit.rehearsals import ESTIMATE
@@ -48,6 +49,8 @@ class Host:
     fails: list[ErrorCode] = field(default_factory=list)
     """One for each attempt, from the first on."""
     holds: bool = False
+    gathers: int = 0
+    """Until so many have been at it at once nobody goes on."""
     at_once: int = 0
     most_at_once: int = 0
     attempts: int = 0
@@ -83,6 +86,9 @@ class Host:
                 if activity.is_cancelled():
                     self.stopped.set()
                     raise CancelledError("stopped")
+                time.sleep(0.05)
+            deadline = time.monotonic() + LONGEST_SECONDS
+            while self.most_at_once < self.gathers and time.monotonic() < deadline:
                 time.sleep(0.05)
             time.sleep(0.2)
             if argument.request.name.startswith("bad"):
@@ -132,7 +138,7 @@ async def test_a_verdict_is_the_result_and_is_remembered(server: Client) -> None
         (Phase.PLAN, Phase.ADMIT, Phase.REHEARSE), PhaseState.DONE
     )
     await assert_replays(server.get_workflow_handle(rehearsal.job_id))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONGEST_SECONDS):
         while (last := await client.last_rehearsal("web-1", "https://VC.example.com:443/sdk")) is None:
             await asyncio.sleep(0.2)
     assert (last.verdict, last.job_id, last.kind) == (Verdict.BOOTS, rehearsal.job_id, JobKind.REHEARSAL)
@@ -160,7 +166,7 @@ async def test_a_guest_that_cannot_be_converted_is_a_verdict_and_a_machine_that_
     assert host.attempts == 0
     assert isinstance(failed.value.cause, ApplicationError)
     assert failed.value.cause.type == ErrorCode.VM_POWERED_ON
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONGEST_SECONDS):
         while (last := await client.last_rehearsal("running", "vc.example.com")) is None:
             await asyncio.sleep(0.2)
     assert (last.verdict, last.reason) == (Verdict.NOT_REHEARSED, "it is powered on")
@@ -170,7 +176,7 @@ async def test_what_may_pass_is_tried_again_visibly_and_at_once_on_request(serve
     client, host = MigrationClient(server), Host(fails=[ErrorCode.TRANSFER_INTERRUPTED])
     async with serving(server, HOST, host.answers):
         rehearsal = await client.rehearse(_request("flaky"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LONGEST_SECONDS):
             while (status := await rehearsal.status()).retry is None:
                 await asyncio.sleep(0.1)
         assert status.retry.failure.message == "the source is gone"
@@ -186,7 +192,7 @@ async def test_a_snapshot_is_removed_however_its_rehearsal_ends(server: Client, 
     async with serving(server, HOST, host.answers):
         rehearsal = await client.rehearse(_request(f"{name}-snapshot", running={"action": "snapshot"}))
         if name == "cancelled":
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(LONGEST_SECONDS):
                 while not host.attempts:
                     await asyncio.sleep(0.1)
             assert host.snapshots == [rehearsal.job_id]
@@ -211,7 +217,7 @@ async def test_a_file_is_rehearsed_as_a_job_of_its_own(server: Client) -> None:
         last = [status async for status in batch.watch(0.1)][-1]
     assert (result.vm_name, result.origin, result.vcenter) == ("db", "/srv/in/db.ova", "")
     assert [(item.vm_name, item.verdict) for item in last.items] == [("db", Verdict.BOOTS)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONGEST_SECONDS):
         while (known := await client.last_rehearsal_of(request.migration())) is None:
             await asyncio.sleep(0.2)
     assert (known.job_id, known.verdict) == (request.job_id, Verdict.BOOTS)
@@ -221,19 +227,19 @@ async def test_one_that_is_cancelled_stops_its_work_and_has_no_verdict(server: C
     client, host = MigrationClient(server), Host(holds=True)
     async with serving(server, HOST, host.answers):
         rehearsal = await client.rehearse(_request("held", priority="high"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LONGEST_SECONDS):
             while not host.attempts:
                 await asyncio.sleep(0.1)
         await rehearsal.pause()  # what is thrown away anyhow is stopped by it, and begun anew
-        assert await asyncio.to_thread(host.stopped.wait, 20)
+        assert await asyncio.to_thread(host.stopped.wait, LONGEST_SECONDS)
         assert (await rehearsal.status()).status is JobStatus.PAUSED
         host.stopped.clear()
         await rehearsal.resume()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LONGEST_SECONDS):
             while host.attempts < 2:
                 await asyncio.sleep(0.1)
         await rehearsal.cancel(reason="not tonight")
-        assert await asyncio.to_thread(host.stopped.wait, 20)
+        assert await asyncio.to_thread(host.stopped.wait, LONGEST_SECONDS)
         with pytest.raises(MigrationCancelled):
             await rehearsal.result()
         assert (await rehearsal.status()).status is JobStatus.CANCELLED
@@ -242,7 +248,7 @@ async def test_one_that_is_cancelled_stops_its_work_and_has_no_verdict(server: C
 
 
 async def test_a_batch_keeps_to_its_limit_and_ends_with_every_verdict(server: Client) -> None:
-    client, host = MigrationClient(server), Host()
+    client, host = MigrationClient(server), Host(gathers=3)
     names = ["a", "bad", "on", "b", "c", "d"]
     async with serving(server, HOST, host.answers):
         batch = await client.rehearse_all([_request(name) for name in names], parallel=3)
@@ -260,7 +266,7 @@ async def test_a_batch_keeps_to_its_limit_and_ends_with_every_verdict(server: Cl
     ]
     assert results[1].reason == BROKEN
     assert results[2].reasons[0].message == "it has been powered on"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONGEST_SECONDS):
         while len([job for job in await client.list() if job.batch_id == batch.batch_id]) < len(names):
             await asyncio.sleep(0.2)
 
@@ -269,7 +275,7 @@ async def test_a_cancelled_batch_takes_those_under_way_with_it(server: Client) -
     client, host = MigrationClient(server), Host(holds=True)
     async with serving(server, HOST, host.answers):
         batch = await client.rehearse_all([_request(f"many-{n}") for n in range(5)], parallel=2)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LONGEST_SECONDS):
             while host.attempts < 2:
                 await asyncio.sleep(0.1)
         await batch.cancel()

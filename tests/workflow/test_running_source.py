@@ -20,6 +20,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from hyperctl.workflows.errors import ErrorCode
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.status import JobStatus, MigrationStatus, Phase
+from tests.moments import LONGEST_SECONDS, SOON_SECONDS, until
 from tests.replays import assert_replays
 from tests.simulator import USERNAME, VCenterSimulator, running_vcenter
 
@@ -113,13 +114,13 @@ class Site:
         return await self.status(handle)
 
     async def until(self, reached: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONGEST_SECONDS
         while not await asyncio.to_thread(reached):
             assert time.monotonic() < deadline, what
             await asyncio.sleep(0.05)
 
     def copying(self) -> bool:
-        return any(file["sent_bytes"] for lease in self.sim.active_leases() for file in lease["files"])
+        return self.sim.sent_bytes("nfc") > 0
 
     def requests(self, method: str) -> int:
         return int(self.sim.call("GET", "/requests").get(method, 0))
@@ -163,7 +164,7 @@ def site(server: Client) -> Iterator[Site]:
                 yield site
             finally:
                 site.stop_worker()
-            assert sim.active_leases() == []
+            until(lambda: not sim.active_leases(), seconds=SOON_SECONDS)
 
 
 async def test_a_snapshot_goes_once_its_copy_is_verified_and_a_retry_needs_none(site: Site) -> None:
@@ -194,7 +195,7 @@ async def test_a_snapshot_goes_once_its_copy_is_verified_and_a_retry_needs_none(
 
 
 async def test_a_cancelled_migration_removes_its_snapshot_however_long_it_takes(site: Site) -> None:
-    site.sim.fault("slow", vm=VM, bytes_per_second=MIB // 2)
+    site.sim.fault("slow", vm=VM, bytes_per_second=MIB // 16)
     site.sim.fault("slow_task", method="RemoveSnapshot_Task", vm=VM, seconds=6)
     site.sim.fault("fail_task", method="RemoveSnapshot_Task", vm=VM)
     handle = await site.start(action="snapshot")
@@ -213,16 +214,18 @@ async def test_a_cancelled_migration_removes_its_snapshot_however_long_it_takes(
 
 
 async def test_a_worker_killed_around_the_snapshot_leaves_none(site: Site) -> None:
-    site.sim.fault("slow_task", method="CreateSnapshot_Task", vm=VM, seconds=2)
-    site.sim.fault("slow_task", method="RemoveSnapshot_Task", vm=VM, seconds=4)
+    making = site.sim.fault("slow_task", method="CreateSnapshot_Task", vm=VM, seconds=600)
+    removing = site.sim.fault("slow_task", method="RemoveSnapshot_Task", vm=VM, seconds=600)
     handle = await site.start(action="snapshot")
     await site.until(lambda: site.requests("CreateSnapshot_Task") == 1, "it never made a snapshot")
     site.kill_worker()
+    site.sim.lift(making)
     site.start_worker()
     await site.until(lambda: site.requests("RemoveSnapshot_Task") == 1, "it was never removed")
     assert site.snapshots == [SNAPSHOT]
     site.kill_worker()
     site.start_worker()
+    site.sim.lift(removing)
     status = await site.ended(handle)
     assert status.phase is Phase.CONVERT, status.failures
     assert site.snapshots == []
@@ -248,7 +251,7 @@ async def test_what_cannot_be_removed_is_said(site: Site) -> None:
 
 @pytest.mark.parametrize("discard", [False, True])
 async def test_a_cancelled_migration_powers_its_source_on_again(site: Site, discard: bool) -> None:
-    site.sim.fault("slow", vm=VM, bytes_per_second=MIB // 2)
+    site.sim.fault("slow", vm=VM, bytes_per_second=MIB // 16)
     handle = await site.start(action="shutdown")
     await site.until(site.copying, "it never copied")
     assert not site.is_on

@@ -18,6 +18,7 @@ from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.request import MigrationRequest, Priority, VCenter
 from hyperctl.workflows.status import JobStatus
+from tests.moments import LONGEST_SECONDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,7 +36,7 @@ def _request(vm_name: str) -> MigrationRequest:
 
 
 async def _until(migration: Migration, wanted: JobStatus) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONGEST_SECONDS):
         while (await migration.status()).status is not wanted:
             await asyncio.sleep(0.1)
 
@@ -62,7 +63,7 @@ async def test_it_is_listed_paused_reprioritised_and_cancelled(served: Client) -
     last = [status async for status in migration.watch()][-1]
     assert last.status is JobStatus.CANCELLED
     assert last.not_undone == ()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONGEST_SECONDS):
         while migration.job_id not in {item.job_id for item in await client.list("cancelled")}:
             await asyncio.sleep(0.2)
     description = await served.get_workflow_handle(migration.job_id).describe()
@@ -142,13 +143,13 @@ async def test_of_several_jobs_of_a_vm_the_one_under_way_is_meant(served: Client
         await ended.cancel()
         await _until(ended, JobStatus.CANCELLED)
     going = await client.start(request, job_id="job-meant-going")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONGEST_SECONDS):
         while len([job for job in await client.list() if job.vm_name == "meant"]) < 3:
             await asyncio.sleep(0.2)
     assert (await client.find_by_vm("meant")).job_id == going.job_id
     await going.cancel()
     await _until(going, JobStatus.CANCELLED)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONGEST_SECONDS):
         while [job for job in await client.list() if job.vm_name == "meant" and not job.status.is_final]:
             await asyncio.sleep(0.2)
     with pytest.raises(JobAmbiguous):

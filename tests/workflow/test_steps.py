@@ -15,6 +15,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import Worker
 
 from hyperctl.worker.failures import FailureInterceptor
+from tests.moments import LONGEST_SECONDS
 
 with workflow.unsafe.imports_passed_through():
     from hyperctl.workflows.contract import Activity
@@ -51,11 +52,15 @@ class Machinery:
         self.attempts = 0
         self.stopped = threading.Event()
         self.release = threading.Event()
+        self.may_fail = threading.Event()
+        self.may_fail.set()
+        self.stubborn_begun = threading.Event()
 
     @activity.defn(name=WORK.name, no_thread_cancel_exception=True)
     def work(self, argument: Ask) -> Answer:
         self.attempts += 1
         if argument.code and self.attempts <= argument.fail_times:
+            self.may_fail.wait(LONGEST_SECONDS)
             raise HyperctlError(argument.code, "the way is blocked", "clear it")
         while argument.code is None and not self.release.is_set():
             activity.heartbeat()
@@ -69,7 +74,8 @@ class Machinery:
     @activity.defn(name=STUBBORN.name, no_thread_cancel_exception=True)
     def stubborn(self, argument: Ask) -> Answer:
         """Cannot be interrupted: ends well even when it was cancelled."""
-        for _ in range(10):
+        self.stubborn_begun.set()
+        while not activity.is_cancelled():
             activity.heartbeat()
             time.sleep(0.1)
         self.attempts += 1
@@ -118,11 +124,16 @@ class OneStep:
 class Running:
     """One such workflow with workers of its own."""
 
-    def __init__(self, client: Client, ask: Ask, name: str = WORK.name) -> None:
+    def __init__(
+        self, client: Client, ask: Ask, name: str = WORK.name, *, fails_at_once: bool = True
+    ) -> None:
+        """What does not fail at once fails when `may_fail` is set."""
         self._client = client
         self._ask = ask
         self._name = name
         self.machinery = Machinery()
+        if not fails_at_once:
+            self.machinery.may_fail.clear()
 
     async def __aenter__(self) -> "Running":
         queue = f"flow-{uuid.uuid4()}"
@@ -148,17 +159,18 @@ class Running:
 
     async def __aexit__(self, *exception: object) -> None:
         self.machinery.release.set()
+        self.machinery.may_fail.set()
         for worker in self._workers:
             await worker.__aexit__(None, None, None)
         self._threads.shutdown()
 
     async def until_attempt(self, number: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONGEST_SECONDS):
             while self.machinery.attempts < number:
                 await asyncio.sleep(0.05)
 
     async def wait_for_retry(self) -> RetryWait:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONGEST_SECONDS):
             while True:
                 waiting = await self.handle.query(OneStep.waiting)
                 if waiting:
@@ -176,8 +188,9 @@ async def test_a_passing_error_waits_with_its_end_visible_and_retry_now_ends_the
 
 
 async def test_an_early_retry_now_does_not_shorten_a_later_wait(client: Client) -> None:
-    async with Running(client, Ask(code=ErrorCode.VCENTER_FAULT)) as running:
+    async with Running(client, Ask(code=ErrorCode.VCENTER_FAULT), fails_at_once=False) as running:
         await running.handle.signal(OneStep.retry_now)
+        running.machinery.may_fail.set()
         await running.wait_for_retry()
         await asyncio.sleep(1)
         assert running.machinery.attempts == 1
@@ -198,7 +211,7 @@ async def test_a_pause_stops_an_interruptible_step_and_resume_starts_it_again(cl
     async with Running(client, Ask()) as running:
         await running.until_attempt(1)
         await running.handle.signal(OneStep.pause)
-        assert await asyncio.to_thread(running.machinery.stopped.wait, 10)
+        assert await asyncio.to_thread(running.machinery.stopped.wait, LONGEST_SECONDS)
         await asyncio.sleep(1)
         assert running.machinery.attempts == 1
         running.machinery.release.set()
@@ -218,7 +231,7 @@ async def test_a_cancel_is_over_only_when_the_step_has_put_its_things_away(clien
 
 async def test_a_cancel_is_not_lost_when_the_step_ends_well_all_the_same(client: Client) -> None:
     async with Running(client, Ask(), STUBBORN.name) as running:
-        await asyncio.sleep(0.5)
+        assert await asyncio.to_thread(running.machinery.stubborn_begun.wait, LONGEST_SECONDS)
         await running.handle.cancel()
         with pytest.raises(WorkflowFailureError):
             await running.handle.result()
@@ -229,7 +242,7 @@ async def test_a_cancel_is_not_lost_when_the_step_ends_well_all_the_same(client:
 async def test_a_full_disk_is_waited_out_without_counting_as_a_retry(client: Client) -> None:
     async with Running(client, Ask(code=ErrorCode.NO_SPACE, fail_times=4)) as running:
         for tries in range(4):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LONGEST_SECONDS):
                 while (wait := await running.handle.query(OneStep.space)) is None or wait.tries < tries:
                     await asyncio.sleep(0.05)
             assert running.machinery.attempts == tries + 1
@@ -241,7 +254,7 @@ async def test_a_full_disk_is_waited_out_without_counting_as_a_retry(client: Cli
 
 async def test_a_pause_that_begins_while_room_is_waited_for_holds(client: Client) -> None:
     async with Running(client, Ask(code=ErrorCode.NO_SPACE)) as running:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONGEST_SECONDS):
             while await running.handle.query(OneStep.space) is None:
                 await asyncio.sleep(0.05)
         await running.handle.signal(OneStep.pause)
@@ -253,9 +266,10 @@ async def test_a_pause_that_begins_while_room_is_waited_for_holds(client: Client
 
 
 async def test_an_early_resume_does_not_shorten_a_later_wait_for_room(client: Client) -> None:
-    async with Running(client, Ask(code=ErrorCode.NO_SPACE)) as running:
+    async with Running(client, Ask(code=ErrorCode.NO_SPACE), fails_at_once=False) as running:
         await running.handle.signal(OneStep.resume)
-        async with asyncio.timeout(20):
+        running.machinery.may_fail.set()
+        async with asyncio.timeout(LONGEST_SECONDS):
             while await running.handle.query(OneStep.space) is None:
                 await asyncio.sleep(0.05)
         await asyncio.sleep(1)
@@ -266,7 +280,7 @@ async def test_an_early_resume_does_not_shorten_a_later_wait_for_room(client: Cl
 
 async def test_room_is_looked_for_by_itself_on_a_durable_timer(client: Client) -> None:
     async with Running(client, Ask(code=ErrorCode.NO_SPACE)) as running:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONGEST_SECONDS):
             while (wait := await running.handle.query(OneStep.space)) is None:
                 await asyncio.sleep(0.05)
         history = await running.handle.fetch_history()

@@ -21,6 +21,7 @@ from hyperctl.workflows.errors import ErrorCode, Failure
 from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.request import MigrationRequest
 from hyperctl.workflows.status import MigrationResult
+from tests.moments import LONGEST_SECONDS
 from tests.unit import statuses
 from tests.unit.archives import envelope
 
@@ -71,7 +72,7 @@ def watcher(client: Client, folder: Path, *, stable: float = 0.0, deletes: bool 
 async def end(client: Client, job_id: str, how: str) -> None:
     handle = client.get_workflow_handle(job_id)
     await handle.signal("end", how)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONGEST_SECONDS):
         while (await handle.describe()).status is WorkflowExecutionStatus.RUNNING:
             await asyncio.sleep(0.05)
 

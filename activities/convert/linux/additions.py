@@ -4,6 +4,7 @@ import gzip
 import re
 import stat
 from collections.abc import Callable
+from functools import partial
 
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.agreement import with_lines
@@ -21,18 +22,16 @@ from hyperctl.activities.convert.linux.cpio import (
     padding,
     write_segment,
 )
-from hyperctl.activities.convert.linux.drivers import drivers_for
+from hyperctl.activities.convert.linux.drivers import loaded_modules
+from hyperctl.activities.convert.linux.early_network import naming_files
 from hyperctl.activities.convert.linux.fstab import stable_crypttab, stable_fstab
 from hyperctl.activities.convert.linux.kernels import Kernel, module_name
 from hyperctl.activities.convert.linux.storage import rewrites
+from hyperctl.activities.convert.linux.waits import hook_for, is_hook, units_for
 
 LZ4_END_KNOWN_SINCE = (5, 11)
 """Kernels before take zeroes behind an lz4 archive for a damaged block (lib/decompress_unlz4.c)."""
 BLOCK_BYTES = 512
-_ON_THE_NETWORK = re.compile(
-    r"(?<=bin/)(?:dropbear|sshd|clevis-luks-askpass|clevis-decrypt-tang|iscsistart)$"
-)
-_NETWORK_ARGUMENT = re.compile(r"(?<![\w.])(?:ip=\S|rd\.neednet=1)")
 _PACKED_ROOT = re.compile(r"(?:squash/root|squash-root|squashfs-root|erofs-root)\.img")
 _MKINITCPIO_MODULES = re.compile(r"^MODULES=(['\"])([^'\"]*)\1$", re.MULTILINE)
 
@@ -75,14 +74,19 @@ def additions(
         extended_list = with_lines(text, tuple(name for name in modules if name in kernel.modules))
         if extended_list != text:
             put("conf/modules", extended_list.encode(errors="surrogateescape"))
+    own = tuple(name for name in modules if name in kernel.modules)
+    allowed = loaded_modules(inspected.order.hardware, (kernel,))
     for path, entry in archive.entries.items():
-        rewrite = _rewrite(path, inspected, tuple(name for name in modules if name in kernel.modules))
+        rewrite = _rewrite(path, inspected, own, allowed)
         if rewrite is None or not stat.S_ISREG(entry.mode) or path in found:
             continue
         text = bytes(entry.data).decode("utf-8", "surrogateescape")
         changed = rewrite(text)
         if changed != text:
             put(path, changed.encode("utf-8", "surrogateescape"), stat.S_IMODE(entry.mode))
+    stable = partial(inspected.names.waited_for, prefix=inspected.order.hardware.disk_bus.prefix)
+    more = [*units_for(archive, stable), *naming_files(archive, inspected)]
+    found |= {entry.name: entry for entry in more}
     folders = {folder for path in found for folder in folders_above(path) if folder not in archive.entries}
     return [*(Entry(folder, stat.S_IFDIR | 0o755) for folder in sorted(folders)), *found.values()]
 
@@ -90,22 +94,6 @@ def additions(
 def packed_root(archive: Archive) -> str:
     """The image that dracut has packed all files into (its modules squash-*), or an empty string."""
     return next((path for path in archive.entries if _PACKED_ROOT.fullmatch(path)), "")
-
-
-def network_without(archive: Archive, nic: str, kernel: Kernel) -> str:
-    """Why an initramfs that goes to the network, for a key or to be told one, would not get there."""
-    paths = archive.entries
-    if nic in kernel.builtin_names or any(module_name(path) == nic for path in paths if ".ko" in path):
-        return ""
-    user = next((found[0] for path in paths if (found := _ON_THE_NETWORK.search(path))), "")
-    asked = any(
-        _NETWORK_ARGUMENT.search(bytes(entry.data).decode(errors="replace"))
-        for path, entry in paths.items()
-        if path.startswith("etc/cmdline.d/")
-    )
-    if not user and not asked:
-        return ""
-    return f"it goes to the network ({user or 'as it is told in etc/cmdline.d'}) and lacks {nic}"
 
 
 def extended(before: bytes, archive: Archive, entries: list[Entry], kernel: Kernel) -> bytes:
@@ -123,17 +111,21 @@ def _with_gzip(piece: Piece) -> bytes:
     return bytes(piece.content) + bytes(-len(piece.content) % BLOCK_BYTES)
 
 
-def _rewrite(path: str, inspected: Inspected, modules: tuple[str, ...]) -> Callable[[str], str] | None:
+def _rewrite(
+    path: str, inspected: Inspected, modules: tuple[str, ...], allowed: tuple[str, ...]
+) -> Callable[[str], str] | None:
     """How a file of the archive is made to name devices by what stays true, and to let drivers load."""
     names, hardware = inspected.names, inspected.order.hardware
     if path.startswith(("conf/", "etc/cmdline.d/")):
-        return lambda text: arguments_without_blacklists(stable_arguments(text, names), modules)
+        return lambda text: arguments_without_blacklists(stable_arguments(text, names), allowed)
     if path in ("etc/fstab", "etc/fstab.sys"):  # dracut's add_fstab and its module fstab-sys
         return lambda text: stable_fstab(text, names)[0]
     if path in ("cryptroot/crypttab", "etc/crypttab"):
         return lambda text: stable_crypttab(text, names)[0]
+    if is_hook(path):
+        return lambda text: hook_for(text, partial(names.waited_for, prefix=hardware.disk_bus.prefix))
     if is_modprobe_file(path):
-        return lambda text: without_blacklists(text, drivers_for(hardware).all)
+        return lambda text: without_blacklists(text, allowed)
     if path == "config" and inspected.system.initramfs_tool == "mkinitcpio":
         return lambda text: loading(text, modules)
     return rewrites(hardware.disk_bus).get(f"/{path}")

@@ -77,7 +77,7 @@ def agree(inspected: Inspected, drivers: Drivers, work: Work) -> None:
         else:
             edit(MKINITFS, listed)
     elif tool == "mkinitrd" and files.exists(SUSE):
-        able = [kernel for kernel in inspected.kernels if kernel.drives(drivers.needed)]
+        able = [kernel for kernel in inspected.kernels if kernel.boots_with(drivers.needed)]
         known = [name for name in names if all(name in kernel.modules for kernel in able)]
         edit(SUSE, with_initrd_modules(files.text(SUSE) or "", known))
     if files.exists(MODPROBE_CONF):

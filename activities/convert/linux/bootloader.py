@@ -17,21 +17,27 @@ from hyperctl.activities.convert.linux.console import (
     entries_with_console,
     settings_with_console,
 )
-from hyperctl.activities.convert.linux.default_kernel import LEGACY_MENUS, SYSLINUX_MENUS, ensure_default
-from hyperctl.activities.convert.linux.drivers import drivers_for
+from hyperctl.activities.convert.linux.default_kernel import ensure_default
+from hyperctl.activities.convert.linux.drivers import loaded_modules
 from hyperctl.activities.convert.linux.fallback import ensure_fallback
 from hyperctl.activities.convert.linux.fstab import FSTAB
 from hyperctl.activities.convert.linux.grub_environment import environment_block
+from hyperctl.activities.convert.linux.menus import (
+    GRUB_CONFIGURATIONS,
+    GRUB_CUSTOM,
+    GRUB_ON_SYSTEM_PARTITION,
+    LEGACY_MENUS,
+    SYSLINUX_MENUS,
+)
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.hardware import DiskBus
 from hyperctl.workflows.machine import Firmware
 
 ENTRIES = (
-    "/boot/grub/grub.cfg",
-    "/boot/grub2/grub.cfg",
+    *GRUB_CONFIGURATIONS,
     *LEGACY_MENUS,
-    "/boot/efi/EFI/*/grub.cfg",
+    *GRUB_ON_SYSTEM_PARTITION,
     "/boot/loader/entries/*.conf",
     "/boot/efi/loader/entries/*.conf",
     "/efi/loader/entries/*.conf",
@@ -44,8 +50,7 @@ SETTINGS = (
     GRUB_SETTINGS,
     "/etc/default/grub.d/*.cfg",
     "/etc/grub.d/*_custom",
-    "/boot/grub/custom.cfg",
-    "/boot/grub2/custom.cfg",
+    *GRUB_CUSTOM,
     COMMAND_LINE,
     "/etc/kernel/cmdline.d/*.conf",
     "/etc/kernel/uki.conf",
@@ -85,7 +90,7 @@ def update_bootloader(inspected: Inspected, work: Work) -> None:
     entries = files.matching(*ENTRIES)
     if not entries and not any(kernel.unified for kernel in inspected.kernels):
         raise StepFailed("no configuration of GRUB, systemd-boot or extlinux was found in /boot")
-    modules = drivers_for(inspected.order.hardware).all
+    modules = loaded_modules(inspected.order.hardware, inspected.kernels)
     to_port = inspected.order.serial_console
 
     def with_arguments(path: str, text: str) -> str:

@@ -13,6 +13,7 @@ SERIAL = "serial --unit=0 --speed=115200"
 _GRUB_LINE = re.compile(r"^[ \t]*(?:linux|linux16|linuxefi|kernel)[ \t]+\S[^\n]*$", re.MULTILINE)
 _ENTRY_LINE = re.compile(r"^[ \t]*options[ \t]+\S[^\n]*$", re.MULTILINE)
 _APPEND_LINE = re.compile(r"^[ \t]*append[ \t]+\S[^\n]*$", re.MULTILINE | re.IGNORECASE)
+_OF_SYSLINUX = re.compile(r"/(?:ext|sys)linux[/.]")
 _KERNEL_OPTIONS = re.compile(r"^kernelopts=[^\n]*$", re.MULTILINE)
 _COMMAND_LINE = re.compile(r"^([ \t]*GRUB_CMDLINE_LINUX=)([\"'])([^\"'\n]*)\2[ \t]*$", re.MULTILINE)
 _ON_PORT = re.compile(rf"^[ \t]*GRUB_CMDLINE_LINUX(?:_DEFAULT)?=[^\n]*console={PORT}\b", re.MULTILINE)
@@ -38,7 +39,7 @@ def entries_with_console(path: str, text: str) -> str:
     """A boot loader's file, all of whose kernels have one."""
     if path.endswith("grubenv"):
         return _KERNEL_OPTIONS.sub(lambda found: with_console(found[0]), text)
-    if path.endswith("extlinux.conf"):
+    if _OF_SYSLINUX.search(path):
         return _APPEND_LINE.sub(lambda found: with_console(found[0]), text)
     if "/loader/entries/" in path:
         # `options $kernelopts` has them from GRUB's environment.

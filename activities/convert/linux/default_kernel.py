@@ -1,7 +1,7 @@
 """The kernel that is booted when nobody chooses: one that has virtio."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -10,22 +10,18 @@ from hyperctl.activities.convert.linux.drivers import drivers_for
 from hyperctl.activities.convert.linux.entries import BootEntry, find_entries
 from hyperctl.activities.convert.linux.grub_environment import saved_entry, with_saved_entry
 from hyperctl.activities.convert.linux.kernels import Kernel, version_key
+from hyperctl.activities.convert.linux.menus import (
+    GRUB_CONFIGURATIONS,
+    GRUB_ON_SYSTEM_PARTITION,
+    LEGACY_MENUS,
+    SYSLINUX_MENUS,
+)
 from hyperctl.activities.convert.linux.plain_menus import image_version, legacy_default, syslinux_defaults
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.machine import Firmware
 
-GRUB_CONFIGURATIONS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
-GRUB_ON_SYSTEM_PARTITION = ("/boot/efi/EFI/*/grub.cfg",)
-"""Red Hat's up to 8, for UEFI only; others have no menu there, but the way to it."""
 GRUB_SETTINGS = "/etc/default/grub"
-LEGACY_MENUS = ("/boot/grub/menu.lst", "/boot/grub/grub.conf", "/boot/efi/EFI/*/grub.conf")
-SYSLINUX_MENUS = (
-    ("/boot/extlinux/extlinux.conf", "/boot/extlinux/*.conf", "/boot/extlinux/*.cfg"),
-    ("/boot/syslinux/syslinux.cfg", "/boot/syslinux/*.conf", "/boot/syslinux/*.cfg"),
-    ("/boot/extlinux.conf", "/extlinux.conf", "/boot/syslinux.cfg", "/syslinux.cfg"),
-)
-"""One configuration each, with its main file first."""
 LOADER_CONFIGURATIONS = (
     "/boot/efi/loader/loader.conf",
     "/efi/loader/loader.conf",
@@ -68,8 +64,8 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
     Raises `StepFailed` where the loader's default cannot be told or set.
     """
     needed = drivers_for(inspected.order.hardware).needed
-    without = {kernel.version for kernel in inspected.kernels if not kernel.drives(needed)}
-    able = [kernel.version for kernel in inspected.kernels if kernel.drives(needed)]
+    without = {kernel.version for kernel in inspected.kernels if not kernel.boots_with(needed)}
+    able = [kernel.version for kernel in inspected.kernels if kernel.boots_with(needed)]
     if without and able:
         _ensure(inspected, without, able, work)
 
@@ -285,23 +281,39 @@ def _ensured_in_plain_menu(inspected: Inspected, without: set[str], able: str, w
     files = inspected.files
     for patterns in (LEGACY_MENUS, *SYSLINUX_MENUS):
         paths = dict.fromkeys(path for pattern in patterns for path in files.matching(pattern))
+        if patterns is LEGACY_MENUS and inspected.machine.firmware is Firmware.BIOS:
+            paths = dict.fromkeys(path for path in paths if path.startswith("/boot/grub/"))
         texts = {path: text for path in paths if (text := files.text(path)) is not None}
         if not texts:
             continue
-        changed: dict[str, str] | None
         if patterns is LEGACY_MENUS:
-            path, text = next(iter(texts.items()))
-            menu = legacy_default(text, without, able)
-            changed = None if menu is None else {path: menu}
+            changed = _legacy_menus(texts, inspected, without, able, work)
         else:
-            changed = syslinux_defaults(texts, without, able)
-        if changed is None:
+            changed = syslinux_defaults(texts, without, able) or {}
+        if not changed:
             raise StepFailed(_cannot(inspected.kernels[0].version, able))
         edited = [path for path, text in changed.items() if files.edit(path, text, work)]
         if edited:
             work.done.append(f"{able} is the default kernel, which has virtio")
         return True
     return False
+
+
+def _legacy_menus(
+    texts: Mapping[str, str], inspected: Inspected, without: set[str], able: str, work: Work
+) -> dict[str, str]:
+    """Each of GRUB legacy's menus, as which of them it reads stands in its stage 2. What cannot be set in one
+    of several is a warning; all of them, and nothing comes back."""
+    changed = {}
+    for path, text in texts.items():
+        saved = inspected.files.text(f"{path.rpartition('/')[0]}/default") or ""
+        menu = legacy_default(text, without, able, saved)
+        if menu is not None:
+            changed[path] = menu
+    if changed:
+        cannot = _cannot(inspected.kernels[0].version, able)
+        work.warnings += [f"{path}: {cannot}" for path in texts if path not in changed]
+    return changed
 
 
 def _cannot(default: str, able: str) -> str:

@@ -4,9 +4,10 @@ Format: UAPI.1 Boot Loader Specification, Type #1 entries; paths in one are rela
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hyperctl.activities.convert.files import GuestFiles
+from hyperctl.activities.convert.linux.unified import version_of_kernel
 
 FOLDERS = ("/boot/efi/loader/entries", "/efi/loader/entries", "/boot/loader/entries")
 _LINE = re.compile(r"^[ \t]*(version|linux|initrd)[ \t]+(\S[^\n]*)", re.MULTILINE)
@@ -50,11 +51,22 @@ def find_entries(files: GuestFiles) -> tuple[BootEntry, ...]:
                 continue
             initramfs = [_in_guest(files, top, value) for value in values.get("initrd", [])]
             found.append(
-                BootEntry(
-                    path, values.get("version", [""])[0], kernel, tuple(one for one in initramfs if one)
+                _known_by_its_kernel(
+                    files,
+                    BootEntry(
+                        path, values.get("version", [""])[0], kernel, tuple(one for one in initramfs if one)
+                    ),
                 )
             )
     return tuple(found)
+
+
+def _known_by_its_kernel(files: GuestFiles, entry: BootEntry) -> BootEntry:
+    """With the version that the kernel itself says, where neither the entry nor a path has one."""
+    if any(one and files.is_folder(f"/lib/modules/{one}") for one in entry.versions):
+        return entry
+    version = version_of_kernel(files.reader(entry.kernel))
+    return replace(entry, version=version) if version else entry
 
 
 def _in_guest(files: GuestFiles, top: str, path: str) -> str:

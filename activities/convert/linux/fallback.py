@@ -43,7 +43,7 @@ def ensure_fallback(inspected: Inspected, work: Work) -> None:
     if _copy_loader(inspected, place, esp_files, work):
         return
     needed = drivers_for(inspected.order.hardware).needed
-    images = [path for kernel in inspected.kernels if kernel.drives(needed) for path in kernel.unified]
+    images = [path for kernel in inspected.kernels if kernel.boots_with(needed) for path in kernel.unified]
     if not images:
         raise StepFailed(f"no boot loader was found in {place}/EFI")
     _copy_unified(inspected, place, images[0], work)

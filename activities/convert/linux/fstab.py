@@ -3,9 +3,10 @@
 import re
 from collections.abc import Callable
 
-from hyperctl.activities.convert.devices import StableNames
+from hyperctl.activities.convert.devices import TAGS, StableNames, tag_in
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.storage import MULTIPATH, rewrites
+from hyperctl.activities.convert.mounts import unescaped
 from hyperctl.activities.convert.work import Work
 
 FSTAB = "/etc/fstab"
@@ -13,6 +14,8 @@ CRYPTTAB = "/etc/crypttab"
 _FIELD = re.compile(r"^(\s*)([^\s#]\S*)(\s+)(\S+)(.*)$", re.DOTALL)
 WATCHED = (
     "/etc/udev/rules.d/*.rules",
+    "/etc/initramfs-tools/scripts/*/*",
+    "/etc/initramfs-tools/hooks/*",
     *MULTIPATH,
     "/etc/kdump.conf",
     "/etc/rc.local",
@@ -26,12 +29,13 @@ WATCHED = (
     "/etc/target/saveconfig.json",
 )
 """What may name disks for a purpose that only its owner knows."""
-UNITS = ("/etc/systemd/system/*.mount", "/etc/systemd/system/*.swap")
+UNITS = tuple(f"/etc/systemd/system/{name}" for name in ("*.mount", "*.swap", "*.service", "*.d/*.conf"))
 _GONE = re.compile(r"^(?:/dev/fd\d\w*|/dev/floppy\S*|(?:vmhgfs-fuse#)?\.host:\S*|vmhgfs-fuse)$")
 """Floppy drives and VMware's shared folders."""
 _DRIVE = re.compile(r"^/dev/(?:sr\d+|scd\d+|hd[a-d]|cdrom\d*|cdrw\d*|dvd(?:rw|ram)?\d*)$")
 _MEDIA = re.compile(r"^\s+(?:(?:udf|auto),)*iso9660(?:,(?:udf|auto))*(?!\S)")
 """By a label or UUID these can only be a CD's; udf alone may be a copied disk's."""
+_DVD = re.compile(r"^\s+udf(?!\S)")
 _OF_CD = frozenset({"iso9660", "udf", "auto"})
 _KIND_AND_OPTIONS = re.compile(r"^(\s+)([^\s#]\S*)(?:(\s+)([^\s#]\S*))?")
 _OPTION = re.compile(r"(?<![^\s,])((?:device|logdev|rtdev|journal_path)=)(/dev/[^\s,]+)")
@@ -44,6 +48,8 @@ _OF_VMWARE = re.compile(
     r"^[ \t]*(?![#\s])[^\n]*?(/dev/sd[a-z]|KERNEL==\"sd[a-z?*\[]|\b(?:scsi-|naa\.|3)?6000c29[0-9a-f]*)",
     re.MULTILINE | re.IGNORECASE,
 )
+_DEVICE_UNIT = re.compile(r"(?<![\w\\-])dev-([a-z]+\d*(?:n\d+(?:p\d+)?)?)(?=\.device\b)")
+_KEPT_IN_UNIT = re.compile(r"[A-Za-z0-9:_.]")
 _WHAT = re.compile(r"^([ \t]*What[ \t]*=[ \t]*)(/dev/\S+)", re.MULTILINE)
 
 
@@ -105,8 +111,27 @@ def names_vmwares_disk(text: str) -> str:
 
 
 def stable_unit(text: str, names: StableNames) -> tuple[str, list[str]]:
-    """systemd.mount(5) or systemd.swap(5), which take the path of a device only."""
-    return _linked(_WHAT, text, names)
+    """systemd.mount(5) or systemd.swap(5), which take the path of a device only, and units that wait for one
+    (systemd.device(5))."""
+    text, unknown = _linked(_WHAT, text, names)
+
+    def renamed(found: re.Match[str]) -> str:
+        link = names.link(f"/dev/{found[1]}") if names.is_unstable(f"/dev/{found[1]}") else None
+        return unit_of(link) if link else found[0]
+
+    return _DEVICE_UNIT.sub(renamed, text), unknown
+
+
+def unit_of(path: str) -> str:
+    """A path in a unit's name, as systemd-escape(1) has it."""
+    parts = path.strip("/").split("/")
+    return "-".join("".join(_escaped(one) for one in part) for part in parts)
+
+
+def _escaped(letter: str) -> str:
+    if _KEPT_IN_UNIT.fullmatch(letter):
+        return letter
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
 
 
 def _linked(naming: re.Pattern[str], text: str, names: StableNames) -> tuple[str, list[str]]:
@@ -122,6 +147,15 @@ def _linked(naming: re.Pattern[str], text: str, names: StableNames) -> tuple[str
         return f"{found[1]}{link or found[2]}"
 
     return naming.sub(renamed, text), unknown
+
+
+def _is_of_cd(device: str, rest: str, names: StableNames) -> bool:
+    """Whether an entry is of what VMware had in its drive; `rest` is what stands behind its mount point."""
+    if _DRIVE.match(device):
+        return names.device(device) is None
+    if _MEDIA.match(rest):
+        return tag_in(device)[0] in TAGS
+    return _DVD.match(rest) is not None and names.is_elsewhere(unescaped(device))
 
 
 def _not_waited_for(found: re.Match[str]) -> str:
@@ -154,7 +188,7 @@ def _rewritten(text: str, names: StableNames, column: int) -> tuple[str, list[st
         if column == 0:
             rest, more = _linked(_OPTION, rest, names)
             unknown += more
-            if (_DRIVE.match(device) and not names.device(device)) or ("=" in device and _MEDIA.match(rest)):
+            if _is_of_cd(device, rest, names):
                 rest = _KIND_AND_OPTIONS.sub(_not_waited_for, rest, count=1)
         lines.append(f"{before}{first}{gap}{second}{rest}")
     return "".join(lines), unknown

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux import unified as unified_images
-from hyperctl.activities.convert.linux.additions import additions, extended, network_without, packed_root
+from hyperctl.activities.convert.linux.additions import additions, extended, packed_root
 from hyperctl.activities.convert.linux.addons import Addon, find_addons
 from hyperctl.activities.convert.linux.agreement import agree
 from hyperctl.activities.convert.linux.arguments import stable_arguments
@@ -24,7 +24,8 @@ from hyperctl.activities.convert.linux.cpio import (
     read_archive,
 )
 from hyperctl.activities.convert.linux.default_kernel import may_be_default
-from hyperctl.activities.convert.linux.drivers import Drivers, drivers_for, other_hardware
+from hyperctl.activities.convert.linux.drivers import Drivers, drivers_for, loaded_modules, other_hardware
+from hyperctl.activities.convert.linux.early_network import network_without
 from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
 from hyperctl.activities.convert.linux.room import assert_room
 from hyperctl.activities.convert.refusal import StepFailed
@@ -64,9 +65,9 @@ def inject_virtio_drivers(inspected: Inspected, work: Work) -> None:
     """
     hardware, way = inspected.order.hardware, inspected.order.initramfs
     drivers = drivers_for(hardware)
-    able = [kernel for kernel in inspected.kernels if kernel.drives(drivers.needed)]
+    able = [kernel for kernel in inspected.kernels if kernel.boots_with(drivers.needed)]
     _judge_kernels(inspected, able, drivers, hardware, work)
-    allow_modules(inspected.files, drivers.all, work)
+    allow_modules(inspected.files, loaded_modules(hardware, able), work)
     changes = []
     addons: dict[str, Addon] = {}
     for kernel in able:
@@ -102,21 +103,23 @@ def inject_virtio_drivers(inspected: Inspected, work: Work) -> None:
 def _judge_kernels(
     inspected: Inspected, able: list[Kernel], drivers: Drivers, hardware: Hardware, work: Work
 ) -> None:
-    without = [kernel.version for kernel in inspected.kernels if kernel not in able]
+    without = [one.version for one in inspected.kernels if not one.drives(drivers.needed)]
+    outside = [one.version for one in inspected.kernels if one.version not in without and one not in able]
     what = "virtio" if hardware.disk_bus.needs_virtio else " and ".join(drivers.needed)
+    without_image = f"without an initramfs for its modules of {what}: {', '.join(outside)}"
     if not able:
-        way_out = other_hardware(inspected.kernels, hardware) or "install a newer kernel in the source"
-        raise StepFailed(f"no kernel has {what} drivers: {', '.join(without)}; {way_out}")
+        way_out = other_hardware(inspected.kernels, hardware)
+        if without:
+            way_out = way_out or "install a newer kernel in the source"
+            raise StepFailed(f"no kernel has {what} drivers: {', '.join(without)}; {way_out}")
+        way_out = way_out or "have one made in the source (update-initramfs -c -k all)"
+        raise StepFailed(f"no kernel can be booted on KVM {without_image}; {way_out}")
     if without:
         work.warnings.append(f"without {what} drivers, cannot be booted on KVM: {', '.join(without)}")
+    if outside:
+        work.warnings.append(f"cannot be booted on KVM {without_image}")
     if not able[0].drives((drivers.nic,)):
         work.warnings.append(f"{able[0].version} has no driver {drivers.nic}: it will have no network")
-    for kernel in able:
-        images = kernel.initramfs or kernel.unified
-        if not images and any(name not in kernel.builtin_names for name in drivers.needed):
-            work.warnings.append(
-                f"{kernel.version} has no initramfs and no built-in {what}: it does not boot"
-            )
 
 
 def _judge_unified(path: str, kernel: Kernel, inspected: Inspected, work: Work) -> tuple[Addon, ...]:
@@ -155,7 +158,7 @@ def may_stay_damaged(inspected: Inspected, one: Rebuild) -> bool:
     if not is_damaged(inspected.files.content(one.path, LARGEST_INITRAMFS_BYTES)):
         return False
     needed = drivers_for(inspected.order.hardware).needed
-    newest = next((kernel for kernel in inspected.kernels if kernel.drives(needed)), None)
+    newest = next((kernel for kernel in inspected.kernels if kernel.boots_with(needed)), None)
     return one.kernel is not newest and not may_be_default(inspected, one.kernel)
 
 
@@ -232,7 +235,7 @@ def fitting_arguments(arguments: str, inspected: Inspected) -> str:
 
 def _true_arguments(arguments: str, inspected: Inspected) -> str:
     text = stable_arguments(arguments, inspected.names)
-    return arguments_without_blacklists(text, drivers_for(inspected.order.hardware).all)
+    return arguments_without_blacklists(text, loaded_modules(inspected.order.hardware, inspected.kernels))
 
 
 def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None:
@@ -248,7 +251,7 @@ def _prepared(path: str, kernel: Kernel, inspected: Inspected) -> _Change | None
     added = _modules_in(entries)
     if added and (image := packed_root(archive)):
         raise NotAppendable(f"its files are in {image} in it, which covers what is put beside it")
-    if reason := network_without(archive, drivers_for(inspected.order.hardware).nic, kernel):
+    if reason := network_without(archive, drivers_for(inspected.order.hardware).nic, kernel, inspected):
         raise NotAppendable(reason)
     if added and inspected.system.initramfs_tool == "mkinitrd":
         raise NotAppendable("mkinitrd has written down in it which drivers it loads")
@@ -298,7 +301,11 @@ def _write(inspected: Inspected, change: _Change) -> None:
     with tempfile.NamedTemporaryFile(prefix="hyperctl-initramfs-") as local:
         local.write(change.tail)
         local.flush()
-        if change.keep_bytes:
-            guest.upload_offset(local.name, change.path, change.keep_bytes)
-        else:
-            guest.upload(local.name, change.path)
+
+        def write() -> None:
+            if change.keep_bytes:
+                guest.upload_offset(local.name, change.path, change.keep_bytes)
+            else:
+                guest.upload(local.name, change.path)
+
+        inspected.files.write_held(change.path, write)

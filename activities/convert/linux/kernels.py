@@ -8,6 +8,7 @@ from functools import cached_property
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux import unified as unified_images
 from hyperctl.activities.convert.linux.entries import find_entries
+from hyperctl.activities.convert.linux.menus import menu_images
 
 _SUFFIX = re.compile(r"\.ko(?:\.(?:xz|gz|zst))?$")
 _IMAGES = ("/boot/vmlinuz-*", "/boot/vmlinux-*")
@@ -51,6 +52,12 @@ class Kernel:
         """Whether it has all these modules, in files or built in."""
         return all(name in self.modules or name in self.builtin_names for name in names)
 
+    def boots_with(self, names: Iterable[str]) -> bool:
+        """Whether it can have all these modules before its root filesystem is there."""
+        needed = tuple(names)
+        inside = bool(self.initramfs or self.unified) or self.builtin_names.issuperset(needed)
+        return inside and self.drives(needed)
+
     @property
     def release(self) -> tuple[int, int]:
         """`(6, 1)` of 6.1.0-37-amd64."""
@@ -89,6 +96,7 @@ def find_kernels(files: GuestFiles) -> tuple[Kernel, ...]:
     for entry in entries:
         for version in entry.versions:
             images.setdefault(version, entry.kernel)
+    beside = _named_in_menus(files, images)
     found = []
     packaged, unified = _packaged(files), _unified(files)
     for version, name in packaged.items():
@@ -110,6 +118,7 @@ def find_kernels(files: GuestFiles) -> tuple[Kernel, ...]:
             for path in entry.initramfs
             if not path.endswith(MICROCODE)
         ]
+        copies += [path for path in beside.get(version, ()) if not path.endswith(MICROCODE)]
         found.append(
             Kernel(
                 version=version,
@@ -122,6 +131,22 @@ def find_kernels(files: GuestFiles) -> tuple[Kernel, ...]:
             )
         )
     return tuple(sorted(found, key=lambda kernel: version_key(kernel.version), reverse=True))
+
+
+def _named_in_menus(files: GuestFiles, images: dict[str, str]) -> dict[str, list[str]]:
+    """By version the initramfs that menus load with a kernel, and the kernel's image where it has no other.
+
+    The version is in an image's name, or the kernel itself says it, whatever somebody has called it.
+    """
+    found: dict[str, list[str]] = {}
+    for one in menu_images(files):
+        version = one.kernel.rpartition("/")[2].partition("-")[2]
+        if not (version and files.is_folder(f"/lib/modules/{version}")):
+            version = unified_images.version_of_kernel(files.reader(one.kernel))
+        if version:
+            images.setdefault(version, one.kernel)
+            found.setdefault(version, []).extend(one.initramfs)
+    return found
 
 
 def _packaged(files: GuestFiles) -> dict[str, str]:

@@ -12,11 +12,12 @@ from hyperctl.activities.convert.linux.interfaces import (
     Clue,
     find_clues,
     interfaces_files,
+    of_nics,
+    read_arguments,
     read_netplan,
     read_rules,
     read_sections,
 )
-from hyperctl.activities.convert.linux.macs import adopt_macs
 from hyperctl.activities.convert.linux.matches import (
     KEYFILES,
     NETPLAN,
@@ -69,11 +70,8 @@ def fix_network(inspected: Inspected, work: Work) -> None:
     """Pin every NIC's old name to its MAC, and rewrite matches on VMware's drivers and PCI places."""
     files = inspected.files
     nics = inspected.machine.nics
-    clues = find_clues(files)
-    if adopt_macs(files, nics, clues, work):
-        clues = find_clues(files)
+    names, guesses, clues = nic_names(inspected)
     by_slot = named_by_slot(files)
-    names, guesses = assign_names(nics, clues, by_slot=by_slot)
     work.warnings += guesses
     if by_slot and any(_SLOT_PATTERN.search(text) for text in _configurations(files)):
         work.warnings += _name_by_default(nics, names)
@@ -108,6 +106,16 @@ def fix_network(inspected: Inspected, work: Work) -> None:
         files.guest.mv(PERSISTENT_RULES, f"{PERSISTENT_RULES}.before-hyperctl")
         work.changed.append(PERSISTENT_RULES)
         work.done.append(f"{PERSISTENT_RULES} retired")
+
+
+def nic_names(inspected: Inspected) -> tuple[dict[str, str], list[str], list[Clue]]:
+    """The old name of each NIC by its MAC, what was guessed of them, and by what they were told."""
+    files = inspected.files
+    clues = find_clues(files)
+    for path in files.matching(*ENTRIES, *ENVIRONMENTS, *SETTINGS):
+        clues += of_nics(read_arguments(files.text(path) or "", path))
+    names, guesses = assign_names(inspected.machine.nics, clues, by_slot=named_by_slot(files))
+    return names, guesses, clues
 
 
 def keep_from_cloud_init(files: GuestFiles, work: Work) -> None:
@@ -241,15 +249,17 @@ def udev_rule(mac: str, name: str) -> str:
 
 
 def _pin(files: GuestFiles, names: dict[str, str], clues: Sequence[Clue], work: Work) -> None:
-    if not _rule_needed(files, clues):
-        for mac, name in names.items():
-            path = f"{LINK_FOLDER}/{OUR_LINK.format(name)}"
-            if files.edit(path, link_file(mac, name), work):
-                work.done.append(f"{name} stays with {mac}")
-        return
-    rules = "".join(udev_rule(mac, name) for mac, name in names.items())
-    if files.edit(RULES, f"# The NICs' names on VMware. Made by hyperctl.\n{rules}", work):
+    written = [files.edit(path, text, work) for path, text in pinning_files(files, names, clues).items()]
+    if any(written):
         work.done += [f"{name} stays with {mac}" for mac, name in names.items()]
+
+
+def pinning_files(files: GuestFiles, names: Mapping[str, str], clues: Sequence[Clue]) -> dict[str, str]:
+    """By their paths, the files that give NICs their names, of the kind that serves in this guest."""
+    if not _rule_needed(files, clues):
+        return {f"{LINK_FOLDER}/{OUR_LINK.format(name)}": link_file(mac, name) for mac, name in names.items()}
+    rules = "".join(udev_rule(mac, name) for mac, name in names.items())
+    return {RULES: f"# The NICs' names on VMware. Made by hyperctl.\n{rules}"}
 
 
 def _rule_needed(files: GuestFiles, clues: Sequence[Clue]) -> bool:

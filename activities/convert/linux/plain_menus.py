@@ -16,10 +16,11 @@ def image_version(image: str) -> str:
     return image.rpartition("/")[2].partition("-")[2]
 
 
-def legacy_default(text: str, without: Collection[str], able: str) -> str | None:
+def legacy_default(text: str, without: Collection[str], able: str, saved: str = "") -> str | None:
     """A menu.lst whose default has virtio: the same, or one whose default is the entry of the kernel `able`.
 
-    `without` are versions of kernels that have none. None where `able` has no entry.
+    `without` are versions of kernels that have none; `saved` is the file of grub-set-default(8), for
+    `default saved`. None where `able` has no entry.
     """
     versions: list[str] = []
     for kind, path in _LEGACY_LINE.findall(text):
@@ -28,7 +29,10 @@ def legacy_default(text: str, without: Collection[str], able: str) -> str | None
         elif versions:
             versions[-1] = image_version(path)
     found = _LEGACY_DEFAULT.search(text)
-    number = int(found[2]) if found and found[2].isdigit() else 0
+    default = found[2] if found else ""
+    if default == "saved":
+        default = next(iter(saved.split()), "")
+    number = int(default) if default.isdecimal() else 0
     if number >= len(versions) or versions[number] not in without:
         return text
     if able not in versions:

@@ -16,13 +16,14 @@ from hyperctl.activities.convert.linux.bootloader import ENTRIES
 from hyperctl.activities.convert.linux.builders import Building, command, profile_command, unified_command
 from hyperctl.activities.convert.linux.cpio import Archive, CpioError, read_archive
 from hyperctl.activities.convert.linux.drivers import drivers_for, other_hardware
+from hyperctl.activities.convert.linux.early_network import modules_in
 from hyperctl.activities.convert.linux.initramfs import (
     LARGEST_INITRAMFS_BYTES,
     extended_initramfs,
     fitting_arguments,
     may_stay_damaged,
 )
-from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild, module_name
+from hyperctl.activities.convert.linux.kernels import Kernel, Rebuild
 from hyperctl.activities.convert.linux.room import MIB, assert_room
 from hyperctl.activities.convert.refusal import StepFailed
 from hyperctl.activities.convert.work import Work
@@ -70,7 +71,7 @@ def _rebuild(inspected: Inspected, one: Rebuild, work: Work) -> None:
         tool = _build_unified(inspected, one, folder, new) if one.is_unified else _build(inspected, one, new)
         before, after = inspected.files.size(one.path), inspected.files.size(new)
         assert_room(inspected, {one.path: max(0, after - before)})
-        inspected.files.guest.cp(new, one.path)
+        inspected.files.write_held(one.path, lambda: inspected.files.guest.cp(new, one.path))
     work.changed.append(one.path)
     work.done.append(f"{one.path} by {tool}: {after / MIB:.1f} MiB, before {before / MIB:.1f} MiB")
 
@@ -94,6 +95,9 @@ def _build(inspected: Inspected, one: Rebuild, new: str) -> str:
     if archive is None:
         raise StepFailed(f"what {argv[0]} has made for {one.path} cannot be read as the kernel reads it")
     _assert_complete(inspected, one, archive, old)
+    content = inspected.files.content(new, LARGEST_INITRAMFS_BYTES)
+    if (fitting := extended_initramfs(content, one.kernel, inspected)) != content:
+        _put(inspected, new, fitting)
     return argv[0]
 
 
@@ -245,11 +249,6 @@ def _has_entries(archive: Archive, path: str) -> bool:
     return entry is not None and any(
         line.strip() and not line.startswith(b"#") for line in bytes(entry.data).splitlines()
     )
-
-
-def modules_in(archive: Archive) -> set[str]:
-    """The names of the modules that an initramfs holds."""
-    return {module_name(path) for path in archive.entries if ".ko" in path.rpartition("/")[2]}
 
 
 def _put(inspected: Inspected, path: str, content: bytes) -> None:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 
 from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.mounts import filesystem_of
 from hyperctl.activities.convert.refusal import StepFailed
+from hyperctl.activities.convert.storage import EXT
 
 MIB = 1 << 20
 SPARE_BYTES = MIB
@@ -17,8 +19,7 @@ def assert_room(inspected: Inspected, growth_bytes: Mapping[str, int]) -> None:
         needed[place] = needed.get(place, SPARE_BYTES) + size
     lacking = []
     for place, wanted in needed.items():
-        space = inspected.files.guest.statvfs(place)
-        free = space["bavail"] * space["bsize"]
+        free = _free_bytes(inspected, place)
         if wanted > free:
             lacking.append(
                 f"{place} has {free / MIB:.1f} MiB free and needs {wanted / MIB:.1f} MiB: "
@@ -28,7 +29,8 @@ def assert_room(inspected: Inspected, growth_bytes: Mapping[str, int]) -> None:
         raise StepFailed(f"{'; '.join(lacking)}. Remove old kernels in the source")
 
 
-def filesystem_of(path: str, mounts: Mapping[str, str]) -> str:
-    """Where the filesystem is mounted that a path is on."""
-    above = [place for place in mounts if f"{path}/".startswith(f"{place.rstrip('/')}/")]
-    return max(above, key=len, default="/")
+def _free_bytes(inspected: Inspected, place: str) -> int:
+    """What root may fill: ext keeps blocks for it."""
+    space = inspected.files.guest.statvfs(place)
+    is_ext = inspected.files.guest.vfs_type(inspected.mounts[place]) in EXT
+    return int(space["bfree" if is_ext else "bavail"]) * int(space["bsize"])

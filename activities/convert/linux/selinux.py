@@ -15,7 +15,7 @@ import guestfs
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
 from hyperctl.activities.convert.linux.file_contexts import FileContexts
-from hyperctl.activities.convert.linux.room import filesystem_of
+from hyperctl.activities.convert.mounts import filesystem_of
 from hyperctl.activities.convert.work import Work
 
 FOLDER = "/etc/selinux"

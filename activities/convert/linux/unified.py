@@ -70,13 +70,17 @@ class Unified:
         sections = self.profiles[0]
         if said := text(sections, RELEASE, read):
             return said
-        start = sections[KERNEL].offset
-        setup = read(start, _SETUP_VERSION + 2)
-        if len(setup) < _SETUP_VERSION + 2 or setup[_SETUP_MAGIC : _SETUP_MAGIC + 4] != b"HdrS":
-            return ""
-        (place,) = struct.unpack_from("<H", setup, _SETUP_VERSION)
-        words = read(start + _SETUP_BYTES + place, _LONGEST_VERSION).partition(b"\0")[0] if place else b""
-        return words.decode("utf-8", "replace").partition(" ")[0]
+        return version_of_kernel(read, sections[KERNEL].offset)
+
+
+def version_of_kernel(read: Read, start: int = 0) -> str:
+    """As a kernel's image, which begins there, says it; empty where it does not."""
+    setup = read(start, _SETUP_VERSION + 2)
+    if len(setup) < _SETUP_VERSION + 2 or setup[_SETUP_MAGIC : _SETUP_MAGIC + 4] != b"HdrS":
+        return ""
+    (place,) = struct.unpack_from("<H", setup, _SETUP_VERSION)
+    words = read(start + _SETUP_BYTES + place, _LONGEST_VERSION).partition(b"\0")[0] if place else b""
+    return words.decode("utf-8", "replace").partition(" ")[0]
 
 
 def part(sections: Mapping[str, Section], name: str, read: Read) -> bytes:

@@ -223,7 +223,7 @@ def full_boot(bench: Bench, folder: Path) -> tuple[Path, Path]:
     bench.put(root, system(folder / "boot.raw", in_boot))
     bench.guest.mount("/dev/sdb", "/")
     space = bench.guest.statvfs("/")
-    bench.guest.fallocate64("/filler", space["bavail"] * space["bsize"] - ROOM_BYTES)
+    bench.guest.fallocate64("/filler", space["bfree"] * space["bsize"] - ROOM_BYTES)  # root's share, too
     bench.guest.umount_all()
     return root, bench.copy("/dev/sdb", folder / "boot.raw")
 

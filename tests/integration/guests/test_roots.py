@@ -8,8 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from hyperctl.activities.convert.boot_disks import disks_below
+from hyperctl.activities.convert.mounts import mount_unlisted
 from hyperctl.activities.convert.roots import UNKNOWN, find_roots, inspected_roots, plain_root
-from hyperctl.activities.convert.storage import Storage, probe_devices, survey
+from hyperctl.activities.convert.storage import (
+    EXTENDED_BOOT_TYPE,
+    SYSTEM_PARTITION_TYPES,
+    Storage,
+    probe_devices,
+    survey,
+)
 from tests.found_out import AGAIN
 from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, system
 
@@ -75,6 +83,64 @@ def unreadable(bench: Bench, folder: Path) -> None:
     bench.put(system(folder / "one.raw", DEBIAN))
     bench.guest.mkfs("ext4", "/dev/sdb")
     bench.guest.pwrite_device("/dev/sdb", b"\0" * 4096, 2048)  # where its groups are
+
+
+def test_a_default_subvolume_that_fstab_names_is_the_root_beside_its_snapshots(bench: Bench) -> None:
+    bench.clear()
+    bench.guest.debug("sh", ["mkfs.btrfs --mixed /dev/sdb"])
+    bench.guest.mount("/dev/sdb", "/")
+    bench.guest.btrfs_subvolume_create("/@")
+    for folder in ("/@/bin", "/@/etc"):
+        bench.guest.mkdir(folder)
+    bench.guest.write("/@/etc/os-release", DEBIAN["etc/os-release"])
+    bench.guest.write("/@/etc/fstab", "/dev/sdb / btrfs subvol=@ 0 0\n")
+    bench.guest.btrfs_subvolume_snapshot("/@", "/@before", ro=True)
+    (own,) = (one for one in bench.guest.btrfs_subvolume_list("/") if one["btrfssubvolume_path"] == "@")
+    bench.guest.btrfs_subvolume_set_default(own["btrfssubvolume_id"], "/")
+    bench.guest.umount_all()
+    assert [root.mountable for root in find_roots(bench.guest, surveyed(bench))] == ["/dev/sdb"]
+
+
+def test_what_fstab_leaves_out_is_mounted_by_its_type(bench: Bench) -> None:
+    """`bootctl install` makes a folder EFI on both partitions."""
+    bench.clear()
+    bench.guest.part_init("/dev/sdc", "gpt")
+    for number, kind in enumerate((EXTENDED_BOOT_TYPE, SYSTEM_PARTITION_TYPES[0]), start=1):
+        bench.guest.part_add("/dev/sdc", "p", number * 40960, number * 40960 + 32767)
+        bench.guest.part_set_gpt_type("/dev/sdc", number, kind.upper())
+        bench.guest.mkfs("vfat", f"/dev/sdc{number}")
+        bench.guest.mount(f"/dev/sdc{number}", "/")
+        bench.guest.mkdir("/EFI")
+        bench.guest.umount_all()
+    bench.guest.mkfs("ext4", "/dev/sdb")
+    found = surveyed(bench)
+    bench.guest.mount("/dev/sdb", "/")
+    bench.guest.mkdir("/efi")
+    both = {"/boot": "/dev/sdc1", "/efi": "/dev/sdc2"}
+    assert mount_unlisted(bench.guest, {}, found.boot_partitions, found.system_partitions) == both
+    bench.guest.umount("/efi")
+    others = {"/efi": "/dev/sdc2"}
+    of_fstab = {"/boot": "/dev/sdc1"}
+    assert mount_unlisted(bench.guest, of_fstab, found.boot_partitions, found.system_partitions) == others
+    assert mount_unlisted(bench.guest, both, found.boot_partitions, found.system_partitions) == {}
+    bench.guest.umount_all()
+
+
+def test_a_filesystem_is_on_all_the_disks_below_it(bench: Bench) -> None:
+    bench.clear()
+    for disk in ("/dev/sdb", "/dev/sdc"):
+        bench.guest.pvcreate(disk)
+    bench.guest.vgcreate("system", ["/dev/sdc", "/dev/sdb"])
+    bench.guest.lvcreate("boot", "system", 100)
+    bench.guest.mkfs("ext2", "/dev/system/boot")
+    bench.guest.mkfs("ext2", "/dev/sda")
+    assert disks_below(bench.guest, "/dev/system/boot") == (1, 2)
+    assert disks_below(bench.guest, "/dev/sda") == (0,)
+    bench.clear()
+    bench.guest.md_create("boot", ["/dev/sda", "/dev/sdc"], level="raid1")
+    bench.guest.mkfs("ext2", "/dev/md/boot")
+    assert disks_below(bench.guest, "/dev/md/boot") == (0, 2)
+    bench.guest.md_stop("/dev/md/boot")
 
 
 @pytest.mark.parametrize("put", [two, beside_a_fat, without_a_name, unreadable])
