@@ -393,6 +393,17 @@ def test_a_menu_without_a_default_boots_its_first_entry(tmp_path: Path) -> None:
     assert (bad.files.text("/boot/grub/grub.cfg") or "").startswith('set default="Linux"\nmenuentry')
 
 
+@pytest.mark.parametrize("name", ["vmlinuz", "vmlinuz-newest"])
+def test_a_default_under_another_name_is_known_by_its_kernel(tmp_path: Path, name: str) -> None:
+    menu = GRUB.format(version=ABLE, root="UUID=root-uuid")
+    first = menu.replace("Linux", "Newest").replace(f"vmlinuz-{ABLE}", name)
+    guest = inspected(
+        tmp_path, {**KERNELS, f"/boot/{name}": linux(UNABLE), "/boot/grub/grub.cfg": first + menu}
+    )
+    update_bootloader(guest, Work())
+    assert (guest.files.text("/boot/grub/grub.cfg") or "").startswith('set default="Linux"\n')
+
+
 def test_a_disk_that_begins_a_loader_is_told_from_one_with_a_table_only() -> None:
     grub = b"\xeb\x63\x90".ljust(384, b"\0") + b"GRUB \0Geom\0Hard Disk\0Read\0 Error"
     other, table = b"\xfa\xb8".ljust(446, b"\x90"), b"\x80".ljust(64, b"\0")

@@ -95,6 +95,13 @@ def test_systemd_waits_for_what_comes_and_not_for_what_does_not() -> None:
     assert units_for(after, stable) == []
 
 
+def test_an_old_name_is_masked_where_the_new_one_is_waited_for_already() -> None:
+    folder, new = "etc/systemd/system", "dev-disk-by\\x2duuid-root\\x2duuid.device"
+    there = Entry(f"{folder}/initrd.target.wants/{new}", LINK, f"../{new}".encode())
+    made = [entry.name for entry in units_for(Archive(waiting().entries | {there.name: there}), stable)]
+    assert made == [f"{folder}/{escaped(BY_PATH)}.device", f"{folder}/{new}.d/timeout.conf"]
+
+
 def test_an_initramfs_of_dracuts_gets_both() -> None:
     disk = "/dev/sda3"
     unit = f"{escaped(disk)}.device"

@@ -46,6 +46,8 @@ class MenuImage:
 
     kernel: str
     initramfs: tuple[str, ...]
+    name: str
+    """The kernel's, as the menu has it, without folders."""
 
 
 def menu_images(files: GuestFiles) -> tuple[MenuImage, ...]:
@@ -65,7 +67,8 @@ def menu_images(files: GuestFiles) -> tuple[MenuImage, ...]:
         for kernel, initramfs in _entries(files.text(path) or ""):
             if image := place(folder, kernel):
                 there = (place(folder, one) for one in initramfs)
-                found[MenuImage(image, tuple(one for one in there if one))] = None
+                name = kernel.rpartition("/")[2].strip("\"'")
+                found[MenuImage(image, tuple(one for one in there if one), name)] = None
     return tuple(found)
 
 
