@@ -119,7 +119,10 @@ def test_menus_in_menus_without_end_take_no_memory() -> None:
     assert sum(len(one.address) for one in grub_menu(text)) < 1 << 20
 
 
-def test_an_entry_of_nothing_but_blanks_is_read_at_once() -> None:
+def test_an_entry_of_nothing_but_blanks_or_letters_is_read_at_once() -> None:
     began = time.monotonic()
     assert grub_menu("menuentry " + " " * (1 << 20) + "\n") == []
+    assert time.monotonic() - began < 20, "quadratic, it takes hours"
+    assert legacy_default("default" + " " * (1 << 20), ["1"], "2") is not None
+    assert syslinux_defaults({"a": "label " + "a" * (1 << 20)}, ["1"], "2") is not None
     assert time.monotonic() - began < 20, "quadratic, it takes hours"
