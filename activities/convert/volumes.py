@@ -20,7 +20,7 @@ BY_ID = "/dev/disk/by-id"
 LVM_UUID = "dm-uuid-LVM-"
 _NOT_OF_UDEV = re.compile(r"[^\w#+\-.:=@/]")
 """What udev puts an underscore in the place of."""
-_ARRAY = re.compile(r"^[ \t]*ARRAY\s+(\S+)[^\n]*?\bUUID=(\S+)", re.MULTILINE | re.IGNORECASE)
+_ARRAY = re.compile(r"^[ \t]*ARRAY\s+(\S+)(?!\S)[^\n]*?\bUUID=(\S+)", re.MULTILINE | re.IGNORECASE)
 
 
 def known_devices(

@@ -21,7 +21,7 @@ _HEADER = b"\x8e\xad\xe8\x01"
 _NAME, _VERSION, _RELEASE, _EPOCH, _SIZE, _ARCHITECTURE, _SOURCE = 1000, 1001, 1002, 1003, 1009, 1022, 1044
 _PROVIDES, _BASE_NAMES, _FOLDERS, _FOLDER_OF = 1047, 1117, 1118, 1116
 _INTEGER, _STRING, _STRINGS, _TRANSLATED = 4, 6, 8, 9
-_NEEDED = re.compile(r"^\s+(?P<what>\S.*?) is needed by ", re.MULTILINE)
+_NEEDED = re.compile(r"^[ \t]+(?P<what>\S.*?) is needed by ", re.MULTILINE)
 
 Value = tuple[int, ...] | tuple[str, ...]
 
