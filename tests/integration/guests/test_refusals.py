@@ -147,7 +147,7 @@ def test_no_system_for_reasons_that_are_told_together(bench: Bench, tmp_path: Pa
     bench.put(corrupt, bitlocker(tmp_path / "windows.raw"))
     bench.guest.luks_format("/dev/sdc", PASSPHRASE, 0)
     token = '{"type": "systemd-tpm2", "keyslots": ["0"]}'
-    bench.guest.debug("sh", [f"echo '{token}' | cryptsetup token import /dev/sdc"])
+    bench.guest.debug("sh", [f"echo '{token}' | cryptsetup token import {in_appliance('/dev/sdc')}"])
     error = refused(bench, keys_file(tmp_path))
     assert error.code is ErrorCode.GUEST_UNSUPPORTED
     assert "no operating system was found" in str(error)
