@@ -123,7 +123,7 @@ def _token(guest: guestfs.GuestFS, device: str) -> str:
 
 
 def _uuid(guest: guestfs.GuestFS, device: str) -> str:
-    """By which a shell in the appliance finds the volume: its kernel's own names may be others than libguestfs'."""
+    """For a shell in the appliance, whose kernel may call disks otherwise than libguestfs does."""
     uuid = str(guest.vfs_uuid(device))
     return uuid if _UUID.fullmatch(uuid) else ""
 
