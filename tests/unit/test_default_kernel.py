@@ -109,3 +109,9 @@ def test_a_marked_label_of_syslinux_is_the_default() -> None:
     assert changed == {
         "main": "DEFAULT vesamenu.c32\n" + LABELS.replace("label l1\n", "label l1\n  menu default\n")
     }
+
+
+def test_menus_in_menus_without_end_take_no_memory() -> None:
+    """Quadratic, 2 MiB of them would take many GiB."""
+    text = "submenu 'a' {\n" * 3000 + "menuentry 'a' {\nlinux /x\n}\n" * 3000
+    assert sum(len(one.address) for one in grub_menu(text)) < 1 << 20

@@ -140,10 +140,10 @@ def test_a_filesystem_is_on_all_the_disks_below_it(bench: Bench) -> None:
     assert disks_below(bench.guest, "/dev/system/boot") == (1, 2)
     assert disks_below(bench.guest, "/dev/sda") == (0,)
     bench.clear()
-    bench.guest.md_create("boot", ["/dev/sda", "/dev/sdc"], level="raid1")
-    bench.guest.mkfs("ext2", "/dev/md/boot")
-    assert disks_below(bench.guest, "/dev/md/boot") == (0, 2)
-    bench.guest.md_stop("/dev/md/boot")
+    bench.guest.md_create("mirror", ["/dev/sda", "/dev/sdc"], level="raid1")
+    bench.guest.mkfs("ext2", "/dev/md/mirror")
+    assert disks_below(bench.guest, "/dev/md/mirror") == (0, 2)
+    bench.guest.md_stop("/dev/md/mirror")
 
 
 @pytest.mark.parametrize("put", [two, beside_a_fat, without_a_name, unreadable])
