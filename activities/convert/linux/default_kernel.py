@@ -31,7 +31,7 @@ LOADER_CONFIGURATIONS = (
 DEEPEST = 16
 """So many menus may lie in one another; nobody has more."""
 _MENU = re.compile(
-    r"^\s*(?:(?P<kind>menuentry|submenu)\s+(?P<rest>.*)\{\s*$"
+    r"^\s*(?:(?P<kind>menuentry|submenu)\s+(?P<rest>(?:\S.*)?)\{\s*$"
     r"|linux(?:16|efi)?\s+(?P<kernel>\S+)|\}\s*$)"
 )
 _IDENTITY = re.compile(r"(?:\$menuentry_id_option|--id)\s+['\"]([^'\"]+)['\"]")
