@@ -115,7 +115,11 @@ def named_as_in_guest(guest: guestfs.GuestFS, mapped: Mapping[str, str]) -> Iter
 
 def _token(guest: guestfs.GuestFS, device: str) -> str:
     """The token in a header of LUKS 2 by which the guest has a key from elsewhere; empty without one."""
-    found = _TOKEN.search(guest.debug("sh", [f"cryptsetup luksDump {device} 2>/dev/null || :"]))
+    uuid = guest.vfs_uuid(device)
+    if not _UUID.fullmatch(uuid):
+        return ""
+    dump = guest.debug("sh", [f"cryptsetup luksDump /dev/disk/by-uuid/{uuid} 2>/dev/null || :"])
+    found = _TOKEN.search(dump)
     return found[1] if found else ""
 
 

@@ -12,7 +12,7 @@ from hyperctl.activities.convert.linux.menus import MenuImage, menu_images
 
 _SUFFIX = re.compile(r"\.ko(?:\.(?:xz|gz|zst))?$")
 _IMAGES = ("/boot/vmlinuz-*", "/boot/vmlinux-*")
-MICROCODE = ("-ucode.img", "microcode.img")
+MICROCODE = ("-ucode.img", "-uc.img", "microcode.img", "ucode.cpio", "microcode.cpio")
 """Endings of what a boot entry loads beside its initramfs."""
 _INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}", "/boot/initrd-{}.img")
 """Debian's, dracut's, SUSE's and Red Hat's mkinitrd's."""

@@ -98,7 +98,10 @@ def _in_guest(files: GuestFiles, folder: str, word: str) -> str:
     if not path or "$" in path or "*" in path:
         return ""
     if not path.startswith("/"):
-        return _followed(files, f"{folder}/{path}") if files.is_file(f"{folder}/{path}") else ""
+        named = f"{folder}/{path}"
+        plain = posixpath.normpath(named)
+        there = next((one for one in (plain, named) if files.is_file(one)), "")
+        return _followed(files, there) if there else ""
     parts = posixpath.normpath(path).lstrip("/").split("/")
     for above in range(min(DEEPEST, len(parts))):
         tail = "/".join(parts[above:])

@@ -23,6 +23,12 @@ DEBIAN = {
 }
 
 
+def in_appliance(device: str) -> str:
+    """libguestfs' device for a shell: the appliance's kernel may have found the disks in another order."""
+    letter, part = device[7], device[8:]
+    return f"/dev/disk/by-path/*-scsi-0:0:{ord(letter) - ord('a')}:0{part and '-part'}{part}"
+
+
 class Bench:
     """`guest` is libguestfs with `DEVICES`, which are blank at first."""
 

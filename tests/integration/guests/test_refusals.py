@@ -32,7 +32,7 @@ from hyperctl.workflows.request import Fixers
 from tests.found_out import AGAIN
 from tests.integration.conftest import sha256
 from tests.integration.guests.arrival import attempt, landed_disk
-from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, system
+from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, in_appliance, system
 from tests.integration.guests.test_arch import TREE
 from tests.integration.rehearsing import machine_of, rehearsed
 from tests.simulator import VCenterSimulator
@@ -147,7 +147,7 @@ def test_no_system_for_reasons_that_are_told_together(bench: Bench, tmp_path: Pa
     bench.put(corrupt, bitlocker(tmp_path / "windows.raw"))
     bench.guest.luks_format("/dev/sdc", PASSPHRASE, 0)
     token = '{"type": "clevis", "keyslots": ["0"]}'
-    bench.guest.debug("sh", [f"echo '{token}' | cryptsetup token import /dev/sdc"])
+    bench.guest.debug("sh", [f"echo '{token}' | cryptsetup token import {in_appliance('/dev/sdc')}"])
     error = refused(bench, keys_file(tmp_path))
     assert error.code is ErrorCode.GUEST_UNSUPPORTED
     assert "no operating system was found" in str(error)
@@ -169,7 +169,7 @@ def test_a_filesystem_that_can_only_be_read(bench: Bench, tmp_path: Path) -> Non
 def test_a_snapshot_that_can_only_be_read(bench: Bench) -> None:
     """The root of a transactional system."""
     bench.clear()
-    bench.guest.debug("sh", ["mkfs.btrfs --mixed /dev/sdb"])  # as small as it is
+    bench.guest.debug("sh", [f"mkfs.btrfs --mixed {in_appliance('/dev/sdb')}"])  # as small as it is
     bench.guest.mount("/dev/sdb", "/")
     bench.guest.btrfs_subvolume_create("/root")
     bench.guest.btrfs_subvolume_snapshot("/root", "/booted", ro=True)
@@ -190,7 +190,7 @@ def refused_root(bench: Bench, root: str) -> Refused:
 def test_a_table_that_nobody_can_read_is_named(bench: Bench) -> None:
     """On anything but plain filesystems libguestfs reads it."""
     bench.clear()
-    bench.guest.debug("sh", ["mkfs.btrfs --mixed /dev/sdb"])
+    bench.guest.debug("sh", [f"mkfs.btrfs --mixed {in_appliance('/dev/sdb')}"])
     bench.guest.mount("/dev/sdb", "/")
     for folder in ("/bin", "/etc"):
         bench.guest.mkdir(folder)
