@@ -132,6 +132,21 @@ def test_swap_is_found_by_its_device() -> None:
     assert "swap of the guest's fstab is not active" in problems(changed("/dev/vda3    ", "/dev/vda4    "))
 
 
+def test_swap_is_found_by_a_label_with_a_blank() -> None:
+    found = REPORT.replace("LABEL=swap none", "PARTLABEL=swap\\040space none")
+    assert "swap of the guest's fstab is not active" in problems(reports_in(found)[-1])
+    link = "/dev/disk/by-partlabel/swap\\x20space /dev/vda3"
+    assert problems(reports_in(found.replace("@ names\n", f"@ names\n{link}\n"))[-1]) == ""
+
+
+def test_a_unit_beside_the_network_is_no_problem() -> None:
+    """systemd 257's, which a slow host has no time for, and no address needs."""
+    failed = "systemd-networkd{}.service loaded failed failed x"
+    beside = failed.format("-persistent-storage")
+    assert problems(changed("@ failed\n", f"@ failed\n{beside}\n")) == ""
+    assert "has failed" in problems(changed("@ failed\n", f"@ failed\n{failed.format('')}\n"))
+
+
 def test_addresses_on_a_vlan_over_a_bond_belong_to_the_nic_below() -> None:
     nics = judge(report(), TWO_NICS, ProveMode.FULL, NOW).nics
     assert [(found.name, found.addresses) for found in nics] == [
