@@ -45,6 +45,8 @@ from hyperctl.workflows.machine import Firmware, Machine
 
 SUPPORTED_TOOLS = ("initramfs-tools", "dracut", "mkinitcpio", "mkinitrd", "mkinitfs")
 MOUNT_UNITS = "/etc/systemd/system/*.mount"
+WANTED_UNITS = tuple(f"/etc/systemd/system/*.{kind}/*mount" for kind in ("wants", "requires"))
+"""As `systemctl enable` links them, those of systemd.automount(5) too."""
 UPDATE_INITRAMFS = "/usr/sbin/update-initramfs"
 
 
@@ -126,8 +128,7 @@ def inspect_guest(
         tags=storage.tags,
     )
     # A unit of its own is in force where fstab has the same place.
-    units = [as_fstab(files.text(path) or "") for path in files.matching(MOUNT_UNITS)]
-    wanted = wanted_mounts("\n".join([files.text("/etc/fstab") or "", *units]))
+    wanted = wanted_mounts("\n".join([files.text("/etc/fstab") or "", *enabled_mounts(files)]))
     known = known_devices(
         guest,
         files,
@@ -224,6 +225,16 @@ def _own_roots(
         if any(one.place == "/" and known.device(one.source) == device for one in wanted):
             own.append(root)
     return tuple(own) if len(own) == 1 and len(set(uuids)) == len(uuids) else roots
+
+
+def enabled_mounts(files: GuestFiles) -> list[str]:
+    """The units of mounts that something wants, as lines of fstab(5)."""
+    enabled = {path.rpartition("/")[2].rpartition(".")[0] for path in files.matching(*WANTED_UNITS)}
+    return [
+        as_fstab(files.text(path) or "")
+        for path in files.matching(MOUNT_UNITS)
+        if path.rpartition("/")[2].removesuffix(".mount") in enabled
+    ]
 
 
 def _only_root(

@@ -8,6 +8,7 @@ import pytest
 
 from hyperctl.activities.convert.devices import BlockDevice, DiskPlace, StableNames
 from hyperctl.activities.convert.encrypted import Encryption
+from hyperctl.activities.convert.inspect import enabled_mounts
 from hyperctl.activities.convert.mounts import (
     KnownDevices,
     as_fstab,
@@ -16,7 +17,7 @@ from hyperctl.activities.convert.mounts import (
     wanted_mounts,
 )
 from hyperctl.activities.convert.refusal import Refused
-from tests.unit.tree import Tree
+from tests.unit.tree import Tree, tree
 
 KNOWN = KnownDevices(
     names=StableNames({"/dev/sda1": BlockDevice(), "/dev/sdb1": BlockDevice()}, (DiskPlace(0), DiskPlace(1))),
@@ -120,3 +121,18 @@ def test_a_unit_of_systemds_is_an_entry() -> None:
     assert (boot.source, boot.place, boot.kind) == ("/dev/sda1", "/boot", "ext4")
     assert (data.source, data.place) == ("LABEL=my data", "/srv")
     assert as_fstab("[Mount]\nWhere=/srv\n") == ""
+
+
+def test_a_unit_that_nothing_wants_mounts_nothing(tmp_path: Path) -> None:
+    units = "/etc/systemd/system"
+    unit = "[Mount]\nWhat=/dev/sdb1\nWhere=/{}\n"
+    names = ("boot", "usr", "srv")
+    files = tree(tmp_path, {f"{units}/{name}.mount": unit.format(name) for name in names})
+    for folder, name in (
+        ("local-fs.target.wants", "boot.mount"),
+        ("multi-user.target.requires", "usr.automount"),
+    ):
+        path = tmp_path / f"{units}/{folder}/{name}".lstrip("/")
+        path.parent.mkdir()
+        path.symlink_to(f"../{name}")
+    assert enabled_mounts(files) == [f"/dev/sdb1 /{name} auto defaults\n" for name in ("boot", "usr")]
