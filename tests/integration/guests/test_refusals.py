@@ -134,7 +134,7 @@ def test_no_system_for_reasons_that_are_told_together(bench: Bench, tmp_path: Pa
         file.seek(2048)
         file.write(b"\xff" * 2048)
     bench.put(corrupt, bitlocker(tmp_path / "windows.raw"))
-    bench.guest.luks_format("/dev/sdc", PASSPHRASE, 0)
+    bench.encrypt("/dev/sdc", PASSPHRASE)
     error = refused(bench, keys_file(tmp_path))
     assert error.code is ErrorCode.GUEST_UNSUPPORTED
     assert "no operating system was found" in str(error)
@@ -290,7 +290,7 @@ def without_virtio(bench: Bench, folder: Path) -> tuple[Path, ...]:
 
 def encrypted(bench: Bench, folder: Path) -> tuple[Path, ...]:
     bench.put()
-    bench.guest.luks_format("/dev/sda", PASSPHRASE, 0)
+    bench.encrypt("/dev/sda", PASSPHRASE)
     return (bench.copy("/dev/sda", folder / "encrypted.raw"),)
 
 
