@@ -41,10 +41,14 @@ def nbd_socket(address: str) -> str:
 
 
 def state_of_base(address: str) -> str:
-    """The same until somebody writes to a base or puts another in its place; empty for what is elsewhere."""
+    """The same until somebody writes to a base, removes it or puts another in its place; empty for what is
+    elsewhere."""
     if nbd_socket(address):
         return ""
-    status = Path(address).stat()
+    try:
+        status = Path(address).stat()
+    except FileNotFoundError:
+        return "nothing"
     return f"{status.st_size} bytes of {status.st_mtime_ns}"
 
 

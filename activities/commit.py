@@ -133,7 +133,7 @@ def _check_overlay(disk: ConvertedDisk, running: Attempt) -> None:
     if disk.base_state not in ("", state_of_base(disk.base)):
         raise HyperctlError(
             ErrorCode.IMAGE_INVALID,
-            f"{disk.base} is not the image that was converted: somebody has written to it or replaced it",
+            f"{disk.base} is not the image that was converted: somebody has changed, removed or replaced it",
             "Put that one back, or delete what is here (hyperctl discard --job JOB) and migrate it again.",
         )
 

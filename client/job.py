@@ -27,12 +27,15 @@ from hyperctl.client.observe import (
     read_notes,
     read_progress,
 )
+from hyperctl.client.pollers import PollerKind, live_pollers
 from hyperctl.workflows.control import CancelRequest
 from hyperctl.workflows.errors import ErrorCode, Failure
+from hyperctl.workflows.queues import WORKFLOW_QUEUE
 from hyperctl.workflows.request import Priority
 from hyperctl.workflows.status import JobKind, JobStatus, MigrationStatus
 
 QUERY_TIMEOUT = timedelta(seconds=2)
+LAST_WORD_TIMEOUT = timedelta(seconds=10)
 
 RequestT = TypeVar("RequestT", bound=BaseModel)
 ResultT = TypeVar("ResultT", bound=BaseModel)
@@ -72,11 +75,17 @@ class Job(ABC, Generic[RequestT, ResultT]):
         """All that is known now, with live progress from the running activity's heartbeat.
 
         Where no worker answers within two seconds, what Temporal itself has on record; `notes` says so.
+        A busy worker is given longer for the last word of a job that has ended.
         Raises `JobNotFound` or `ServerUnreachable`.
         """
         description = await self.describe()
-        answer = await self._query()
+        answer = await self._query(QUERY_TIMEOUT)
         client = self._connection.client
+        if answer is None and not is_open(description):
+            with self._connection.errors():
+                serving = await live_pollers(client, WORKFLOW_QUEUE, PollerKind.WORKFLOW)
+            if serving:
+                answer = await self._query(LAST_WORD_TIMEOUT)
         if answer is None:
             result, failures = await self._outcome(description)
             request = await self._request_or_placeholder()
@@ -195,11 +204,11 @@ class Job(ABC, Generic[RequestT, ResultT]):
             "`hyperctl list` shows those that are known.",
         )
 
-    async def _query(self) -> MigrationStatus | None:
+    async def _query(self, patience: timedelta) -> MigrationStatus | None:
         """The workflow's own answer; None where nobody gives it in time."""
         try:
             answer: MigrationStatus = await self._handle.query(
-                "status", result_type=MigrationStatus, rpc_timeout=QUERY_TIMEOUT
+                "status", result_type=MigrationStatus, rpc_timeout=patience
             )
         except (RPCError, WorkflowQueryFailedError, ValidationError):
             return None  # what Temporal itself says is next, and fails for itself if Temporal is gone

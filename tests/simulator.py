@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 from deploy.dev.programme import VCENTER
 from hyperctl.workflows.request import MigrationRequest, VCenter
+from tests.moments import LONGEST_SECONDS, until
 
 USERNAME = "administrator@vsphere.local"
 
@@ -38,7 +38,7 @@ class VCenterSimulator:
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.control + path, data=data, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=LONGEST_SECONDS) as answer:
             return json.loads(answer.read() or "null")
 
     def fault(self, kind: str, **fields: Any) -> int:
@@ -99,11 +99,8 @@ def running_vcenter(
         process = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
         ready = state / "vcenter.json"
-        deadline = time.monotonic() + 30
-        while not ready.exists():
-            assert process.poll() is None, log_file.read_text()
-            assert time.monotonic() < deadline, "the simulated vCenter did not come up in 30 s"
-            time.sleep(0.05)
+        until(lambda: ready.exists() or process.poll() is not None, "the simulated vCenter does not come up")
+        assert process.poll() is None, log_file.read_text()
         facts = json.loads(ready.read_text())
         yield VCenterSimulator(
             server=facts["server"],
@@ -114,4 +111,4 @@ def running_vcenter(
         )
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(LONGEST_SECONDS)

@@ -35,11 +35,19 @@ def find_loader_disks(guest: guestfs.GuestFS, machine: Machine, mounts: Mapping[
 
 
 def disks_below(guest: guestfs.GuestFS, mountable: str) -> tuple[int, ...]:
-    """The disks that a filesystem is on, through volumes, arrays and encryption, counted from 0."""
-    device = guest.mountable_device(mountable)
-    devices = guest.btrfs_filesystem_show(device) if guest.vfs_type(mountable) == "btrfs" else [device]
-    listed = guest.debug("sh", [f"lsblk -nrspo NAME {' '.join(map(shlex.quote, devices))}"]).split()
-    return tuple(number for number, disk in enumerate(guest.list_devices()) if disk in listed)
+    """The disks that a filesystem is on, through volumes, arrays and encryption, counted from 0.
+
+    The appliance's kernel may have found its disks in another order, so that its own names of them are not
+    libguestfs'. It is asked by the filesystem's UUID, which all devices of a btrfs have, and answers with
+    their places on the controller (lsblk's HCTL), of which the third number counts the disks.
+    """
+    uuid = guest.vfs_uuid(mountable)
+    if not uuid:
+        device = guest.mountable_device(mountable)
+        return tuple(n for n, disk in enumerate(guest.list_devices()) if is_on_disk(device, disk))
+    below = f"lsblk -nrso HCTL $(blkid -o device -t {shlex.quote(f'UUID={uuid}')})"
+    listed = guest.debug("sh", [below]).split()
+    return tuple(sorted({int(place.split(":")[2]) for place in listed}))
 
 
 def unshown_disks(machine: Machine, needed: Sequence[int]) -> str:

@@ -153,6 +153,10 @@ class StableNames:
         tag, _, value = (stable or "").partition("=")
         return f"/dev/disk/by-{tag.lower()}/{value}" if value else None
 
+    def lasting(self, name: str) -> str | None:
+        """`link` of a name that depends on the controller; None for all else."""
+        return self.link(name) if self.is_unstable(name) else None
+
     def waited_for(self, name: str, prefix: str) -> str | None:
         """A path that is there as soon as the device is; None where that is not known, or the name is stable.
 

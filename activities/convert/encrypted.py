@@ -22,6 +22,7 @@ WAY_OUT = (
 LAYERS = 4
 WRONG_KEY = "2"
 """cryptsetup(8)'s exit code."""
+_TOKEN = re.compile(r"^[ \t]*\d+: (systemd-tpm2|clevis)[ \t]*$", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -39,6 +40,18 @@ class Encryption:
     """By their place, the keys that have opened something, each once."""
     devices: Mapping[str, Probe] = field(default_factory=dict)
     """All there are now, also what was opened and what is in it."""
+    bound: Mapping[str, str] = field(default_factory=dict)
+    """By device, what unlocks it without anybody's answer, as its header calls it."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        closed = (f"{device} is encrypted, and stays closed" for device in self.closed)
+        bound = (
+            f"{device} is unlocked by {token}: where that asks the VM's TPM, whose state cannot be moved, it "
+            "asks for its passphrase on KVM"
+            for device, token in self.bound.items()
+        )
+        return (*closed, *bound)
 
     @property
     def reason(self) -> str:
@@ -50,7 +63,9 @@ class Encryption:
             if self.keys_tried
             else "the worker has no key"
         )
-        return f"{', '.join(self.closed)} is encrypted with LUKS, and {tried}"
+        bound = ", ".join(sorted({self.bound[device] for device in self.closed if device in self.bound}))
+        own = f" ({bound} has one, which is of no use but in the VM)" if bound else ""
+        return f"{', '.join(self.closed)} is encrypted with LUKS, and {tried}{own}"
 
 
 def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryption:
@@ -59,12 +74,15 @@ def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryptio
     opened: dict[str, str] = {}
     closed: list[str] = []
     used: list[int] = []
+    bound: dict[str, str] = {}
     for _ in range(LAYERS):
         encrypted = [device for device, probe in devices.items() if probe.facts.get("TYPE") == LUKS]
         new = [device for device in encrypted if device not in (*opened, *closed)]
         if not new:
             break
         for device in new:
+            if token := _token(guest, device):
+                bound[device] = token
             mapped, number = _open(guest, device, keys)
             if mapped:
                 opened[device] = mapped
@@ -74,7 +92,7 @@ def open_encrypted(guest: guestfs.GuestFS, keys: Sequence[DiskKey]) -> Encryptio
         if opened:
             guest.lvm_scan(True)
             devices = probe_devices(guest)
-    return Encryption(opened, tuple(closed), len(keys), tuple(dict.fromkeys(used)), devices)
+    return Encryption(opened, tuple(closed), len(keys), tuple(dict.fromkeys(used)), devices, bound)
 
 
 @contextmanager
@@ -93,6 +111,12 @@ def named_as_in_guest(guest: guestfs.GuestFS, mapped: Mapping[str, str]) -> Iter
     finally:
         for back in renamed:
             guest.debug("sh", [back])
+
+
+def _token(guest: guestfs.GuestFS, device: str) -> str:
+    """The token in a header of LUKS 2 by which the guest has a key from elsewhere; empty without one."""
+    found = _TOKEN.search(guest.debug("sh", [f"cryptsetup luksDump {device} 2>/dev/null || :"]))
+    return found[1] if found else ""
 
 
 def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> tuple[str, int]:

@@ -129,6 +129,16 @@ class GuestFiles:
             self.create(path, text, work)
         return True
 
+    def move(self, path: str, new: str, work: Work) -> None:
+        self.guest.mv(path, new)
+        work.changed += [path, new]
+
+    def relink(self, path: str, new: str, target: str, work: Work) -> None:
+        """A symbolic link under another name, to another target."""
+        self.guest.ln_s(target, new)
+        self.guest.rm(path)
+        work.changed += [path, new]
+
     @contextmanager
     def work_folder(self) -> Iterator[str]:
         """A folder of the guest's for the length of a `with`, which its own programmes can reach."""

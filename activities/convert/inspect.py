@@ -1,7 +1,7 @@
 """Opening a guest's disks together and finding out what is on them."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -108,7 +108,10 @@ def inspect_guest(
     machine = order.machine
     encryption = open_encrypted(guest, keys)
     storage = survey(guest, encryption.devices, encryption.opened.values())
-    root = _only_root(guest, storage, encryption)
+    places = [DiskPlace(disk.unit, disk.controller, disk.controller_bus, disk.uuid) for disk in machine.disks]
+    roots = find_roots(guest, storage)
+    own = _own_roots(guest, roots, storage, encryption, places) if len(roots) > 1 else roots
+    root = _only_root(guest, own, storage, encryption)
     if root.kind == WINDOWS:
         return inspect_windows(guest, root.mountable, storage, order)
     root_device = guest.mountable_device(root.mountable)
@@ -117,7 +120,7 @@ def inspect_guest(
     configurations = "\n".join(files.text(path) or "" for path in files.matching(*MULTIPATH))
     names = StableNames(
         storage.disks,
-        [DiskPlace(disk.unit, disk.controller, disk.controller_bus, disk.uuid) for disk in machine.disks],
+        places,
         root=root_device,
         multipath=multipath_names(configurations, files.text(BINDINGS) or ""),
         tags=storage.tags,
@@ -139,7 +142,13 @@ def inspect_guest(
         mounts |= mount_unlisted(guest, mounts, storage.boot_partitions, storage.system_partitions)
     product = product_name(files) or root.product_name
     kernels, tool = kernels_and_tool(files, product)
-    unsure = [f"{device} is encrypted, and stays closed" for device in encryption.closed]
+    unsure = list(encryption.warnings)
+    unsure += [
+        f"the files of {other.product_name} on {other.mountable} are taken for no system: by the fstab among "
+        "them it is not their /"
+        for other in roots
+        if other not in own
+    ]
     if root.distribution == UNKNOWN:
         unsure.append(f"{product} is a distribution that is not known here")
     macs, unsure_macs = own_macs(machine.nics, find_clues(files))
@@ -185,8 +194,41 @@ def kernels_and_tool(files: GuestFiles, product: str) -> tuple[tuple[Kernel, ...
     return kernels, tool
 
 
-def _only_root(guest: guestfs.GuestFS, storage: Storage, encryption: Encryption) -> Root:
-    roots = find_roots(guest, storage)
+def _own_roots(
+    guest: guestfs.GuestFS,
+    roots: tuple[Root, ...],
+    storage: Storage,
+    encryption: Encryption,
+    places: Sequence[DiskPlace],
+) -> tuple[Root, ...]:
+    """The one Linux that is `/` by its own fstab, where the others are not: a backup of its files, a
+    container. Else all of them."""
+    names = StableNames(storage.disks, places)
+    own, uuids = [], []
+    for root in roots:
+        device = guest.mountable_device(root.mountable)
+        uuids.append(guest.vfs_uuid(device))
+        try:
+            guest.mount_ro(root.mountable, "/")
+            files = GuestFiles(guest)
+            wanted = wanted_mounts(files.text("/etc/fstab") or "")
+            known = known_devices(
+                guest, files, wanted, "", names=names, tags=storage.tags, opened=encryption.opened
+            )
+        except RuntimeError:
+            return roots
+        finally:
+            guest.umount_all()
+        if root.kind != LINUX:
+            return roots
+        if any(one.place == "/" and known.device(one.source) == device for one in wanted):
+            own.append(root)
+    return tuple(own) if len(own) == 1 and len(set(uuids)) == len(uuids) else roots
+
+
+def _only_root(
+    guest: guestfs.GuestFS, roots: tuple[Root, ...], storage: Storage, encryption: Encryption
+) -> Root:
     if not roots:
         found = ", ".join(f"{device} ({kind})" for device, kind in storage.kinds.items()) or "nothing"
         reasons = [what_stands_in_the_way(guest, storage.kinds), *storage.untold]

@@ -149,17 +149,18 @@ def _prove(trial: Trial, mode: ProveMode, before: UnconvertedBoot | None, runnin
         )
     comparison = before.comparison((differences(report) if report else None) or ()) if before else None
     judgement = judged(report) if report else None
-    return Proved(_proof(booted, trial.machine, mode, judgement, comparison, warnings), booted)
+    return Proved(proof_from(booted, trial.machine, mode, judgement, comparison, warnings), booted)
 
 
-def _proof(
+def proof_from(
     booted: Boot,
     machine: Machine,
     mode: ProveMode,
     judgement: Judgement | None,
-    comparison: Comparison | None,
-    warnings: tuple[str, ...],
+    comparison: Comparison | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> BootProof:
+    """What a boot proves; `judgement` is of its full report, where there is one."""
     ending, report = booted.ending, booted.ending.report
     if booted.signs is not None and not ending.reason:
         return weaker_proof(booted, booted.signs, machine, mode, comparison, warnings)
@@ -167,7 +168,7 @@ def _proof(
         if ending.reason:
             problem = f"{ending.reason}: {ending.diagnosis}"
             judgement = replace(judgement, problems=(problem, *judgement.problems))
-        return proof_of(
+        proof = proof_of(
             judgement,
             report,
             mode,
@@ -176,6 +177,7 @@ def _proof(
             comparison=comparison,
             warnings=warnings,
         )
+        return proof.model_copy(update={"diagnosis": ending.diagnosis})
     return BootProof(
         passed=False,
         mode=mode,

@@ -7,7 +7,7 @@ import re
 from itertools import pairwise
 
 from hyperctl.activities.prove.report import GuestReport
-from hyperctl.activities.prove.verdict import mounts_of, nics_of, writable
+from hyperctl.activities.prove.verdict import mounts_of, nics_of, place_of, writable
 from hyperctl.workflows.guest import Difference, Kind
 from hyperctl.workflows.machine import Machine
 
@@ -40,7 +40,8 @@ def _mounts(before: GuestReport, after: GuestReport) -> list[str]:
         for target, source in before.mounts.items()
         if source.startswith("/dev/") and not _PASSING_PLACES.match(target)
     }
-    wanted |= {mount.target for mount in mounts_of(before) if mount.active and mount.filesystem != "swap"}
+    there = [mount.target for mount in mounts_of(before) if mount.active and mount.filesystem != "swap"]
+    wanted |= {place_of(target, before) for target in there}
     lost = sorted(wanted - after.mounts.keys())
     lost += [writable(target) for target in sorted(wanted & (after.read_only - before.read_only))]
     swaps = len(before.swaps) - len(after.swaps)

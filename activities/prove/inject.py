@@ -115,7 +115,7 @@ def inject(injection: Injection) -> Injected:
                         relabels |= bool(guest.exists(AUTORELABEL)) and is_on(GuestFiles(guest))
                     space = guest.statvfs("/")
                     files += space["files"] - space["ffree"]  # btrfs does not count them
-                    entries += _edit_for_trial(guest, filesystem, bool(encryption.used))
+                    entries += edit_for_trial(guest, filesystem, bool(encryption.used))
                 finally:
                     guest.umount_all()
             except RuntimeError as error:
@@ -227,13 +227,13 @@ def _wait_less(guest: guestfs.GuestFS, patience_seconds: int) -> None:
             files.edit(path, f"{settings}\ntimeout {seconds};\n", Work())
 
 
-def _edit_for_trial(guest: guestfs.GuestFS, filesystem: str, is_asked_for_keys: bool) -> list[str]:
+def edit_for_trial(guest: guestfs.GuestFS, filesystem: str, is_asked_for_keys: bool) -> list[str]:
+    """Every boot loader's menu on a mounted filesystem; returns which were changed."""
     candidates = [path for path in GRUB_CONFIGURATIONS if guest.is_file(path)]
     for folder in (*BLS_FOLDERS, *SYSLINUX_FOLDERS):
         if guest.is_dir(folder):
-            candidates += [
-                f"{folder}/{name}" for name in guest.ls(folder) if name.endswith((".conf", ".cfg"))
-            ]
+            named = (f"{folder}/{name}" for name in guest.ls(folder) if name.endswith((".conf", ".cfg")))
+            candidates += [path for path in named if guest.is_file(path, followsymlinks=True)]
     changed = []
     for path in candidates:
         if guest.filesize(path) > LARGEST_CONFIGURATION_BYTES:

@@ -20,6 +20,10 @@ MOST_SHOWN = 300
 LONGEST_LINE = 4096
 LONGEST_WORD = 300
 _ALWAYS_READ_ONLY = frozenset({"iso9660", "udf", "squashfs", "erofs", "cramfs"})
+_OF_NETWORK = re.compile(
+    rf" (?:Type=(?:{'|'.join(map(re.escape, NETWORK_FILESYSTEMS))})(?!\S)|What=(?://|[^/\s]*:/))"
+)
+"""A mount unit's, in the words of systemctl(1)."""
 _PERMANENT_MAC = re.compile(r"^\d+: ([^:@\s]+)[:@].* permaddr ([0-9a-f:]{17})\b", re.MULTILINE)
 _TARGETS = ("multi-user.target", "graphical.target", "emergency.target", "rescue.target")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
@@ -49,7 +53,7 @@ class FstabEntry:
     @property
     def writable(self) -> bool:
         """Whether it asks for a mount that can be written to."""
-        return "ro" not in self.options and self.filesystem not in _ALWAYS_READ_ONLY
+        return "ro" not in self.options
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ class GuestReport:
     mounts: Mapping[str, str] = field(default_factory=dict)
     """By mount point, the source."""
     read_only: frozenset[str] = frozenset()
-    """Mount points of filesystems that cannot be written to."""
+    """Mount points of filesystems that cannot be written to, though others of their kind can."""
     swaps: tuple[str, ...] = ()
     fstab: tuple[FstabEntry, ...] = ()
     targets: Mapping[str, str] = field(default_factory=dict)
@@ -150,7 +154,10 @@ def _report(body: str) -> GuestReport:
         return next(iter(lines(name)), "").strip()
 
     mounts = {
-        _unescape(words[1]): (_unescape(words[0]), words[3:4] and "ro" in words[3].split(","))
+        _unescape(words[1]): (
+            _unescape(words[0]),
+            words[2] not in _ALWAYS_READ_ONLY and "ro" in ",".join(words[3:4]).split(","),
+        )
         for words in map(str.split, lines("mounts"))
         if len(words) >= 3
     }
@@ -162,9 +169,7 @@ def _report(body: str) -> GuestReport:
         units=dict(zip(_TARGETS, (line.strip() for line in lines("units")), strict=False)),
         failed_units=tuple(_unit(line)[:LONGEST_WORD] for line in lines("failed")[:MOST_SHOWN]),
         failed_network_mounts=frozenset(
-            words[0]
-            for words in map(str.split, lines("network-mounts"))
-            if NETWORK_FILESYSTEMS & set(words[1:2]) or re.match(r"//|[^/]*:/", words[-1])
+            line.partition(" ")[0] for line in lines("network-mounts") if _OF_NETWORK.search(line)
         ),
         jobs=tuple(words[1][:LONGEST_WORD] for words in jobs),
         jobs_at_work=tuple(words[1] for words in jobs if words[3:4] == ["running"]),
@@ -179,7 +184,7 @@ def _report(body: str) -> GuestReport:
         device_names={words[0]: words[1] for words in map(str.split, lines("names")) if len(words) == 2},
         links=tuple(link for link in (_link(line, permanent) for line in lines("links")) if link),
         addresses=_addresses(lines("addresses")),
-        routes=tuple(line.strip()[:LONGEST_WORD] for line in lines("routes")),
+        routes=_routes(lines("routes")),
         listening=frozenset(socket for socket in map(_socket, lines("sockets")) if socket),
         dynamic_lines=_words_after("dynamic ", lines("network")),
         static_lines=_words_after("static ", lines("network")),
@@ -202,6 +207,17 @@ def parse_fstab(text: str) -> tuple[FstabEntry, ...]:
 
 def _words_after(prefix: str, lines: list[str]) -> tuple[str, ...]:
     return tuple(line.removeprefix(prefix).strip() for line in lines if line.startswith(prefix))
+
+
+def _routes(lines: list[str]) -> tuple[str, ...]:
+    """One a destination: ip(8) shows each of several ways there on a line of its own."""
+    found: list[str] = []
+    for line in map(str.strip, lines):
+        if found and line.startswith("nexthop "):
+            found[-1] = f"{found[-1]} {line[:LONGEST_WORD]}"[:LONGEST_WORD]
+        else:
+            found.append(line[:LONGEST_WORD])
+    return tuple(found)
 
 
 def _unit(line: str) -> str:

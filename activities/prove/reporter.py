@@ -88,13 +88,14 @@ names() {
 failed_mounts() {
     systemctl --failed --plain --no-legend --no-pager --full --type=mount list-units 2>/dev/null |
         while read -r unit rest; do
-            echo "$unit $(systemctl show -p Type --value "$unit") $(systemctl show -p What --value "$unit")"
+            # Without --value, which systemd has since 230.
+            echo "$unit" $(systemctl show -p Type -p What "$unit")
         done
 }
 
 followed() {
     # Mount points that lie behind a link: the kernel shows where they are.
-    while read -r source target rest; do
+    while read -r source target rest || [ -n "$source" ]; do
         # What would be mounted by a look at it is left alone.
         case "$source $target $rest" in
             '#'*|*automount*|*_netdev*|*nfs*|*cifs*|*:/*|'//'*) continue ;;
@@ -121,7 +122,8 @@ network_lines() {
             case $line in
                 *inet*dhcp*|*inet6*auto*|BOOTPROTO=*dhcp*|method=auto*) echo "dynamic $line" ;;
                 DHCP*=*no*|DHCP*=*false*) ;;
-                DHCP*=*|dhcp[46]:*true*|dhcp[46]:*yes*|dhcp[46]:*on*) echo "dynamic $line" ;;
+                DHCP=*|DHCP\ *=*|DHCPV6C=*) echo "dynamic $line" ;;
+                dhcp[46]:*true*|dhcp[46]:*yes*|dhcp[46]:*on*) echo "dynamic $line" ;;
                 *dhcp[46]:\ true*|*dhcp[46]:\ yes*|*dhcp[46]:true*) echo "dynamic $line" ;;
             esac
             case $line in

@@ -25,6 +25,7 @@ from hyperctl.activities.prove.screen import (
 from hyperctl.activities.prove.units import NETWORK_UNITS, WAITING_UNITS, is_any
 from hyperctl.activities.prove.unlock import Unlocking
 from hyperctl.activities.target.libvirt_host import QemuUser, find_domain, job_of
+from hyperctl.workflows.errors import ErrorCode, HyperctlError
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 2.0
@@ -166,8 +167,14 @@ class Watch:
         self._looked_at = 0.0
 
     def until_end(self) -> Ending:
-        """Raises what `checkpoint` raises."""
+        """Raises what `checkpoint` raises, and `NO_SPACE`."""
         while True:
+            if shutil.disk_usage(self._files.folder).free < LEAST_FREE_BYTES:
+                raise HyperctlError(
+                    ErrorCode.NO_SPACE,
+                    f"a trial boot has left no room in {self._files.folder}, where what it writes goes",
+                    "Make room there; what the trial has written is gone again.",
+                )
             self._running.report(message=self._message())
             time.sleep(POLL_SECONDS)
             now = time.monotonic() - self._started
@@ -254,8 +261,6 @@ class Watch:
             return f"the guest switched itself off after {now:.0f} s"
         if self._report_size + self._serial_size > LARGEST_OUTPUT_BYTES:
             return "the guest floods its consoles"
-        if shutil.disk_usage(self._files.folder).free < LEAST_FREE_BYTES:
-            return f"the guest has filled the disk that its trial's overlays are on, {self._files.folder}"
         if self._multi_user_at is not None and now - self._heard_at > self._patience.standstill:
             return f"the guest fell silent after {self._heard_at:.0f} s, in multi-user"
         is_silent = self._report is None or now - self._heard_at > self._patience.standstill

@@ -1,9 +1,11 @@
 """From the guest's report to the boot proof: what must be true, and what is only worth a warning."""
 
+import ipaddress
 import re
 import time
 from dataclasses import dataclass
 
+from hyperctl.activities.convert.linux.unit_names import escaped
 from hyperctl.activities.prove.report import MOST_SHOWN, FstabEntry, GuestReport, Link, normal_address
 from hyperctl.activities.prove.units import (
     BOOT_UNITS,
@@ -57,19 +59,19 @@ def judge(
         problems.append("multi-user.target was not reached")
     told = {one.what for one in differences or ()}
     for mount in mounts:
-        if not mount.active and mount.required and mount.target not in told:
+        if not mount.active and mount.required and told.isdisjoint(_names(mount.target, report)):
             what = "swap" if mount.filesystem == "swap" else f"{mount.target} ({mount.filesystem})"
             details.append(f"{what} of the guest's fstab is not active: {mount.source}")
     for entry in report.fstab:
         target = entry.target.rstrip("/") or "/"
         if (
             entry.writable
-            and _place(target, report) in report.read_only
-            and told.isdisjoint((target, writable(target)))
+            and place_of(target, report) in report.read_only
+            and told.isdisjoint(map(writable, _names(target, report)))
         ):
             details.append(f"{target} of the guest's fstab is mounted read-only: {entry.source}")
     waits = _judge_nics(nics, report, details, warnings)
-    _judge_gateways(machine, report, details, warnings)
+    _judge_gateways(machine, nics, report, details, warnings)
     _judge_units(report, waits, told, details, warnings)
     if report.multi_user and not report.settled and report.jobs:
         warnings.append(f"the guest was still starting {', '.join(report.jobs[:8])}")
@@ -139,7 +141,7 @@ def _mount(entry: FstabEntry, report: GuestReport) -> MountReport:
         device = _device(entry.source, report)
         active = any(swap in (device, entry.source) for swap in report.swaps)
     else:
-        active = _place(target, report) in report.mounts
+        active = place_of(target, report) in report.mounts
     return MountReport(
         target=target,
         source=entry.source,
@@ -149,9 +151,14 @@ def _mount(entry: FstabEntry, report: GuestReport) -> MountReport:
     )
 
 
-def _place(target: str, report: GuestReport) -> str:
+def place_of(target: str, report: GuestReport) -> str:
     """Where a mount point is that is, or lies behind, a symbolic link."""
     return report.targets.get(target, target)
+
+
+def _names(target: str, report: GuestReport) -> tuple[str, str]:
+    """What a mount point may be called, by fstab and, behind a link, by systemd."""
+    return target, place_of(target, report)
 
 
 def _device(source: str, report: GuestReport) -> str:
@@ -242,14 +249,30 @@ def _judge_nics(
     return waits
 
 
-def _judge_gateways(machine: Machine, report: GuestReport, problems: list[str], warnings: list[str]) -> None:
-    """A default route that the configuration spells out needs no network to be there."""
+def _judge_gateways(
+    machine: Machine,
+    nics: tuple[NicReport, ...],
+    report: GuestReport,
+    problems: list[str],
+    warnings: list[str],
+) -> None:
+    """A default route that the configuration spells out needs no network to be there.
+
+    What is spelled out may be a name server, too, which many a router is. So the route of a guest that asks a
+    network is its own only where it has an address beside the gateway.
+    """
     there = {word for line in report.default_routes for word in line.split()}
     lost = [gateway for gateway in machine.gateways if gateway not in there]
     spelled_out = _spelled_out(report) if lost else frozenset()
     for gateway in lost:
         words = f"the guest has no default route by {gateway}, which it had in vSphere"
-        (problems if gateway in spelled_out else warnings).append(words)
+        is_own = gateway in spelled_out and (not report.dynamic_lines or _is_beside(gateway, nics))
+        (problems if is_own else warnings).append(words)
+
+
+def _is_beside(gateway: str, nics: tuple[NicReport, ...]) -> bool:
+    address = ipaddress.ip_address(gateway)
+    return any(address in ipaddress.ip_interface(own).network for nic in nics for own in nic.addresses)
 
 
 def _is_given(address: str, report: GuestReport, spelled_out: frozenset[str]) -> bool:
@@ -267,7 +290,8 @@ def _spelled_out(report: GuestReport) -> frozenset[str]:
 def _judge_units(
     report: GuestReport, waits: bool, told: set[str], problems: list[str], warnings: list[str]
 ) -> None:
-    excused_mounts = {_mount_unit(entry.target) for entry in report.fstab if not entry.required}
+    free = [entry.target for entry in report.fstab if not entry.required]
+    excused_mounts = {f"{escaped(name)}.mount" for target in free for name in _names(target, report)}
     excused_mounts |= report.failed_network_mounts
     for unit in report.failed_units:
         if unit in told:
@@ -279,12 +303,3 @@ def _judge_units(
             problems.append(f"the unit {unit} has failed")
         else:
             warnings.append(f"the unit {unit} has failed (the trial boot has no network)")
-
-
-def _mount_unit(target: str) -> str:
-    """The name of the unit that systemd makes for a mount point (systemd.unit(5), "String Escaping")."""
-
-    def escaped(found: re.Match[str]) -> str:
-        return "".join(f"\\x{byte:02x}" for byte in found[0].encode())
-
-    return re.sub(r"[^A-Za-z0-9:_./]|^\.", escaped, target.strip("/")).replace("/", "-") + ".mount"

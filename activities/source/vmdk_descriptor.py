@@ -20,6 +20,9 @@ SECTOR_BYTES = 512
 _MOST_SECTORS = (64 << 40) // SECTOR_BYTES
 _MOST_EXTENTS = 4096
 _NO_PARENT = 0xFFFFFFFF
+_MOST_LEFT_OVER = 6
+"""Characters behind the end: qemu-img writes a new CID without leading zeroes over the old one, and of a text
+that grows shorter by that the old end stays behind the new one."""
 _EXTENT = re.compile(
     r"(?P<access>RW|RDONLY|NOACCESS) +(?P<sectors>[0-9]{1,18}) +(?P<kind>[A-Z]{1,20})"
     r'(?: +"(?P<file>[^"]{0,400})"(?: +(?P<offset>[0-9]{1,18}))?(?: [^"]*)?)?'
@@ -114,7 +117,7 @@ def _text(data: bytes, problems: Problems) -> str | None:
         problems.invalid(f"its descriptor has {len(data)} bytes; {MOST_BYTES} are taken")
         return None
     text, _, rest = data.partition(b"\0")
-    if rest.strip(b"\0"):
+    if not text[-_MOST_LEFT_OVER:].endswith(rest.strip(b"\0")):
         problems.invalid("its descriptor goes on behind its end")
         return None
     # Names may be in any encoding (`encoding="windows-1252"`); entries that matter are ASCII.

@@ -245,7 +245,7 @@ def _addresses(reports: Any) -> dict[str, tuple[str, ...]]:
         usable = [
             f"{item.ipAddress}/{item.prefixLength}"
             for item in configured or ()
-            if not ipaddress.ip_address(item.ipAddress.split("%")[0]).is_link_local
+            if _wanted_address(item.ipAddress)
         ]
         if report.macAddress:
             mac = report.macAddress.lower()
@@ -256,11 +256,20 @@ def _addresses(reports: Any) -> dict[str, tuple[str, ...]]:
 def _gateways(stacks: Any) -> tuple[str, ...]:
     routes = (route for stack in stacks if stack.ipRouteConfig for route in stack.ipRouteConfig.ipRoute or ())
     found = (
-        route.gateway.ipAddress
+        _wanted_address(route.gateway.ipAddress or "")
         for route in routes
-        if route.network in ("0.0.0.0", "::") and not route.prefixLength and route.gateway.ipAddress
+        if route.network in ("0.0.0.0", "::") and not route.prefixLength
     )
-    return tuple(dict.fromkeys(one for one in found if not ipaddress.ip_address(one).is_link_local))
+    return tuple(dict.fromkeys(one for one in found if one))
+
+
+def _wanted_address(text: str) -> str:
+    """In its usual spelling; empty for a link-local one, and for what a guest says that is none."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    return "" if address.is_link_local else str(address)
 
 
 def _nic(device: Any, names: Mapping[str, str], addresses: Mapping[str, tuple[str, ...]]) -> MachineNic:

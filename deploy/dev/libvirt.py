@@ -18,7 +18,7 @@ FOLDER = Path("/run/hyperctl-dev/libvirt")
 USERS = FOLDER / "users"
 CLAIM = "process-"
 DAEMONS = (("virtlogd", "/usr/sbin/virtlogd"), ("libvirtd", "/usr/sbin/libvirtd"))
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 60.0
 
 
 class LibvirtUnreachable(Exception):

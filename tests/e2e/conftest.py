@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from deploy.dev.prepare import load_parts
 from deploy.dev.stack import Stack
+from tests.moments import LONGEST_SECONDS
 from tests.replays import assert_replays
 
 LEASE_TIMEOUT_SECONDS = 20
@@ -97,6 +98,10 @@ class Running:
         """Of everybody in the vCenter."""
         return int(self._control("GET", "/sessions")["count"])
 
+    def add_guest(self, folder: Path) -> None:
+        """Another machine in the vCenter, for the rest of its life."""
+        self._control("POST", "/guests", {"directory": str(folder)})
+
     def power(self, vm: str, state: str) -> None:
         self._control("POST", f"/vms/{vm}/power", {"state": state})
 
@@ -138,7 +143,7 @@ class Running:
     def _control(self, method: str, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._stack.vcenter.control + path, data=data, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=LONGEST_SECONDS) as answer:
             return json.loads(answer.read() or "null")
 
 

@@ -6,13 +6,13 @@ What follows on the copy is the same for every source, and `test_convert` has it
 import hashlib
 import json
 import tarfile
-import time
 from pathlib import Path
 
 from deploy.dev.prepare import load_parts
 from hyperctl.workflows.guest import Step
 from hyperctl.workflows.status import MigrationResult
 from tests.e2e.conftest import Running
+from tests.moments import until
 
 VM = "web-server-01"
 DESCRIPTOR = """<?xml version="1.0"?>
@@ -84,10 +84,7 @@ def test_what_is_dropped_and_is_damaged_gets_an_error_file(stack: Running, tmp_p
         ova = watched / "cut.ova"
         ova.write_bytes(make_ova(tmp_path).read_bytes()[:-2_000_000])
         error = watched / ".errors" / "cut.ova.error.json"
-        deadline = time.monotonic() + 90
-        while not error.exists():
-            assert time.monotonic() < deadline, stack.worker_log[-4000:]
-            time.sleep(0.5)
+        until(error.exists, lambda: stack.worker_log[-4000:])
         record = json.loads(error.read_text())
         assert record["filename"] == "cut.ova"
         assert record["phase"] == "plan"

@@ -31,15 +31,15 @@ def test_a_machine_is_planned_and_listed_and_nothing_is_moved(stack: Running, tm
     mistyped = stack.hyperctl("plan", "--vm", "web-server-1", "--vcenter", stack.vcenter_server)
     assert mistyped.returncode == 1
     assert f"Did you mean {VM}?" in mistyped.stdout
-    names = stack.hyperctl("inventory", "--vcenter", stack.vcenter_server, "--ready", "--names")
-    assert VM in names.stdout.splitlines(), names.stderr
+    names = stack.hyperctl("inventory", "--vcenter", stack.vcenter_server, "--ready", "--names", "--name", VM)
+    assert names.stdout.splitlines() == [VM], names.stderr
     stack.power(VM, "poweredOn")
     try:
         _one_that_runs(stack, of_it, names.stdout, tmp_path / "tonight.txt")
     finally:
         stack.power(VM, "poweredOff")
     assert list(stack.output_dir.iterdir()) == []
-    assert stack.sessions() == sessions
+    assert stack.sessions() <= sessions, "a killed worker's own ends by itself, for it is idle"
     asyncio.run(_replay(stack))
 
 

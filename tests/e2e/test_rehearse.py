@@ -12,6 +12,7 @@ from hyperctl.activities.rehearse.rehearsal import FOLDER_PREFIX
 from hyperctl.workflows.rehearsal import RehearsalRequest
 from hyperctl.workflows.request import VCenter
 from tests.e2e.conftest import Running
+from tests.moments import SOON_SECONDS
 from tests.processes import is_worked_on
 
 VM = "web-server-01"
@@ -47,11 +48,11 @@ def test_a_machine_is_rehearsed_though_its_worker_is_killed(stack: Running, tmp_
 async def _kill_the_worker(stack: Running, job_id: str) -> None:
     client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
     await stack.until_activity(client.get_workflow_handle(job_id), "rehearse")
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         while not (held := list(stack.output_dir.glob(f"{FOLDER_PREFIX}*"))) or not is_worked_on(held[0]):
             await asyncio.sleep(0.1)
     stack.kill_worker()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SOON_SECONDS):
         while is_worked_on(held[0]):
             await asyncio.sleep(0.1)
     stack.start_worker()

@@ -12,6 +12,7 @@ import pytest
 
 from hyperctl.activities.rehearse.rehearsal import FOLDER_PREFIX
 from tests.e2e.conftest import Running
+from tests.moments import LONGEST_SECONDS, until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "workflow-api.md"
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -44,7 +45,7 @@ def _status(stack: Running, job: str = JOB) -> dict[str, Any]:
 
 
 def _wait_for(stack: Running, *statuses: str, job: str = JOB) -> dict[str, Any]:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + LONGEST_SECONDS
     while time.monotonic() < deadline:
         document = _status(stack, job)
         if document["status"] in statuses:
@@ -113,12 +114,12 @@ def test_a_request_with_errors_fails_at_once_and_names_each(stack: Running) -> N
         "temporal workflow start --type MigrationWorkflow --task-queue hyperctl "
         f"--workflow-id job-wrong --input '{request}'",
     )
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+
+    def has_failed() -> bool:
         shown = json.loads(_run(stack, "temporal workflow describe --workflow-id job-wrong --output json"))
-        if shown["workflowExecutionInfo"]["status"] == "WORKFLOW_EXECUTION_STATUS_FAILED":
-            break
-        time.sleep(0.5)
+        return bool(shown["workflowExecutionInfo"]["status"] == "WORKFLOW_EXECUTION_STATUS_FAILED")
+
+    until(has_failed)
     history = _run(stack, "temporal workflow show --workflow-id job-wrong --output json")
     failure = json.loads(history)["events"][-1]["workflowExecutionFailedEventAttributes"]["failure"][
         "message"

@@ -62,6 +62,7 @@ async def server() -> AsyncIterator[Client]:
         dev_server_existing_path=str(temporal_binary()),
         data_converter=data_converter,
         dev_server_log_level="error",
+        dev_server_startup_timeout=timedelta(seconds=LONGEST_SECONDS),
         dev_server_extra_args=attributes,
     ) as environment:
         await ensure_search_attributes(environment.client)
@@ -364,7 +365,7 @@ async def test_one_machine_is_not_migrated_by_two_jobs(
 ) -> None:
     client = MigrationClient(server)
     first = await _copied(client, sim, "job-without-datacenter")
-    status = await first.status()
+    status = await _until(first, lambda found: found.plan is not None)
     assert status.plan is not None
     named = sim.vcenter(datacenter=status.plan.machine.datacenter)
     second = await client.start(_request(sim, vcenter=named), job_id="job-with-datacenter")

@@ -230,11 +230,12 @@ def test_a_silent_server_times_out(
 
 
 def test_nobody_listens(sim: VCenterSimulator, settings: HostSettings, running: Attempt) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-    (problem,) = plan_source(
-        MigrationRequest(vm_name="x", vcenter=VCenter(server=address)), settings, running
-    ).problems
+    with socket.socket() as taken:  # so that nobody begins to
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        (problem,) = plan_source(
+            MigrationRequest(vm_name="x", vcenter=VCenter(server=address)), settings, running
+        ).problems
     assert problem.code is ErrorCode.VCENTER_UNREACHABLE
     assert address in problem.message
 

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ async def client() -> AsyncIterator[Client]:
         dev_server_existing_path=str(temporal_binary()),
         data_converter=pydantic_data_converter,
         dev_server_log_level="error",
+        dev_server_startup_timeout=timedelta(seconds=LONGEST_SECONDS),
     ) as environment:
         await ensure_search_attributes(environment.client)
         yield environment.client
@@ -145,13 +147,13 @@ async def test_a_running_copy_obeys_a_new_bandwidth_and_keeps_it_over_restarts(
         await job.migration.set_bandwidth(200_000)
         await job.migration.set_bandwidth(100_000)
         await job.until_logged("bandwidth from now on: at most 97.7 KiB/s")
-        assert (await job.migration.status()).bandwidth_bytes_per_second == 100_000
+        await job.until(lambda status: status.bandwidth_bytes_per_second == 100_000, "the newest bandwidth")
         order = BandwidthOrder.model_validate_json((job.staging.folder / FILE).read_bytes())
         assert (order.revision, order.bytes_per_second) == (2, 100_000)
 
         await job.handle.signal("set_bandwidth", 5)  # too little to be meant
         await job.handle.signal("set_bandwidth", "fast")
-        assert (await job.migration.status()).bandwidth_bytes_per_second == 100_000
+        await job.until(lambda status: status.bandwidth_bytes_per_second == 100_000, "the same bandwidth")
 
     # The worker is gone; the next one begins with the input of old, and finds the newer order.
     async with worker(client, settings):

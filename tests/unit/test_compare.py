@@ -41,6 +41,17 @@ def test_the_real_guest_has_lost_nothing() -> None:
     assert read(BEFORE).listening == {"tcp 0.0.0.0:22", "tcp 0.0.0.0:80", "tcp [::]:22"}
 
 
+def test_a_mount_behind_a_link_is_where_the_link_leads() -> None:
+    linked = [
+        changed(text, (" /srv ", " /vol/srv "), ("@ swaps\n", "@ links-to\n/srv /vol/srv\n@ swaps\n"))
+        for text in (BEFORE, AFTER)
+    ]
+    linked = [
+        read(one.text.replace("@ fstab\n", "@ fstab\n/dev/sdb /srv ext4 defaults 0 2\n")) for one in linked
+    ]
+    assert lost(*linked) == []
+
+
 @pytest.mark.parametrize(
     ("old", "new", "kind", "what"),
     [

@@ -9,7 +9,6 @@ from hyperctl.activities.convert.linux.fstab import (
     names_vmwares_disk,
     stable_crypttab,
     stable_fstab,
-    stable_unit,
 )
 from hyperctl.activities.convert.linux.grub_environment import environment_block
 from hyperctl.activities.convert.refusal import StepFailed
@@ -257,26 +256,13 @@ def test_no_boot_waits_for_a_cd_that_vmware_had_in_its_drive(before: str, after:
         ('KERNEL=="sd?1", RESULT=="36000c29a", NAME="asm"\n', 'KERNEL=="sd?'),
         ('SUBSYSTEM=="block", ENV{ID_SERIAL}=="36000c29f1a", SYMLINK+="oracle"\n', "36000c29f1a"),
         ("ext4 /dev/sdb1\n", "/dev/sdb"),
+        ("d=/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0\n", "/dev/disk/by-path/"),
+        ("ExecStart=/sbin/x /dev/nvme0n1\n", "/dev/nvme0"),
         ('# KERNEL=="sda"\nSUBSYSTEM=="net", NAME="sda"\n', ""),
     ],
 )
 def test_what_names_vmwares_disks_for_a_purpose_of_its_own_is_noticed(text: str, name: str) -> None:
     assert names_vmwares_disk(text) == name
-
-
-def test_a_unit_that_mounts_names_its_device_by_a_path() -> None:
-    unit = "[Mount]\nWhat=/dev/sda2\nWhere=/srv\n"
-    assert stable_unit(unit, ONE_DISK) == (unit.replace("/dev/sda2", "/dev/disk/by-uuid/root-uuid"), [])
-    assert stable_unit(unit.replace("sda2", "sdz2"), ONE_DISK)[1] == ["/dev/sdz2"]
-    other = "[Mount]\nWhat=server:/export\n"
-    assert stable_unit(other, ONE_DISK) == (other, [])
-    waiting = (
-        "[Unit]\nRequires=dev-sda2.device dev-mapper-a.device\nAfter=dev-sda2.device my-dev-sda2.device\n"
-    )
-    escaped = "dev-disk-by\\x2duuid-root\\x2duuid.device"
-    assert stable_unit(waiting, ONE_DISK)[0] == (
-        f"[Unit]\nRequires={escaped} dev-mapper-a.device\nAfter={escaped} my-dev-sda2.device\n"
-    )
 
 
 def test_crypttab_names_its_device_in_the_second_field() -> None:

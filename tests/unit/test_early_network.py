@@ -24,6 +24,7 @@ NAMING = Entry("usr/lib/udev/rules.d/80-net-setup-link.rules", FILE)
 DROPBEAR = Entry("usr/sbin/dropbear", FILE)
 OLD_DRIVER = Entry(f"usr/lib/modules/{VERSION}/kernel/drivers/net/vmxnet3/vmxnet3.ko.xz", FILE)
 IP_MODULE = Entry("usr/lib/dracut/hooks/cmdline/91-parse-ip-opts.sh", FILE)
+ENS224 = Clue("ens224", "f", addresses=("192.0.2.10",))
 IP = "ip=192.0.2.10::192.0.2.1:255.255.255.0:web:ens192:none"
 
 
@@ -51,6 +52,10 @@ def guest(
             [Clue(name, "f") for name in ("ens192", "ens224", "bond0", "ens256")],
         ),
         ("rd.route=198.51.100.0/24:192.0.2.1:ens192", [Clue("ens192", "f")]),
+        (
+            '\nDEVICE=ens192\nIP="192.0.2.10::192.0.2.1:255.255.255.0::ens224:none"',
+            [Clue("ens192", "f"), ENS224],
+        ),
         ("zip=1 root=/dev/sda1", []),
     ],
 )

@@ -220,7 +220,8 @@ def test_gateways_are_those_of_default_routes() -> None:
 
     routes = [
         *(route("0.0.0.0", 0, "192.0.2.1"), route("192.0.2.0", 24, None), route("0.0.0.0", 1, "192.0.2.9")),
-        *(route("::", 0, "fe80::1"), route("::", 0, "2001:db8::1"), route("0.0.0.0", 0, "192.0.2.1")),
+        *(route("::", 0, "fe80::1%eth0"), route("::", 0, "2001:DB8:0::1"), route("0.0.0.0", 0, "192.0.2.1")),
+        route("0.0.0.0", 0, "no address"),
     ]
     stack = vim_api.vm.GuestInfo.StackInfo(ipRouteConfig=vim_api.net.IpRouteConfigInfo(ipRoute=routes))
     found = machine(guest__ipStack=[stack, vim_api.vm.GuestInfo.StackInfo()])

@@ -19,6 +19,7 @@ from hyperctl.activities.convert.linux.grub_environment import saved_entry
 from hyperctl.activities.convert.linux.initramfs import inject_virtio_drivers
 from hyperctl.activities.convert.linux.kernels import find_kernels
 from hyperctl.activities.convert.linux.network import CLOUD_INIT_SETTING, keep_from_cloud_init
+from hyperctl.activities.convert.linux.unit_names import escaped
 from hyperctl.activities.convert.refusal import Refused, StepFailed
 from hyperctl.activities.convert.work import Work
 from hyperctl.workflows.hardware import Hardware
@@ -229,6 +230,23 @@ def test_what_a_link_leads_to_is_one_initramfs(tmp_path: Path) -> None:
     assert kernel.initramfs == (f"/boot/initramfs-{ABLE}.img",)
 
 
+def test_an_initramfs_is_one_however_a_menu_calls_it(tmp_path: Path) -> None:
+    """As Arch's menu of syslinux does, and microcode as GRUB lists it."""
+    menu = (
+        f"label a\nlinux ../vmlinuz-{ABLE}\ninitrd ../initramfs-{ABLE}.img\n"
+        "label b\n"
+        f"linux ../vmlinuz-{ABLE}\ninitrd ../intel-uc.img,../early_ucode.cpio,../initramfs-{ABLE}.img\n"
+    )
+    files = {
+        **KERNEL,
+        "/boot/syslinux/syslinux.cfg": menu,
+        "/boot/intel-uc.img": "",
+        "/boot/early_ucode.cpio": "",
+    }
+    (kernel,) = find_kernels(tree(tmp_path, files))
+    assert kernel.initramfs == (f"/boot/initramfs-{ABLE}.img",)
+
+
 def test_a_kernel_that_nothing_loads_its_drivers_for_is_refused(tmp_path: Path) -> None:
     files = {path: text for path, text in KERNEL.items() if "initramfs" not in path}
     with pytest.raises(StepFailed, match=f"without an initramfs for its modules of virtio: {ABLE}; have one"):
@@ -373,6 +391,17 @@ def test_a_menu_without_a_default_boots_its_first_entry(tmp_path: Path) -> None:
     bad = inspected(tmp_path / "bad", {**KERNELS, "/boot/grub/grub.cfg": text})
     update_bootloader(bad, Work())
     assert (bad.files.text("/boot/grub/grub.cfg") or "").startswith('set default="Linux"\nmenuentry')
+
+
+@pytest.mark.parametrize("name", ["vmlinuz", "vmlinuz-newest"])
+def test_a_default_under_another_name_is_known_by_its_kernel(tmp_path: Path, name: str) -> None:
+    menu = GRUB.format(version=ABLE, root="UUID=root-uuid")
+    first = menu.replace("Linux", "Newest").replace(f"vmlinuz-{ABLE}", name)
+    guest = inspected(
+        tmp_path, {**KERNELS, f"/boot/{name}": linux(UNABLE), "/boot/grub/grub.cfg": first + menu}
+    )
+    update_bootloader(guest, Work())
+    assert (guest.files.text("/boot/grub/grub.cfg") or "").startswith('set default="Linux"\n')
 
 
 def test_a_disk_that_begins_a_loader_is_told_from_one_with_a_table_only() -> None:
@@ -520,6 +549,22 @@ def test_every_menu_of_grub_legacy_has_a_kernel_with_the_drivers(tmp_path: Path)
     found = [default_in(guest, path) for path in (*menus, *of_uefi)]
     assert found == ["default 1", "default 0", "default 0"], "the last is not for a BIOS"
     assert work.warnings == []
+
+
+def test_a_unit_of_a_swap_area_is_called_as_its_device_is(tmp_path: Path) -> None:
+    """Else systemd does not take it: What= and the name have to be one (systemd.swap(5))."""
+    units = "/etc/systemd/system"
+    guest = inspected(tmp_path, {f"{units}/dev-sda1.swap": "[Swap]\nWhat=/dev/sda1\n"})
+    wants = tmp_path / units.lstrip("/") / "swap.target.wants"
+    wants.mkdir()
+    (wants / "dev-sda1.swap").symlink_to("../dev-sda1.swap")
+    for _ in range(2):
+        update_fstab(guest, Work())
+        (link,) = wants.iterdir()
+        device = guest.names.link("/dev/sda1")
+        assert link.name == f"{escaped(str(device))}.swap"
+        assert link.read_text() == f"[Swap]\nWhat={device}\n"
+        assert not (wants.parent / "dev-sda1.swap").exists()
 
 
 def test_a_menu_of_grub_legacy_without_a_kernel_with_the_drivers_is_a_warning(tmp_path: Path) -> None:

@@ -308,6 +308,11 @@ def test_names_by_path_are_their_nics() -> None:
     assert assign_names(nics, clues, by_slot=False)[0] == {ONE: "enp11s0", TWO: "enp19s0", three: "enp4s0"}
 
 
+def test_a_bridge_that_has_its_nics_name_in_its_own_is_no_nic() -> None:
+    bridge = clue("br-ens192", "02:00:00:00:00:01")
+    assert assign_names([nic(ONE, pci_slot=192)], [bridge]) == ({ONE: "ens192"}, [])
+
+
 def test_a_rule_by_the_name_of_a_slot_or_path(tmp_path: Path) -> None:
     rules = (
         'SUBSYSTEM=="net", ENV{ID_NET_NAME_SLOT}=="ens224", NAME="lan"\n'
@@ -472,6 +477,11 @@ PLACES = {"0b:00.0": Place(ONE, "ens192"), "13:00.0": Place(TWO, "lan0")}
             "/etc/NetworkManager/conf.d/*.conf",
             "match-device=driver:vmxnet3,mac:00:50:56:00:00:01\n",
             "match-device=driver:virtio_net,mac:00:50:56:00:00:01\n",
+        ),
+        (
+            "/etc/udev/rules.d/*.rules",
+            'SUBSYSTEM=="net", DEVPATH=="/devices/pci0000:00/0000:00:16.0/0000:0b:00.0/net/*", NAME="a"\n',
+            f'SUBSYSTEM=="net", DRIVERS=="?*", ATTR{{address}}=="{ONE}", NAME="a"\n',
         ),
         (
             "/etc/udev/rules.d/*.rules",

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from hyperctl.activities.prove.console import diagnose, readable
 from hyperctl.activities.prove.dead_end import dead_ends
-from hyperctl.activities.prove.inject import for_trial
+from hyperctl.activities.prove.inject import edit_for_trial, for_trial
 from hyperctl.activities.prove.report import GuestReport, parse_fstab, reports_in
 from hyperctl.activities.prove.reporter import PORT_NAME, SCRIPT
 from hyperctl.activities.prove.screen import png_from_ppm, png_of, text_from_vga
 from hyperctl.activities.prove.verdict import judge, proof_of
 from hyperctl.workflows.request import ProveMode
 from tests.unit.machines import machine, nic
+from tests.unit.tree import tree
 
 NOW = 1_800_000_000
 REPORT = f"""HYPERCTL-PROOF-BEGIN full
@@ -178,6 +179,26 @@ def test_a_default_route_that_is_lost_is_a_problem_where_it_is_spelled_out() -> 
     )
     (problem,) = judge(reports_in(spelled)[-1], knew, ProveMode.FULL, NOW).problems
     assert "no default route by 192.0.2.1" in problem
+    several = spelled.replace(
+        "192.0.2.0/24 dev", "default proto static\n\tnexthop via 192.0.2.1\n192.0.2.0/24 dev"
+    )
+    assert judge(reports_in(several)[-1], knew, ProveMode.FULL, NOW).problems == ()
+
+
+def test_a_gateway_that_is_spelled_out_as_a_name_server_is_the_networks_to_give() -> None:
+    knew = machine(nics=(nic(1), nic(2)), gateways=("192.0.2.1",))
+    text = REPORT.replace("default via 192.0.2.1 dev ens192 onlink\n", "").replace(
+        "inet 192.0.2.1", "inet 127.0.0.1"
+    )
+    named = "dynamic dhcp4: true\nstatic nameservers: {addresses: [192.0.2.1]}\n"
+    judgement = judge(
+        reports_in(f"{text[: text.index('static address')]}{named}HYPERCTL-PROOF-END\n")[-1],
+        knew,
+        ProveMode.FULL,
+        NOW,
+    )
+    assert judgement.problems == ()
+    assert "no default route by 192.0.2.1" in "".join(judgement.warnings)
 
 
 def test_units_that_only_wait_for_a_network_are_warnings() -> None:
@@ -194,18 +215,25 @@ def test_units_that_only_wait_for_a_network_are_warnings() -> None:
 
 def test_a_mount_unit_of_a_network_filesystem_is_excused() -> None:
     failed = "@ failed\nmnt-nas.mount x\nmnt-cifs.mount x\nmnt-usb.mount x\nmnt-data.mount x\n"
-    kinds = "@ network-mounts\nmnt-nas.mount nfs4 nas:/x\nmnt-cifs.mount  //nas/x\nmnt-data.mount ext4 /dev/x"
+    kinds = "@ network-mounts\nmnt-nas.mount Type=nfs4 What=nas:/x\nmnt-cifs.mount What=//nas/x Type=\n"
+    kinds += "mnt-data.mount Where=/mnt/data What=/dev/x Type=ext4"
     (problem,) = judge(changed("@ failed\n", f"{failed}{kinds}\n"), TWO_NICS, ProveMode.FULL, NOW).problems
     assert "mnt-data.mount" in problem
     odd = changed("/mnt/usb ext4", "/mnt/.a\\040b-c ext4")
     named = reports_in(odd.text.replace("@ failed\n", "@ failed\nmnt-.a\\x20b\\x2dc.mount x\n"))[-1]
     assert problems(named) == ""
+    linked = "@ links-to\n/mnt/usb /media/usb\n@ failed\nmedia-usb.mount x\n"
+    assert problems(changed("@ failed\n", linked)) == "", "systemd calls it as the link leads"
 
 
 def test_a_mount_that_cannot_be_written_to_and_should() -> None:
     assert "/ of the guest's fstab is mounted read-only" in problems(changed("ext4 rw,rel", "ext4 ro,rel"))
     asked = REPORT.replace("ext4 rw,rel", "ext4 ro,rel").replace("/ ext4 errors", "/ ext4 ro,errors")
     assert problems(reports_in(asked)[-1]) == ""
+    disc = REPORT.replace(
+        "@ fstab\n", "/dev/loop0 /srv/dvd iso9660 ro 0 0\n@ fstab\n/srv/dvd.iso /srv/dvd auto loop 0 0\n"
+    )
+    assert problems(reports_in(disc)[-1]) == "", "nobody can write to it"
 
 
 def test_a_nic_that_has_another_mac_is_known_by_its_own() -> None:
@@ -246,6 +274,7 @@ def test_mount_points_behind_links_are_read_from_the_guest(tmp_path: Path) -> No
     fstab.write_text(
         f"# {tmp_path}/link/no x\ntmpfs {tmp_path}/link/a tmpfs\nx {tmp_path}/real ext4\n"
         f"nas:/x {tmp_path}/link/b nfs\nx {tmp_path}/link/c ext4 noauto,x-systemd.automount\nx none swap\n"
+        f"y {tmp_path}/link/d ext4"
     )
     function = SCRIPT[SCRIPT.index("followed() {") :].partition("\n}\n")[0].replace("/etc/fstab", str(fstab))
     done = subprocess.run(
@@ -256,14 +285,15 @@ def test_mount_points_behind_links_are_read_from_the_guest(tmp_path: Path) -> No
         timeout=10,
     )
     found = [line.split() for line in done.stdout.splitlines() if str(tmp_path) in line]
-    assert found == [[f"{tmp_path}/link/a", f"{tmp_path}/real/a"]]
+    assert found == [[f"{tmp_path}/link/{one}", f"{tmp_path}/real/{one}"] for one in "ad"]
 
 
 def test_what_asks_a_network_and_what_is_spelled_out_is_read_from_the_guests_files(tmp_path: Path) -> None:
     for name, text in {
         "netplan/1.yaml": "ethernets: {a: {dhcp4: true, addresses: [192.0.2.10/24]}, b: {dhcp6: false}}",
         "systemd/network/1.network": "[Network]\nDHCP = yes\nAddress=192.0.2.11/24",
-        "systemd/network/2.network": "[Network]\nDHCP=no\n",
+        "systemd/network/2.network": "[Network]\nDHCP=no\nDHCPServer=yes\n",
+        "sysconfig/network/ifcfg-eth0": "DHCP_HOSTNAME=web\n",
         "network/interfaces": "#iface ens9 inet dhcp\niface ens192 inet dhcp\n  address 2001:db8::1\n",
     }.items():
         path = tmp_path / "etc" / name
@@ -420,6 +450,12 @@ def test_a_serial_console_is_added_where_none_is_named() -> None:
     asked = for_trial(kept, is_asked_for_keys=True)
     assert asked == kept.rstrip("\n") + " plymouth.enable=0" + kept[len(kept.rstrip("\n")) :]
     assert for_trial(asked, is_asked_for_keys=True) == asked
+
+
+def test_a_menu_that_is_no_file_holds_up_no_other(tmp_path: Path) -> None:
+    files = tree(tmp_path, {"/extlinux/extlinux.conf": "label a\nappend ro\n"})
+    (tmp_path / "extlinux/old.cfg").symlink_to("gone")
+    assert edit_for_trial(files.guest, "/dev/sda1", False) == ["/dev/sda1:/extlinux/extlinux.conf"]
 
 
 def test_a_menu_does_not_wait_unless_it_would_for_ever() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from deploy.dev import steps
 from deploy.dev.steps import Step, StepFailed, Steps
+from tests.moments import SOON_SECONDS
 
 
 def _run(folder: Path, *wanted: Step) -> dict[str, str]:
@@ -29,7 +30,7 @@ def test_what_is_found_is_not_made(tmp_path: Path) -> None:
 
 def test_independent_steps_run_at_the_same_time(tmp_path: Path) -> None:
     """Each waits for the other, so one after the other they would never end."""
-    meet = "touch {0}; for _ in $(seq 100); do [ -e {1} ] && exit 0; sleep 0.1; done; exit 1"
+    meet = "touch {0}; for _ in $(seq 900); do [ -e {1} ] && exit 0; sleep 0.1; done; exit 1"
     _run(tmp_path, _shell("one", meet.format("a", "b")), _shell("two", meet.format("b", "a")))
 
 
@@ -40,8 +41,8 @@ def test_a_step_waits_for_those_before_it(tmp_path: Path) -> None:
 def test_long_work_is_never_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(steps, "HEARTBEAT_SECONDS", 0.2)
-    _run(tmp_path, _shell("slow", "sleep 0.7"))
+    monkeypatch.setattr(steps, "HEARTBEAT_SECONDS", 0.1)
+    _run(tmp_path, _shell("slow", "sleep 1.5"))
     assert capsys.readouterr().out.count("at work:  slow") >= 2
 
 
@@ -54,7 +55,7 @@ def test_a_failure_shows_its_end_and_stops_the_others(tmp_path: Path) -> None:
             _shell("long", "sleep 60"),
             _shell("later", "touch later", "bad"),
         )
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < SOON_SECONDS
     lines = str(caught.value).splitlines()
     assert "exit code 3" in lines[0]
     assert lines[-2].strip() == "why"

@@ -42,6 +42,14 @@ def read(text: str | bytes) -> tuple[VmdkDescriptor | None, tuple[Failure, ...]]
     return descriptor, problems.failures
 
 
+@pytest.mark.parametrize("digits", range(1, 9))
+def test_a_cid_that_qemu_img_has_made_shorter(digits: int) -> None:
+    """By chance: it takes its CIDs at random, and writes the text over the old one."""
+    shorter = FLAT.replace("fffffffe", "f" * digits).encode() + b"\0"
+    descriptor, _ = read(shorter + FLAT.encode()[len(shorter) :])
+    assert descriptor == read(FLAT)[0]
+
+
 def test_a_disk_in_several_files() -> None:
     for text in (FLAT, FLAT.replace("\n", "\r\n"), FLAT + "\0" * 300):
         descriptor, _ = read(text)

@@ -95,6 +95,13 @@ def test_systemd_waits_for_what_comes_and_not_for_what_does_not() -> None:
     assert units_for(after, stable) == []
 
 
+def test_an_old_name_is_masked_where_the_new_one_is_waited_for_already() -> None:
+    folder, new = "etc/systemd/system", "dev-disk-by\\x2duuid-root\\x2duuid.device"
+    there = Entry(f"{folder}/initrd.target.wants/{new}", LINK, f"../{new}".encode())
+    made = [entry.name for entry in units_for(Archive(waiting().entries | {there.name: there}), stable)]
+    assert made == [f"{folder}/{escaped(BY_PATH)}.device", f"{folder}/{new}.d/timeout.conf"]
+
+
 def test_an_initramfs_of_dracuts_gets_both() -> None:
     disk = "/dev/sda3"
     unit = f"{escaped(disk)}.device"
@@ -111,7 +118,7 @@ def test_an_initramfs_of_dracuts_gets_both() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-escape") is None, reason="no systemd on this host")
-@pytest.mark.parametrize("path", [BY_PATH, BY_ID, "/dev/sda1", "/dev/disk/by-label/a b_c\\x20.d"])
+@pytest.mark.parametrize("path", [BY_PATH, BY_ID, "/dev/sda1", "/dev/disk/by-label/a b_c\\x20.d", "/.a/.b"])
 def test_names_are_escaped_as_systemd_does(path: str) -> None:
     argv = ["systemd-escape", "--path", path]
     said = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=20).stdout.strip()

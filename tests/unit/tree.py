@@ -90,6 +90,15 @@ class Tree:
     def cp(self, source: str, target: str) -> None:
         self._at(target).write_bytes(self._at(source).read_bytes())
 
+    def mv(self, source: str, target: str) -> None:
+        self._at(source).rename(self._at(target))
+
+    def rm(self, path: str) -> None:
+        self._at(path).unlink()
+
+    def ln_s(self, target: str, path: str) -> None:
+        self._at(path).symlink_to(target)
+
     def is_symlink(self, path: str) -> bool:
         return self._at(path).is_symlink()
 

@@ -19,6 +19,7 @@ from hyperctl.worker.registry import WORKFLOWS
 from hyperctl.workflows.attributes import ALL_ATTRIBUTES
 from hyperctl.workflows.contract import Activity
 from hyperctl.workflows.queues import WORKFLOW_QUEUE, task_queue
+from tests.moments import LONGEST_SECONDS
 
 Answers = Mapping[Activity[Any, Any], Callable[[Any], BaseModel]]
 BEAT = timedelta(milliseconds=200)
@@ -32,6 +33,7 @@ async def temporal_server(binary: Path) -> AsyncIterator[Client]:
         dev_server_existing_path=str(binary),
         data_converter=pydantic_data_converter,
         dev_server_log_level="error",
+        dev_server_startup_timeout=timedelta(seconds=LONGEST_SECONDS),
         dev_server_extra_args=attributes,
     ) as environment:
         yield environment.client

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from tests.moments import LONGEST_SECONDS
 from tests.workflow.answering import temporal_server
 
 
@@ -36,6 +38,7 @@ async def client(temporal: Path) -> AsyncIterator[Client]:
         dev_server_existing_path=str(temporal),
         data_converter=pydantic_data_converter,
         dev_server_log_level="error",
+        dev_server_startup_timeout=timedelta(seconds=LONGEST_SECONDS),
     ) as environment:
         yield environment.client
 

@@ -19,7 +19,7 @@ def _hyperctl(address: str, *arguments: str) -> subprocess.CompletedProcess[str]
         env={**os.environ, "HYPERCTL_TEMPORAL_ADDRESS": address},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -70,13 +70,16 @@ async def test_start_prints_the_jobs_id_alone(client: Client) -> None:
 async def test_a_server_that_goes_away_does_not_write_between_what_is_drawn(temporal: Path) -> None:
     programme = """
 import asyncio, os, sys
+from datetime import timedelta
 from temporalio.testing import WorkflowEnvironment
 from hyperctl.client.config import Temporal
 from hyperctl.client.connection import connect
 
 async def main():
     server = await WorkflowEnvironment.start_local(
-        dev_server_existing_path=sys.argv[1], dev_server_log_level="never"
+        dev_server_existing_path=sys.argv[1],
+        dev_server_log_level="never",
+        dev_server_startup_timeout=timedelta(minutes=2),
     )
     address = server.client.service_client.config.target_host
     connection = await connect(Temporal(address=address, timeout=2))
@@ -97,7 +100,7 @@ os._exit(0)  # as `hyperctl` leaves: the client's threads do not survive the int
         [sys.executable, "-c", programme, str(temporal)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert done.stderr.partition("away\n")[2] == ""

@@ -66,7 +66,7 @@ class Site:
                 stdout=file,
                 stderr=file,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONGEST_SECONDS
         while b"worker ready" not in log.read_bytes()[said:]:
             assert self._worker.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()

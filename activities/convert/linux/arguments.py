@@ -25,6 +25,22 @@ def stable_arguments(text: str, names: StableNames) -> str:
     return _NAMING.sub(renamed, text)
 
 
+def linked(naming: re.Pattern[str], text: str, names: StableNames) -> tuple[str, list[str]]:
+    """A text in which each of these names, its second group, is a path that stays true; and those that could
+    not be resolved."""
+    unknown: list[str] = []
+
+    def renamed(found: re.Match[str]) -> str:
+        if not names.is_unstable(found[2]):
+            return found[0]
+        link = names.link(found[2])
+        if link is None:
+            unknown.append(found[2])
+        return f"{found[1]}{link or found[2]}"
+
+    return naming.sub(renamed, text), unknown
+
+
 def reordered_root(text: str, names: StableNames) -> str:
     """The device that a `root=` names and that is another than the root by the order of disks, or nothing."""
     for found in _NAMING.finditer(text):

@@ -64,8 +64,13 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
     Raises `StepFailed` where the loader's default cannot be told or set.
     """
     needed = drivers_for(inspected.order.hardware).needed
-    without = {kernel.version for kernel in inspected.kernels if not kernel.boots_with(needed)}
     able = [kernel.version for kernel in inspected.kernels if kernel.boots_with(needed)]
+    without = {
+        version
+        for kernel in inspected.kernels
+        if kernel.version not in able
+        for version in (kernel.version, *map(image_version, kernel.names))
+    }
     if without and able:
         _ensure(inspected, without, able, work)
 
@@ -73,7 +78,7 @@ def ensure_default(inspected: Inspected, work: Work) -> None:
 def may_be_default(inspected: Inspected, kernel: Kernel) -> bool:
     """Whether a loader boots this kernel when nobody chooses, or that cannot be told."""
     work = Work()
-    names = {kernel.version, image_version(kernel.image)} - {""}
+    names = {kernel.version, *map(image_version, (kernel.image, *kernel.names))}
     try:
         _ensure(inspected, names, [_NO_KERNEL], work)
     except StepFailed:

@@ -65,6 +65,8 @@ def _known_by_its_kernel(files: GuestFiles, entry: BootEntry) -> BootEntry:
     """With the version that the kernel itself says, where neither the entry nor a path has one."""
     if any(one and files.is_folder(f"/lib/modules/{one}") for one in entry.versions):
         return entry
+    if not files.is_file(entry.kernel):
+        return entry
     version = version_of_kernel(files.reader(entry.kernel))
     return replace(entry, version=version) if version else entry
 

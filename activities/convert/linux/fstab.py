@@ -5,31 +5,44 @@ from collections.abc import Callable
 
 from hyperctl.activities.convert.devices import TAGS, StableNames, tag_in
 from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux.arguments import linked
 from hyperctl.activities.convert.linux.storage import MULTIPATH, rewrites
+from hyperctl.activities.convert.linux.unit_names import renamed_units
+from hyperctl.activities.convert.linux.units import FILES as UNITS
+from hyperctl.activities.convert.linux.units import fix_units
 from hyperctl.activities.convert.mounts import unescaped
 from hyperctl.activities.convert.work import Work
 
 FSTAB = "/etc/fstab"
 CRYPTTAB = "/etc/crypttab"
 _FIELD = re.compile(r"^(\s*)([^\s#]\S*)(\s+)(\S+)(.*)$", re.DOTALL)
+MAPS = ("/etc/auto.*", "/etc/auto_*", "/etc/autofs/auto.*")
 WATCHED = (
     "/etc/udev/rules.d/*.rules",
     "/etc/initramfs-tools/scripts/*/*",
     "/etc/initramfs-tools/hooks/*",
+    "/etc/overlayroot*.conf",
     *MULTIPATH,
+    *MAPS,
+    *UNITS,
+    "/etc/default/*",
+    "/etc/hdparm.conf",
     "/etc/kdump.conf",
     "/etc/rc.local",
-    "/etc/auto.*",
+    "/etc/rc.d/rc.local",
     "/etc/drbd.conf",
     "/etc/drbd.d/*.res",
     "/etc/smartd.conf",
+    "/etc/smartmontools/smartd.conf",
     "/etc/sysconfig/sbd",
     "/etc/sysconfig/rawdevices",
     "/etc/sysconfig/docker-storage-setup",
+    "/etc/sysconfig/smartmontools",
+    "/etc/systemd/zram-generator.conf",
+    "/etc/security/pam_mount.conf.xml",
     "/etc/target/saveconfig.json",
 )
 """What may name disks for a purpose that only its owner knows."""
-UNITS = tuple(f"/etc/systemd/system/{name}" for name in ("*.mount", "*.swap", "*.service", "*.d/*.conf"))
 _GONE = re.compile(r"^(?:/dev/fd\d\w*|/dev/floppy\S*|(?:vmhgfs-fuse#)?\.host:\S*|vmhgfs-fuse)$")
 """Floppy drives and VMware's shared folders."""
 _DRIVE = re.compile(r"^/dev/(?:sr\d+|scd\d+|hd[a-d]|cdrom\d*|cdrw\d*|dvd(?:rw|ram)?\d*)$")
@@ -38,19 +51,20 @@ _MEDIA = re.compile(r"^\s+(?:(?:udf|auto),)*iso9660(?:,(?:udf|auto))*(?!\S)")
 _DVD = re.compile(r"^\s+udf(?!\S)")
 _OF_CD = frozenset({"iso9660", "udf", "auto"})
 _KIND_AND_OPTIONS = re.compile(r"^(\s+)([^\s#]\S*)(?:(\s+)([^\s#]\S*))?")
-_OPTION = re.compile(r"(?<![^\s,])((?:device|logdev|rtdev|journal_path)=)(/dev/[^\s,]+)")
-"""A filesystem's other disks: btrfs(5), xfs(5), ext4(5)."""
+_OPTION = re.compile(
+    r"(?<![^\s,])((?:device|logdev|rtdev|journal_path|x-systemd\.(?:requires|after|before))=)(/dev/[^\s,]+)"
+)
+"""A filesystem's other disks: btrfs(5), xfs(5), ext4(5); and what it waits for: systemd.mount(5)."""
 _KEY_FIELDS = re.compile(r"^([ \t]*[^\s#]\S*[ \t]+\S+[ \t]+)(\S[^\n]*)", re.MULTILINE)
 """What stands behind a device in crypttab(5)."""
 _KEY_DEVICE = re.compile(r"((?<![^\s:,])(?:header=)?)(/dev/(?:disk/by-path/[^\s,/]*[^\s,/:]|[^\s,:]+))")
 """As a key, before the path of one (`DEVICE:PATH`, cryptsetup's passdev) or behind it (systemd's)."""
 _OF_VMWARE = re.compile(
-    r"^[ \t]*(?![#\s])[^\n]*?(/dev/sd[a-z]|KERNEL==\"sd[a-z?*\[]|\b(?:scsi-|naa\.|3)?6000c29[0-9a-f]*)",
+    r"^[ \t]*(?![#\s])[^\n]*?(/dev/(?:sd[a-z]|nvme\d|disk/by-path/)|\bdev-sd[a-z]|KERNEL==\"sd[a-z?*\[]"
+    r"|\b(?:scsi-|naa\.|3)?6000c29[0-9a-f]*)",
     re.MULTILINE | re.IGNORECASE,
 )
-_DEVICE_UNIT = re.compile(r"(?<![\w\\-])dev-([a-z]+\d*(?:n\d+(?:p\d+)?)?)(?=\.device\b)")
-_KEPT_IN_UNIT = re.compile(r"[A-Za-z0-9:_.]")
-_WHAT = re.compile(r"^([ \t]*What[ \t]*=[ \t]*)(/dev/\S+)", re.MULTILINE)
+_OF_MAP = re.compile(r"^((?![ \t]*#)(?:[^\n]*?[ \t])??:)(/dev/[^\s,;]+)", re.MULTILINE)
 
 
 def update_fstab(inspected: Inspected, work: Work) -> None:
@@ -58,7 +72,7 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
     files, names = inspected.files, inspected.names
     tables: list[tuple[str, Callable[[str, StableNames], tuple[str, list[str]]]]]
     tables = [(FSTAB, stable_fstab), (CRYPTTAB, stable_crypttab)]
-    tables += [(path, stable_unit) for path in files.matching(*UNITS)]
+    tables += [(path, stable_map) for path in files.matching(*MAPS)]
     for path, rewrite in tables:
         text = files.text(path)
         if text is None:
@@ -67,6 +81,7 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
         work.warnings += [f"{path}: {name} is on none of the copied disks" for name in unknown]
         if files.edit(path, changed, work):
             work.done.append(f"{path} {_what(text, changed)}")
+    fix_units(files, names, work)
     for path in files.matching(*WATCHED):
         if name := names_vmwares_disk(files.text(path) or ""):
             work.warnings.append(f"{path} names disks as VMware has them ({name}), and stays as it is")
@@ -97,7 +112,7 @@ def stable_crypttab(text: str, names: StableNames) -> tuple[str, list[str]]:
     text, unknown = _rewritten(text, names, column=1)
 
     def renamed(found: re.Match[str]) -> str:
-        changed, more = _linked(_KEY_DEVICE, found[2], names)
+        changed, more = linked(_KEY_DEVICE, found[2], names)
         unknown.extend(more)
         return found[1] + changed
 
@@ -110,43 +125,9 @@ def names_vmwares_disk(text: str) -> str:
     return found[1] if found else ""
 
 
-def stable_unit(text: str, names: StableNames) -> tuple[str, list[str]]:
-    """systemd.mount(5) or systemd.swap(5), which take the path of a device only, and units that wait for one
-    (systemd.device(5))."""
-    text, unknown = _linked(_WHAT, text, names)
-
-    def renamed(found: re.Match[str]) -> str:
-        link = names.link(f"/dev/{found[1]}") if names.is_unstable(f"/dev/{found[1]}") else None
-        return unit_of(link) if link else found[0]
-
-    return _DEVICE_UNIT.sub(renamed, text), unknown
-
-
-def unit_of(path: str) -> str:
-    """A path in a unit's name, as systemd-escape(1) has it."""
-    parts = path.strip("/").split("/")
-    return "-".join("".join(_escaped(one) for one in part) for part in parts)
-
-
-def _escaped(letter: str) -> str:
-    if _KEPT_IN_UNIT.fullmatch(letter):
-        return letter
-    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
-
-
-def _linked(naming: re.Pattern[str], text: str, names: StableNames) -> tuple[str, list[str]]:
-    """A text in which each of these names is a path that stays true."""
-    unknown: list[str] = []
-
-    def renamed(found: re.Match[str]) -> str:
-        if not names.is_unstable(found[2]):
-            return found[0]
-        link = names.link(found[2])
-        if link is None:
-            unknown.append(found[2])
-        return f"{found[1]}{link or found[2]}"
-
-    return naming.sub(renamed, text), unknown
+def stable_map(text: str, names: StableNames) -> tuple[str, list[str]]:
+    """autofs(5)'s map, whose local devices stand behind a colon."""
+    return linked(_OF_MAP, text, names)
 
 
 def _is_of_cd(device: str, rest: str, names: StableNames) -> bool:
@@ -186,7 +167,8 @@ def _rewritten(text: str, names: StableNames, column: int) -> tuple[str, list[st
             else:
                 first, second = (stable, second) if column == 0 else (first, stable)
         if column == 0:
-            rest, more = _linked(_OPTION, rest, names)
+            rest, more = linked(_OPTION, rest, names)
+            rest = renamed_units(rest, names.lasting)
             unknown += more
             if _is_of_cd(device, rest, names):
                 rest = _KIND_AND_OPTIONS.sub(_not_waited_for, rest, count=1)

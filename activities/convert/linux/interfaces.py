@@ -31,7 +31,9 @@ _NO_IFCFG_OF_SUSE = re.compile(r"(?:~|\.(?:bak|old|orig|rpmnew|rpmorig|rpmsave|s
 """What wicked passes over."""
 _OF_DIRECTORY = re.compile(r"^[\w-]+$", re.ASCII)
 """What interfaces(5) takes of a `source-directory`."""
-_ARGUMENT = re.compile(r"(?<![\w.-])(ip|ifname|vlan|bond|bridge|team|rd\.route)=([^\s\"']+)")
+_ARGUMENT = re.compile(
+    r"(?<![\w.-])((?:ip|ifname|vlan|bond|bridge|team|rd\.route)|IP|DEVICE)=[\"']?([^\s\"']+)"
+)
 _IN_BRACKETS = re.compile(r"\[[^\[\]]*\]")
 _ADDRESS = re.compile(
     r"(?<![\w.:])(\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:]*)(?:/\d{1,3})?", re.I
@@ -277,8 +279,9 @@ def read_rules(text: str, source: str) -> Iterator[Clue]:
 
 
 def read_arguments(text: str, source: str) -> Iterator[Clue]:
-    """A kernel's arguments for the network of its initramfs (dracut.cmdline(7), the kernel's nfsroot.rst)."""
-    for key, value in _ARGUMENT.findall(text):
+    """A kernel's arguments for the network of its initramfs (dracut.cmdline(7), the kernel's nfsroot.rst),
+    and initramfs.conf(5), which has them in capitals."""
+    for key, value in ((key.lower(), value) for key, value in _ARGUMENT.findall(text)):
         fields = _IN_BRACKETS.sub("v6", value).split(":")
         if key == "ifname":
             mac = _MAC.search(value)
@@ -287,7 +290,7 @@ def read_arguments(text: str, source: str) -> Iterator[Clue]:
             is_first = len(fields) > 1 and PHYSICAL.match(fields[0])
             name = fields[0] if is_first else fields[5] if len(fields) > 5 else ""
             yield Clue(name, source, addresses=() if is_first else _static(fields[0]))
-        elif key == "rd.route":
+        elif key in ("rd.route", "device"):
             yield Clue(_parent(fields[-1]), source)
         else:
             yield from (Clue(_parent(word), source) for word in ",".join(fields[1:2]).split(","))

@@ -8,11 +8,11 @@ from functools import cached_property
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.linux import unified as unified_images
 from hyperctl.activities.convert.linux.entries import find_entries
-from hyperctl.activities.convert.linux.menus import menu_images
+from hyperctl.activities.convert.linux.menus import MenuImage, menu_images
 
 _SUFFIX = re.compile(r"\.ko(?:\.(?:xz|gz|zst))?$")
 _IMAGES = ("/boot/vmlinuz-*", "/boot/vmlinux-*")
-MICROCODE = ("-ucode.img", "microcode.img")
+MICROCODE = ("-ucode.img", "-uc.img", "microcode.img", "ucode.cpio", "microcode.cpio")
 """Endings of what a boot entry loads beside its initramfs."""
 _INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}", "/boot/initrd-{}.img")
 """Debian's, dracut's, SUSE's and Red Hat's mkinitrd's."""
@@ -33,6 +33,8 @@ class Kernel:
     """The content of modules.builtin."""
     unified: tuple[str, ...] = ()
     """Unified kernel images of it."""
+    names: tuple[str, ...] = ()
+    """What menus call its image beside its version: `vmlinuz`, `vmlinuz-rescue`."""
 
     @cached_property
     def builtin_names(self) -> frozenset[str]:
@@ -96,7 +98,7 @@ def find_kernels(files: GuestFiles) -> tuple[Kernel, ...]:
     for entry in entries:
         for version in entry.versions:
             images.setdefault(version, entry.kernel)
-    beside = _named_in_menus(files, images)
+    in_menus = _named_in_menus(files, images)
     found = []
     packaged, unified = _packaged(files), _unified(files)
     for version, name in packaged.items():
@@ -118,7 +120,8 @@ def find_kernels(files: GuestFiles) -> tuple[Kernel, ...]:
             for path in entry.initramfs
             if not path.endswith(MICROCODE)
         ]
-        copies += [path for path in beside.get(version, ()) if not path.endswith(MICROCODE)]
+        named = in_menus.get(version, ())
+        copies += [path for one in named for path in one.initramfs if not path.endswith(MICROCODE)]
         found.append(
             Kernel(
                 version=version,
@@ -128,24 +131,25 @@ def find_kernels(files: GuestFiles) -> tuple[Kernel, ...]:
                 dependencies=files.text(f"{folder}/modules.dep") or "",
                 builtin=files.text(f"{folder}/modules.builtin") or "",
                 unified=tuple(unified.get(version, ())),
+                names=tuple(dict.fromkeys(one.name for one in named if not one.name.endswith(f"-{version}"))),
             )
         )
     return tuple(sorted(found, key=lambda kernel: version_key(kernel.version), reverse=True))
 
 
-def _named_in_menus(files: GuestFiles, images: dict[str, str]) -> dict[str, list[str]]:
-    """By version the initramfs that menus load with a kernel, and the kernel's image where it has no other.
+def _named_in_menus(files: GuestFiles, images: dict[str, str]) -> dict[str, list[MenuImage]]:
+    """What menus boot, by the kernel's version; `images` get a kernel's image where it has no other.
 
     The version is in an image's name, or the kernel itself says it, whatever somebody has called it.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[MenuImage]] = {}
     for one in menu_images(files):
         version = one.kernel.rpartition("/")[2].partition("-")[2]
         if not (version and files.is_folder(f"/lib/modules/{version}")):
             version = unified_images.version_of_kernel(files.reader(one.kernel))
         if version:
             images.setdefault(version, one.kernel)
-            found.setdefault(version, []).extend(one.initramfs)
+            found.setdefault(version, []).append(one)
     return found
 
 

@@ -46,6 +46,8 @@ class MenuImage:
 
     kernel: str
     initramfs: tuple[str, ...]
+    name: str
+    """The kernel's, as the menu has it, without folders."""
 
 
 def menu_images(files: GuestFiles) -> tuple[MenuImage, ...]:
@@ -65,7 +67,8 @@ def menu_images(files: GuestFiles) -> tuple[MenuImage, ...]:
         for kernel, initramfs in _entries(files.text(path) or ""):
             if image := place(folder, kernel):
                 there = (place(folder, one) for one in initramfs)
-                found[MenuImage(image, tuple(one for one in there if one))] = None
+                name = kernel.rpartition("/")[2].strip("\"'")
+                found[MenuImage(image, tuple(one for one in there if one), name)] = None
     return tuple(found)
 
 
@@ -95,7 +98,10 @@ def _in_guest(files: GuestFiles, folder: str, word: str) -> str:
     if not path or "$" in path or "*" in path:
         return ""
     if not path.startswith("/"):
-        return _followed(files, f"{folder}/{path}") if files.is_file(f"{folder}/{path}") else ""
+        named = f"{folder}/{path}"
+        plain = posixpath.normpath(named)
+        there = next((one for one in (plain, named) if files.is_file(one)), "")
+        return _followed(files, there) if there else ""
     parts = posixpath.normpath(path).lstrip("/").split("/")
     for above in range(min(DEEPEST, len(parts))):
         tail = "/".join(parts[above:])

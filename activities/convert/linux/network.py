@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
+from hyperctl.activities.convert.linux.agreement import INITRAMFS_TOOLS_SETTINGS
 from hyperctl.activities.convert.linux.bootloader import ENTRIES, ENVIRONMENTS, SETTINGS
 from hyperctl.activities.convert.linux.interfaces import (
     PERSISTENT_RULES,
@@ -112,7 +113,7 @@ def nic_names(inspected: Inspected) -> tuple[dict[str, str], list[str], list[Clu
     """The old name of each NIC by its MAC, what was guessed of them, and by what they were told."""
     files = inspected.files
     clues = find_clues(files)
-    for path in files.matching(*ENTRIES, *ENVIRONMENTS, *SETTINGS):
+    for path in files.matching(*ENTRIES, *ENVIRONMENTS, *SETTINGS, *INITRAMFS_TOOLS_SETTINGS):
         clues += of_nics(read_arguments(files.text(path) or "", path))
     names, guesses = assign_names(inspected.machine.nics, clues, by_slot=named_by_slot(files))
     return names, guesses, clues
@@ -159,7 +160,8 @@ def assign_names(
         candidates += [name for name, place in places.items() if place == slots.get(mac)]
         candidates += [clue.name for clue in clues if held & set(clue.addresses) and clue.name in known]
         candidates += [slots[mac]] if slots.get(mac) in known else []
-        candidates += [name for name in sorted(known) if mac in slots and name_of_place(name) == slots[mac]]
+        by_path = [name for name in sorted(known) if PHYSICAL.match(name)]
+        candidates += [name for name in by_path if mac in slots and name_of_place(name) == slots[mac]]
         for name in candidates:
             if name not in found.values():
                 found[mac] = name

@@ -25,9 +25,9 @@ _NAMED_PLACE = re.compile(r"(?<![A-Za-z0-9])(?:ens(\d{1,4})|enp(\d{1,3})s(\d{1,2
 
 
 def address_in(text: str) -> str:
-    """The first PCI address in a text, as `0b:00.0`, or an empty string."""
-    found = ADDRESS.search(text)
-    return f"{found[1]}:{found[2]}.{found[3]}".lower() if found else ""
+    """The last PCI address in a text, as `0b:00.0`, or an empty string: a path names the bridges first."""
+    found = ADDRESS.findall(text)
+    return "{}:{}.{}".format(*found[-1]).lower() if found else ""
 
 
 def place_in(text: str) -> str:

@@ -12,8 +12,9 @@ _KERNEL = re.compile(r"^[ \t]*(?:kernel|linux)[ \t]+(\S+)", re.MULTILINE | re.IG
 
 
 def image_version(image: str) -> str:
-    """`6.1.0-9-amd64` of /boot/vmlinuz-6.1.0-9-amd64."""
-    return image.rpartition("/")[2].partition("-")[2]
+    """`6.1.0-9-amd64` of /boot/vmlinuz-6.1.0-9-amd64; without a hyphen the whole name."""
+    name = image.rpartition("/")[2]
+    return name.partition("-")[2] or name
 
 
 def legacy_default(text: str, without: Collection[str], able: str, saved: str = "") -> str | None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-_NOT_PLAIN = re.compile(r"[^A-Za-z0-9:_.]")
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9:_./]|^\.")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 _NAME = re.compile(
     r"(?<![\w\\@.:-])(?P<before>(?:[\w:.\\-]+@)?)"
@@ -14,11 +14,12 @@ _NAME = re.compile(
 
 
 def escaped(path: str) -> str:
-    """`dev-disk-by\\x2duuid-1` for /dev/disk/by-uuid/1."""
-    return "-".join(
-        _NOT_PLAIN.sub(lambda found: "".join(f"\\x{byte:02x}" for byte in found[0].encode()), part)
-        for part in path.strip("/").split("/")
-    )
+    """`dev-disk-by\\x2duuid-1` for /dev/disk/by-uuid/1, as systemd-escape(1) has it."""
+
+    def in_hexadecimal(found: re.Match[str]) -> str:
+        return "".join(f"\\x{byte:02x}" for byte in found[0].encode("utf-8", "surrogateescape"))
+
+    return _NOT_PLAIN.sub(in_hexadecimal, path.strip("/")).replace("/", "-") or "-"
 
 
 def unescaped(name: str) -> str:

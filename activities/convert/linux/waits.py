@@ -40,11 +40,11 @@ def units_for(archive: Archive, stable: Callable[[str], str | None]) -> list[Ent
         if not found or renamed == found["rest"] or entry.is_folder or data == NOWHERE:
             continue
         folder, old, new = found["folder"], found["rest"].rpartition("/"), renamed.rpartition("/")
-        if f"{folder}/{renamed}" in archive.entries:
-            continue
         if entry.is_link:
             data = data.replace(old[2].encode(), new[2].encode())
-        made.append(Entry(f"{folder}/{renamed}", entry.mode, data))
-        if old[0].endswith(".wants") and old[2].endswith(".device"):
+        if f"{folder}/{renamed}" not in archive.entries:
+            made.append(Entry(f"{folder}/{renamed}", entry.mode, data))
+        is_wait = old[0].endswith(".wants") and old[2].endswith(".device")
+        if is_wait and f"{folder}/{old[2]}" not in archive.entries:
             made.append(Entry(f"{folder}/{old[2]}", stat.S_IFLNK | 0o777, NOWHERE))
     return made

@@ -22,6 +22,8 @@ the initramfs is made; how devices are named; what makes the network.
   luks-dracut: 12, BIOS, GRUB; /boot, btrfs in LUKS; dracut; sdX; ifupdown
   trixie-unified: 13, UEFI, systemd-boot, a unified kernel image; plain; list; sdX; ifupdown, two NICs by the
     kernel's names, not in vSphere's order
+  many-nics: 12, BIOS, GRUB; plain; list; UUID; ifupdown, five NICs: DHCP, a bridge, a VLAN, names by
+    PCI path, a MAC of the guest's own
 
 Those with a star are fast, and part of `make test`.
 """
@@ -729,6 +731,46 @@ _TRIXIE_UNIFIED = Guest(
     },
 )
 
+_MANY_NICS = Guest(
+    name="many-nics",
+    suite="bookworm",
+    covers="NICs that wait for DHCP, have a MAC of the guest's, or names by their place, in another order",
+    packages=("grub-pc", "ifupdown", "isc-dhcp-client", "vlan", "bridge-utils"),
+    layout=Layout(
+        disks_mib=(2560,),
+        partitions=(Partition("/dev/sda1", 2400),),
+        filesystems=(Filesystem("/dev/sda1", "ext4", "/"),),
+    ),
+    nics=(
+        Nic("ens192", _mac(18, 1)),
+        Nic("ens224", _mac(18, 2)),
+        Nic("ens256", _mac(18, 3), ("198.51.100.28/24",)),
+        Nic("zeta0", _mac(18, 4)),
+        Nic("alpha0", _mac(18, 5)),
+    ),
+    files={
+        **_host("many-nics", 18),
+        **_grub(),
+        **_listed("ext4"),
+        "/etc/fstab": "UUID=@/dev/sda1@ / ext4 errors=remount-ro 0 1\n",
+        "/etc/udev/rules.d/72-names.rules": (
+            'ACTION=="add", SUBSYSTEM=="net", KERNELS=="0000:04:00.0", NAME="zeta0"\n'
+            'ACTION=="add", SUBSYSTEM=="net", KERNELS=="0000:0c:00.0", NAME="alpha0"\n'
+        ),
+        "/etc/network/interfaces": LOOPBACK
+        + (
+            "auto ens192\niface ens192 inet dhcp\n\n"
+            "auto ens224\niface ens224 inet static\n\taddress 192.0.2.28/24\n\tgateway 192.0.2.1\n"
+            "\thwaddress ether 02:00:00:aa:12:02\n\n"
+            "auto br0\niface br0 inet static\n\taddress 198.51.100.28/24\n"
+            "\tbridge_ports ens256\n\tbridge_stp off\n\tbridge_fd 0\n\n"
+            "auto zeta0\niface zeta0 inet static\n\taddress 203.0.113.1/26\n\n"
+            "auto zeta0.20\niface zeta0.20 inet static\n\taddress 203.0.113.65/26\n\n"
+            "auto alpha0\niface alpha0 inet static\n\taddress 203.0.113.129/26\n"
+        ),
+    },
+)
+
 ALL = (
     *FAST,
     _LVM_TWO_DISKS,
@@ -746,5 +788,6 @@ ALL = (
     _SYSTEMD_BOOT_BTRFS,
     _LUKS_DRACUT,
     _TRIXIE_UNIFIED,
+    _MANY_NICS,
 )
 GUESTS = {guest.name: guest for guest in ALL}

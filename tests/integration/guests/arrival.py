@@ -30,7 +30,10 @@ from hyperctl.workflows.request import Fixers, InitramfsWay, ProveMode
 from hyperctl.workflows.status import Phase
 from tests.unit.machines import disk, landed, machine
 
-SLOTS = {"ens192": 192, "ens224": 224, "eth0": 192, "eth1": 224}
+SLOTS = {
+    **{"ens192": 192, "ens224": 224, "ens256": 256, "zeta0": 1184, "alpha0": 1216},
+    **{"eth0": 192, "eth1": 224},
+}
 """vSphere's numbers of the slots that give a NIC these names; the kernel's own go by the buses."""
 ENOUGH = Patience(boot=150, settle=60, grace=20, standstill=30, network=0, label=0)
 """For a boot that is to fail."""

@@ -23,6 +23,12 @@ DEBIAN = {
 }
 
 
+def in_appliance(device: str) -> str:
+    """libguestfs' device for a shell: the appliance's kernel may have found the disks in another order."""
+    letter, part = device[7], device[8:]
+    return f"/dev/disk/by-path/*-scsi-0:0:{ord(letter) - ord('a')}:0{part and '-part'}{part}"
+
+
 class Bench:
     """`guest` is libguestfs with `DEVICES`, which are blank at first."""
 
@@ -51,8 +57,8 @@ class Bench:
 
     def encrypt(self, device: str, passphrase: str) -> None:
         """A LUKS volume whose key is derived at once; as cryptsetup makes them it takes long in emulation."""
-        derivation = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000"
-        self.guest.debug("sh", [f"echo -n '{passphrase}' | cryptsetup -q luksFormat {derivation} {device} -"])
+        derivation, place = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000", in_appliance(device)
+        self.guest.debug("sh", [f"echo -n '{passphrase}' | cryptsetup -q luksFormat {derivation} {place} -"])
 
     def copy(self, device: str, image: Path) -> Path:
         """What is on one of the disks, as an image."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import guestfs
 
 from hyperctl.activities.convert.linux.grub_environment import BYTES, HEAD
+from tests.integration.guests.bench import in_appliance
 from tests.integration.guests.families import Tree
 
 ONE, TWO, THREE = (f"00:50:56:aa:bb:0{number}" for number in (1, 2, 3))
@@ -84,7 +85,7 @@ def swap_and_root(kind: str) -> LayOut:
 def snapper(guest: guestfs.GuestFS, device: str) -> None:
     """As SUSE's installer has it: the root is a snapshot, which is the default subvolume."""
     root, swap = part(guest, device, "msdos", 480)
-    guest.debug("sh", [f"mkfs.btrfs -f -U {SNAPPER_UUID} {root} 2>&1"])
+    guest.debug("sh", [f"mkfs.btrfs -f -U {SNAPPER_UUID} {in_appliance(root)} 2>&1"])
     assert guest.vfs_uuid(root) == SNAPPER_UUID
     guest.mkswap(swap, uuid=SWAP_UUID)
     guest.mount(root, "/")

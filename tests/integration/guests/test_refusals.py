@@ -16,7 +16,7 @@ from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected, inspect_guest
-from hyperctl.activities.convert.linux.room import assert_room
+from hyperctl.activities.convert.linux.room import assert_room, held_back
 from hyperctl.activities.convert.mounts import mount_root
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
@@ -32,7 +32,7 @@ from hyperctl.workflows.request import Fixers
 from tests.found_out import AGAIN
 from tests.integration.conftest import sha256
 from tests.integration.guests.arrival import attempt, landed_disk
-from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, system
+from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, in_appliance, system
 from tests.integration.guests.test_arch import TREE
 from tests.integration.rehearsing import machine_of, rehearsed
 from tests.simulator import VCenterSimulator
@@ -110,6 +110,17 @@ def test_two_systems(bench: Bench, tmp_path: Path) -> None:
     assert "more than one operating system" in str(refused(bench))
 
 
+def test_a_backup_of_a_systems_files_is_no_system(bench: Bench, tmp_path: Path) -> None:
+    files = {**DEBIAN, "etc/fstab": f"UUID={BOOT_UUID} / ext4 rw 0 1\n"}
+    own = system(tmp_path / "own.raw", files)
+    e2fs("tune2fs", "-U", BOOT_UUID, str(own))
+    bench.put(system(tmp_path / "backup.raw", files), own)
+    assert "no Linux kernel" in str(refused(bench)), "that is asked of the one that is its own /"
+    e2fs("tune2fs", "-U", BOOT_UUID, str(tmp_path / "backup.raw"))
+    bench.put(tmp_path / "backup.raw", own)
+    assert "more than one operating system" in str(refused(bench)), "nobody knows which is booted"
+
+
 def bitlocker(image: Path) -> Path:
     """The first sector of a BitLocker volume and its metadata, as blkid(8) knows them."""
     with blank(image).open("r+b") as file:
@@ -135,12 +146,15 @@ def test_no_system_for_reasons_that_are_told_together(bench: Bench, tmp_path: Pa
         file.write(b"\xff" * 2048)
     bench.put(corrupt, bitlocker(tmp_path / "windows.raw"))
     bench.encrypt("/dev/sdc", PASSPHRASE)
+    token = '{"type": "systemd-tpm2", "keyslots": ["0"]}'
+    bench.guest.debug("sh", [f"echo '{token}' | cryptsetup token import {in_appliance('/dev/sdc')}"])
     error = refused(bench, keys_file(tmp_path))
     assert error.code is ErrorCode.GUEST_UNSUPPORTED
     assert "no operating system was found" in str(error)
     assert "/dev/sda (ext4) cannot be" in str(error) or "the filesystem on /dev/sda" in str(error)
     assert "/dev/sdb is encrypted with BitLocker" in str(error)
     assert "/dev/sdc is encrypted with LUKS, and none of the worker's 1 keys opens it" in str(error)
+    assert "(systemd-tpm2 has one, which is of no use but in the VM)" in str(error)
     assert "HYPERCTL_DISK_KEYS_FILE" in error.hint
     assert "manage-bde -off" in error.hint
 
@@ -155,7 +169,7 @@ def test_a_filesystem_that_can_only_be_read(bench: Bench, tmp_path: Path) -> Non
 def test_a_snapshot_that_can_only_be_read(bench: Bench) -> None:
     """The root of a transactional system."""
     bench.clear()
-    bench.guest.debug("sh", ["mkfs.btrfs --mixed /dev/sdb"])  # as small as it is
+    bench.guest.debug("sh", [f"mkfs.btrfs --mixed {in_appliance('/dev/sdb')}"])  # as small as it is
     bench.guest.mount("/dev/sdb", "/")
     bench.guest.btrfs_subvolume_create("/root")
     bench.guest.btrfs_subvolume_snapshot("/root", "/booted", ro=True)
@@ -176,7 +190,7 @@ def refused_root(bench: Bench, root: str) -> Refused:
 def test_a_table_that_nobody_can_read_is_named(bench: Bench) -> None:
     """On anything but plain filesystems libguestfs reads it."""
     bench.clear()
-    bench.guest.debug("sh", ["mkfs.btrfs --mixed /dev/sdb"])
+    bench.guest.debug("sh", [f"mkfs.btrfs --mixed {in_appliance('/dev/sdb')}"])
     bench.guest.mount("/dev/sdb", "/")
     for folder in ("/bin", "/etc"):
         bench.guest.mkdir(folder)
@@ -222,8 +236,8 @@ def full_boot(bench: Bench, folder: Path) -> tuple[Path, Path]:
     root = system(folder / "root.raw", {**others, "etc/fstab": "/dev/sdb /boot ext4 rw 0 1\n"})
     bench.put(root, system(folder / "boot.raw", in_boot))
     bench.guest.mount("/dev/sdb", "/")
-    space = bench.guest.statvfs("/")
-    bench.guest.fallocate64("/filler", space["bfree"] * space["bsize"] - ROOM_BYTES)  # root's share, too
+    free = (space := bench.guest.statvfs("/"))["bfree"] - held_back(space["blocks"])  # root's share, too
+    bench.guest.fallocate64("/filler", free * space["bsize"] - ROOM_BYTES)
     bench.guest.umount_all()
     return root, bench.copy("/dev/sdb", folder / "boot.raw")
 

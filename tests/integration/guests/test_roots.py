@@ -19,7 +19,7 @@ from hyperctl.activities.convert.storage import (
     survey,
 )
 from tests.found_out import AGAIN
-from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, system
+from tests.integration.guests.bench import DEBIAN, Bench, blank, e2fs, in_appliance, system
 
 RED_HAT = {
     "etc/os-release": (
@@ -87,7 +87,7 @@ def unreadable(bench: Bench, folder: Path) -> None:
 
 def test_a_default_subvolume_that_fstab_names_is_the_root_beside_its_snapshots(bench: Bench) -> None:
     bench.clear()
-    bench.guest.debug("sh", ["mkfs.btrfs --mixed /dev/sdb"])
+    bench.guest.debug("sh", [f"mkfs.btrfs --mixed {in_appliance('/dev/sdb')}"])
     bench.guest.mount("/dev/sdb", "/")
     bench.guest.btrfs_subvolume_create("/@")
     for folder in ("/@/bin", "/@/etc"):
