@@ -9,7 +9,7 @@ LONGEST_SECONDS = 120.0
 """Until what must come is there, on a machine however busy."""
 SOON_SECONDS = 20.0
 """What is over within five on a machine of its own. Whatever is not waited for must take longer by far."""
-LOOK_SECONDS = 0.01
+LOOK_SECONDS = 0.02
 
 
 def until(

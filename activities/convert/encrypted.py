@@ -22,6 +22,7 @@ WAY_OUT = (
 LAYERS = 4
 WRONG_KEY = "2"
 """cryptsetup(8)'s exit code."""
+BY_UUID = "/dev/disk/by-uuid"
 _TOKEN = re.compile(r"^[ \t]*\d+: (systemd-tpm2|clevis)[ \t]*$", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -115,8 +116,16 @@ def named_as_in_guest(guest: guestfs.GuestFS, mapped: Mapping[str, str]) -> Iter
 
 def _token(guest: guestfs.GuestFS, device: str) -> str:
     """The token in a header of LUKS 2 by which the guest has a key from elsewhere; empty without one."""
-    found = _TOKEN.search(guest.debug("sh", [f"cryptsetup luksDump {device} 2>/dev/null || :"]))
+    uuid = _uuid(guest, device)
+    said = guest.debug("sh", [f"cryptsetup luksDump {BY_UUID}/{uuid} 2>/dev/null || :"]) if uuid else ""
+    found = _TOKEN.search(said)
     return found[1] if found else ""
+
+
+def _uuid(guest: guestfs.GuestFS, device: str) -> str:
+    """For a shell in the appliance, whose kernel may call disks otherwise than libguestfs does."""
+    uuid = str(guest.vfs_uuid(device))
+    return uuid if _UUID.fullmatch(uuid) else ""
 
 
 def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> tuple[str, int]:
@@ -124,8 +133,8 @@ def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> tuple
 
     Keys may be any bytes; libguestfs' own call takes text only.
     """
-    uuid = guest.vfs_uuid(device)
-    if not _UUID.fullmatch(uuid):
+    uuid = _uuid(guest, device)
+    if not uuid:
         return "", 0
     name = f"luks-{uuid}"
     for number, key in enumerate(keys):
@@ -135,7 +144,7 @@ def _open(guest: guestfs.GuestFS, device: str, keys: Sequence[DiskKey]) -> tuple
             guest.debug_upload(f"/proc/self/fd/{descriptor}", f"/tmp/{KEY_PLACE}", 0o600)
         finally:
             os.close(descriptor)
-        source = f"/dev/disk/by-uuid/{uuid}"
+        source = f"{BY_UUID}/{uuid}"
         opening = f"cryptsetup luksOpen --key-file /tmp/{KEY_PLACE} {source} {name}"
         code = guest.debug("sh", [f"{opening} >/dev/null 2>&1; echo $?; rm -f /tmp/{KEY_PLACE}"]).strip()
         if code == "0":

@@ -18,7 +18,7 @@ NO_FILESYSTEMS = frozenset({"swap", "none", "iso9660", "udf", "udf,iso9660", "is
 READ_ONLY = 1
 """ST_RDONLY of statvfs(3)."""
 _ON_DISK = re.compile(r"^(?:/dev/|(?:UUID|LABEL|PARTUUID|PARTLABEL)=)")
-_IN_UNIT = re.compile(r"^(What|Where|Type|Options)[ \t]*=[ \t]*(\S(?:[^\n]*\S)?)", re.MULTILINE)
+_IN_UNIT = re.compile(r"^[ \t]*(What|Where|Type|Options)[ \t]*=[ \t]*(\S(?:[^\n]*\S)?)", re.MULTILINE)
 _OCTAL = re.compile(r"\\([0-3][0-7]{2})")
 
 

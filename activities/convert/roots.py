@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import guestfs
 
+from hyperctl.activities.convert.devices import SHARED_UUID
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.mounts import is_root_of
 from hyperctl.activities.convert.refusal import Refused
@@ -144,7 +145,7 @@ def inspected_roots(guest: guestfs.GuestFS) -> tuple[Root, ...]:
     Raises `Refused` where it gives up, as on an fstab with CRLF line ends.
     """
     try:
-        roots = _without_snapshots(guest, list(guest.inspect_os()))
+        roots = _without_snapshots(guest, _once(guest, list(guest.inspect_os())))
     except RuntimeError as error:
         guest.ping_daemon()  # fails where the appliance is gone, which says nothing of the guest
         raise Refused(
@@ -175,6 +176,18 @@ def _texts(files: GuestFiles) -> dict[str, str]:
 def _field(release: str, name: str) -> str:
     found = re.search(rf"^{name}=[\"']?([^\"'\r\n]*)", release, re.MULTILINE)
     return found[1].strip().encode(errors="surrogateescape").decode(errors="replace") if found else ""
+
+
+def _once(guest: guestfs.GuestFS, roots: list[str]) -> list[str]:
+    """Without those on a further disk of a btrfs: libguestfs finds it on each of its disks."""
+    first: dict[str, str] = {}
+    kept = []
+    for root in roots:
+        device = str(guest.mountable_device(root))
+        own = guest.vfs_uuid(device) if guest.vfs_type(device) == SHARED_UUID else device
+        if first.setdefault(own, device) == device:
+            kept.append(root)
+    return kept
 
 
 def _without_snapshots(guest: guestfs.GuestFS, roots: list[str]) -> list[str]:

@@ -108,9 +108,9 @@ followed() {
 
 network_files() {
     for file in /etc/network/interfaces /etc/network/interfaces.d/* /etc/netplan/*.y*ml /etc/dhcpcd.conf \
-        /etc/systemd/network/* /run/systemd/network/* /etc/NetworkManager/system-connections/* \
-        /run/NetworkManager/system-connections/* /etc/sysconfig/network-scripts/ifcfg-* \
-        /etc/sysconfig/network/ifcfg-*; do
+        /etc/systemd/network/* /etc/systemd/network/*.d/* /run/systemd/network/* \
+        /etc/NetworkManager/system-connections/* /run/NetworkManager/system-connections/* \
+        /etc/sysconfig/network-scripts/ifcfg-* /etc/sysconfig/network/ifcfg-*; do
         [ -f "$file" ] && echo "$file"
     done
 }

@@ -1,5 +1,7 @@
 """What keeps a driver from loading: files of modprobe.d and kernel arguments, with all else byte for byte."""
 
+import time
+
 import pytest
 
 from hyperctl.activities.convert.linux.blacklists import (
@@ -69,3 +71,10 @@ def test_kernel_arguments(before: str, after: str) -> None:
 )
 def test_modprobes_files_in_an_archive(path: str, is_one: bool) -> None:
     assert is_modprobe_file(path) is is_one
+
+
+def test_nothing_but_blanks_is_read_at_once() -> None:
+    text = " " * (1 << 20)
+    began = time.monotonic()
+    assert arguments_without_blacklists(text, MODULES) == text
+    assert time.monotonic() - began < 20, "quadratic, it takes hours"

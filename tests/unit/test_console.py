@@ -1,8 +1,11 @@
 """A serial console where it was asked for: in what boot loaders read, and in what it is made from."""
 
+import time
+
 import pytest
 
 from hyperctl.activities.convert.linux.console import (
+    SERIAL,
     command_line_with_console,
     entries_with_console,
     settings_with_console,
@@ -132,3 +135,9 @@ def test_the_kernels_command_line() -> None:
     assert after == f"# ours\nroot=UUID=1\nro quiet {ADDED}\n# end\n"
     assert command_line_with_console(after) == after
     assert command_line_with_console("# nothing\n") == "# nothing\n"
+
+
+def test_nothing_but_blanks_is_read_at_once() -> None:
+    began = time.monotonic()
+    assert settings_with_console(" " * (1 << 20)).endswith(f'GRUB_SERIAL_COMMAND="{SERIAL}"\n')
+    assert time.monotonic() - began < 20, "quadratic, it takes hours"

@@ -1,5 +1,7 @@
 """GRUB's menu as grub-mkconfig writes it."""
 
+import time
+
 from hyperctl.activities.convert.linux.default_kernel import grub_menu
 from hyperctl.activities.convert.linux.grub_environment import saved_entry, with_saved_entry
 from hyperctl.activities.convert.linux.plain_menus import legacy_default, syslinux_defaults
@@ -109,3 +111,18 @@ def test_a_marked_label_of_syslinux_is_the_default() -> None:
     assert changed == {
         "main": "DEFAULT vesamenu.c32\n" + LABELS.replace("label l1\n", "label l1\n  menu default\n")
     }
+
+
+def test_menus_in_menus_without_end_take_no_memory() -> None:
+    """Quadratic, 2 MiB of them would take many GiB."""
+    text = "submenu 'a' {\n" * 3000 + "menuentry 'a' {\nlinux /x\n}\n" * 3000
+    assert sum(len(one.address) for one in grub_menu(text)) < 1 << 20
+
+
+def test_an_entry_of_nothing_but_blanks_or_letters_is_read_at_once() -> None:
+    began = time.monotonic()
+    assert grub_menu("menuentry " + " " * (1 << 20) + "\n") == []
+    assert time.monotonic() - began < 20, "quadratic, it takes hours"
+    assert legacy_default("default" + " " * (1 << 20), ["1"], "2") is not None
+    assert syslinux_defaults({"a": "label " + "a" * (1 << 20)}, ["1"], "2") is not None
+    assert time.monotonic() - began < 20, "quadratic, it takes hours"

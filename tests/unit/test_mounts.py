@@ -113,7 +113,7 @@ def test_a_filesystem_in_a_volume_that_no_key_opens_is_refused_with_the_way_out(
 
 
 def test_a_unit_of_systemds_is_an_entry() -> None:
-    unit = "[Unit]\nAfter=a\n[Mount]\nWhat=/dev/sda1\nWhere=/boot\n#Type=xfs\nType = ext4 \n"
+    unit = "[Unit]\nAfter=a\n[Mount]\nWhat=/dev/sda1\nWhere=/boot\n#Type=xfs\n  Type = ext4 \n"
     (data, boot) = wanted_mounts(
         "UUID=old /boot ext4 defaults 0 2\n" + as_fstab(unit) + as_fstab("What=LABEL=my data\nWhere=/srv\n")
     )

@@ -292,6 +292,7 @@ def test_what_asks_a_network_and_what_is_spelled_out_is_read_from_the_guests_fil
     for name, text in {
         "netplan/1.yaml": "ethernets: {a: {dhcp4: true, addresses: [192.0.2.10/24]}, b: {dhcp6: false}}",
         "systemd/network/1.network": "[Network]\nDHCP = yes\nAddress=192.0.2.11/24",
+        "systemd/network/1.network.d/b.conf": "[Network]\nGateway=192.0.2.1\n",
         "systemd/network/2.network": "[Network]\nDHCP=no\nDHCPServer=yes\n",
         "sysconfig/network/ifcfg-eth0": "DHCP_HOSTNAME=web\n",
         "network/interfaces": "#iface ens9 inet dhcp\niface ens192 inet dhcp\n  address 2001:db8::1\n",
@@ -313,7 +314,7 @@ def test_what_asks_a_network_and_what_is_spelled_out_is_read_from_the_guests_fil
     ]
     assert [line.partition(" ")[0] for line in lines if "192.0.2.1" in line or "2001" in line].count(
         "static"
-    ) == 3
+    ) == 4
 
 
 def test_a_nic_that_the_guest_does_not_have() -> None:

@@ -68,6 +68,11 @@ def test_only_vmwares_repository_is_disabled(enabled: str) -> None:
     assert without_repositories(changed) == changed
 
 
+@pytest.mark.parametrize("text", ["", "# emptied on purpose\n"])
+def test_a_file_of_no_repository_stays(text: str) -> None:
+    assert without_repositories(text) == text
+
+
 def test_only_vmwares_source_of_packages_is_commented_out() -> None:
     ours = "deb http://mirror.example.com/ubuntu precise main\n"
     theirs = "deb http://packages.vmware.com/tools/esx/latest/ubuntu precise main"

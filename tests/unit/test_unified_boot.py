@@ -17,6 +17,7 @@ from hyperctl.workflows.machine import Firmware
 from hyperctl.workflows.request import InitramfsWay
 from tests.unit.test_layouts import ABLE, KERNEL, KERNELS, UNABLE, inspected
 from tests.unit.test_unified import image, reading
+from tests.unit.tree import tree
 
 LOADER = "/boot/efi/EFI/BOOT/BOOTX64.EFI"
 TOKEN = "5f0c1d2b7a3e4f689b0d1c2e3f405102"
@@ -93,6 +94,8 @@ def test_an_image_that_cannot_be_made_anew_is_a_failure_where_nothing_else_boots
     (kernel,) = [one for one in guest.kernels if one.version == ABLE]
     assert kernel.initramfs
     assert has_entry(guest.files, kernel) is is_loaded
+    long = tree(tmp_path / "long", {"/boot/grub2/grub.cfg": "initrd " * 200_000})
+    assert not has_entry(long, kernel), "quadratic, it takes hours"
     guest.rebuilds.append(Rebuild(kernel.unified[0], kernel, "without virtio_blk", is_unified=True))
     expected = f"{ABLE}.efi is without virtio_blk, and cannot be rebuilt.*no ukify, dracut or mkinitcpio"
     if is_loaded:

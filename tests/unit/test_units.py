@@ -71,7 +71,7 @@ def test_a_swap_of_a_disk_that_is_not_there_stays_and_is_said(tmp_path: Path) ->
     guest, work = inspected(tmp_path, files), Work()
     update_fstab(guest, work)
     assert guest.files.exists(f"{FOLDER}/dev-sdz1.swap")
-    assert work.warnings[0] == f"{FOLDER}/dev-sdz1.swap: /dev/sdz1 is on none of the copied disks"
+    assert work.warnings == [f"{FOLDER}/dev-sdz1.swap: /dev/sdz1 is on none of the copied disks"]
 
 
 def test_an_entry_of_fstab_waits_for_the_device_that_comes() -> None:

@@ -58,7 +58,8 @@ class Tree:
 
     def statvfs(self, path: str) -> dict[str, int]:
         found = os.statvfs(self._at(path))
-        return {"bavail": found.f_bavail, "bfree": found.f_bfree, "bsize": found.f_frsize}
+        free = {"bavail": found.f_bavail, "bfree": found.f_bfree, "blocks": found.f_blocks}
+        return {**free, "bsize": found.f_frsize}
 
     def get_e2attrs(self, path: str) -> str:
         return self._attributes.get(path, "")

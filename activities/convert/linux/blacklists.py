@@ -24,7 +24,7 @@ _NOTHING = r"(?:\S*/)?(?:false|true)|:|/dev/null|exit\s+\d+"
 _INSTALL = re.compile(rf"^\s*install\s+(\S+)\s+(?:{_NOTHING})\s*(?:[;#|&>].*)?$")
 _OFF = re.compile(r"^\s*alias\s+(\S+)\s+off\s*$")
 _ARGUMENT = re.compile(
-    r"(?P<gap>[ \t]*)(?<![\w.])(?P<key>(?:rd\.driver|modprobe|module)[._]blacklist|rdblacklist)="
+    r"(?<![ \t])(?P<gap>[ \t]*)(?<![\w.])(?P<key>(?:rd\.driver|modprobe|module)[._]blacklist|rdblacklist)="
     r"(?P<names>[\w,.-]+)"
 )
 

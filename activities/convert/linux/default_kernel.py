@@ -28,8 +28,10 @@ LOADER_CONFIGURATIONS = (
     "/boot/loader/loader.conf",
 )
 
+DEEPEST = 16
+"""So many menus may lie in one another; nobody has more."""
 _MENU = re.compile(
-    r"^\s*(?:(?P<kind>menuentry|submenu)\s+(?P<rest>.*)\{\s*$"
+    r"^\s*(?:(?P<kind>menuentry|submenu)\s+(?P<rest>(?:\S.*)?)\{\s*$"
     r"|linux(?:16|efi)?\s+(?P<kernel>\S+)|\}\s*$)"
 )
 _IDENTITY = re.compile(r"(?:\$menuentry_id_option|--id)\s+['\"]([^'\"]+)['\"]")
@@ -172,7 +174,7 @@ def grub_menu(text: str) -> list[MenuEntry]:
             counters[-1] += 1
             counters.append(0)
         elif part["kernel"]:
-            if above and not above[-1][3]:
+            if above and not above[-1][3] and len(above) <= DEEPEST:
                 address, place, titles = (">".join(str(one[n]) for one in above) for n in range(3))
                 found.append(MenuEntry(address, place, titles, part["kernel"]))
         elif above:

@@ -82,7 +82,8 @@ def update_fstab(inspected: Inspected, work: Work) -> None:
         if files.edit(path, changed, work):
             work.done.append(f"{path} {_what(text, changed)}")
     fix_units(files, names, work)
-    for path in files.matching(*WATCHED):
+    told = {warning.partition(": ")[0] for warning in work.warnings}
+    for path in sorted({*files.matching(*WATCHED)} - told):
         if name := names_vmwares_disk(files.text(path) or ""):
             work.warnings.append(f"{path} names disks as VMware has them ({name}), and stays as it is")
     for path, widen in rewrites(inspected.order.hardware.disk_bus).items():

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Collection, Mapping
 
-_LEGACY_DEFAULT = re.compile(r"^([ \t]*default[ \t]*[ \t=][ \t]*)(\S+)", re.MULTILINE)
+_LEGACY_DEFAULT = re.compile(r"^([ \t]*default(?:[ \t]*=[ \t]*|[ \t]+))(\S+)", re.MULTILINE)
 _LEGACY_LINE = re.compile(r"^[ \t]*(title|kernel)\b[ \t]*(?:\([^)]*\))?(\S*)", re.MULTILINE)
 _DEFAULT = re.compile(r"^([ \t]*default[ \t]+)(\S+)", re.MULTILINE | re.IGNORECASE)
-_LABEL = re.compile(r"^[ \t]*label[ \t]+(\S+)[^\n]*\n", re.MULTILINE | re.IGNORECASE)
+_LABEL = re.compile(r"^[ \t]*label[ \t]+(\S+)(?!\S)[^\n]*\n", re.MULTILINE | re.IGNORECASE)
 _MARK = re.compile(r"^[ \t]*menu[ \t]+default[ \t]*\n?", re.MULTILINE | re.IGNORECASE)
 _KERNEL = re.compile(r"^[ \t]*(?:kernel|linux)[ \t]+(\S+)", re.MULTILINE | re.IGNORECASE)
 

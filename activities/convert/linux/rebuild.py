@@ -39,6 +39,8 @@ STORAGE_MODULES = frozenset(
 )
 """What a root filesystem may lie on: an initramfs that had one of them must not lose it."""
 
+_LOADS = re.compile(r"\binitrd(?:16|efi)?([ \t=][^\n]*)", re.IGNORECASE)
+
 
 def rebuild_initramfs(inspected: Inspected, work: Work) -> None:
     """Everything that an earlier step has noted. Raises `StepFailed`; what was there is then as it was.
@@ -61,8 +63,9 @@ def has_entry(files: GuestFiles, kernel: Kernel) -> bool:
     """Whether a boot loader's menu loads the kernel's initramfs. kernel-install may have made a unified image
     of it, and then nothing boots the one in /boot."""
     names = "|".join(re.escape(path.rpartition("/")[2]) for path in kernel.initramfs)
-    loaded = re.compile(rf"\binitrd(?:16|efi)?[ \t=].*?(?<=[\s/=,])(?:{names})(?![\w.-])", re.IGNORECASE)
-    return bool(names) and any(loaded.search(files.text(path) or "") for path in files.matching(*ENTRIES))
+    named = re.compile(rf"(?<=[\s/=,])(?:{names})(?![\w.-])", re.IGNORECASE)
+    loads = (load for path in files.matching(*ENTRIES) for load in _LOADS.findall(files.text(path) or ""))
+    return bool(names) and any(named.search(load) for load in loads)
 
 
 def _rebuild(inspected: Inspected, one: Rebuild, work: Work) -> None:

@@ -29,15 +29,10 @@ def assert_room(inspected: Inspected, growth_bytes: Mapping[str, int]) -> None:
         raise StepFailed(f"{'; '.join(lacking)}. Remove old kernels in the source")
 
 
-def held_back(blocks: int) -> int:
-    """Of an ext4's blocks, those that its driver leaves to nobody, root included (Linux, fs/ext4/super.c,
-    ext4_calculate_resv_clusters)."""
-    return min(blocks // 50, 4096)
-
-
 def _free_bytes(inspected: Inspected, place: str) -> int:
-    """What root may fill: ext keeps blocks for it."""
+    """What root may fill: ext keeps blocks for it, and some that nobody may fill (ext4's s_resv_clusters)."""
     space = inspected.files.guest.statvfs(place)
-    is_ext = inspected.files.guest.vfs_type(inspected.mounts[place]) in EXT
-    free = max(0, space["bfree"] - held_back(space["blocks"])) if is_ext else space["bavail"]
-    return int(free) * int(space["bsize"])
+    free = int(space["bavail"])
+    if inspected.files.guest.vfs_type(inspected.mounts[place]) in EXT:
+        free = max(free, int(space["bfree"]) - min(int(space["blocks"]) // 50, 4096))
+    return free * int(space["bsize"])

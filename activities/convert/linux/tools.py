@@ -9,6 +9,7 @@ Application Autostart Specification, yum.conf(5), zypper(8), sources.list(5).
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected
@@ -121,10 +122,9 @@ def with_display_driver(text: str, driver: str) -> str:
 def without_repositories(text: str) -> str:
     """A .repo file with VMware's tools disabled; other repositories in it stay."""
     starts = [found.start() for found in _SECTION.finditer(text)]
-    pieces = [text[: starts[0]] if starts else text]
-    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
-        pieces.append(_disabled(text[start:end]))
-    return "".join(pieces)
+    sections = pairwise([*starts, len(text)])
+    before = text[: starts[0]] if starts else text
+    return before + "".join(_disabled(text[start:end]) for start, end in sections)
 
 
 def without_sources(text: str) -> str:

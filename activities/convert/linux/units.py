@@ -47,4 +47,4 @@ def fix_units(files: GuestFiles, names: StableNames, work: Work) -> None:
             files.relink(path, new, renamed_units(target, names.lasting), work)
         else:
             files.move(path, new, work)
-        work.done.append(f"{path} is {new.rpartition('/')[2]}")
+        work.done.append(f"{path} is called {new.rpartition('/')[2]}")

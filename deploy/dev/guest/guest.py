@@ -16,6 +16,8 @@ MIB = 1 << 20
 class Loader(StrEnum):
     GRUB = "grub"
     SYSTEMD_BOOT = "systemd-boot"
+    EXTLINUX = "extlinux"
+    """With a kernel and an initramfs of its own, /boot/bzImage and /boot/ramdisk.gz."""
 
 
 class Initramfs(StrEnum):

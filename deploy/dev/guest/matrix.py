@@ -24,6 +24,8 @@ the initramfs is made; how devices are named; what makes the network.
     kernel's names, not in vSphere's order
   many-nics: 12, BIOS, GRUB; plain; list; UUID; ifupdown, five NICs: DHCP, a bridge, a VLAN, names by
     PCI path, a MAC of the guest's own
+  extlinux: 12, BIOS, extlinux, a kernel and an initramfs of its own; a mount point behind a link; list, xz,
+    virtio kept away by modprobe.d; sdX; ifupdown
 
 Those with a star are fast, and part of `make test`.
 """
@@ -771,6 +773,39 @@ _MANY_NICS = Guest(
     },
 )
 
+_EXTLINUX = Guest(
+    name="extlinux",
+    suite="bookworm",
+    covers="extlinux with a kernel under another name; what virtio depends on kept away by modprobe.d",
+    loader=Loader.EXTLINUX,
+    packages=("extlinux", "xz-utils", "ifupdown"),
+    layout=Layout(
+        disks_mib=(2560,),
+        partitions=(Partition("/dev/sda1", 2300), Partition("/dev/sda2", 128)),
+        filesystems=(Filesystem("/dev/sda1", "ext4", "/"), Filesystem("/dev/sda2", "ext4", "/lib/site")),
+    ),
+    nics=(Nic("ens192", _mac(30), ("192.0.2.30/24",)),),
+    files={
+        **_host("extlinux", 30),
+        **_listed("ext4"),
+        "/etc/initramfs-tools/conf.d/compress": "COMPRESS=xz\n",
+        "/etc/modprobe.d/site.conf": "install virtio /bin/false\ninstall virtio_ring /bin/false\n",
+        "/boot/extlinux/extlinux.conf": (
+            "DEFAULT own\nPROMPT 0\nTIMEOUT 20\n\nLABEL linux\n\tLINUX /vmlinuz\n\tINITRD /initrd.img\n"
+            "\tAPPEND root=/dev/sda1 ro quiet\n\nLABEL own\n\tKERNEL /boot/bzImage\n"
+            "\tAPPEND initrd=/boot/ramdisk.gz root=/dev/sda1 ro quiet\n"
+        ),
+        "/usr/lib/site/readme": "a part of its own\n",
+        "/etc/fstab": (
+            "/dev/sda1 / ext4 errors=remount-ro 0 1\n/dev/sda2 /lib/site ext4 ro 0 2\n"
+            "/srv /var/www none bind 0 0\ntmpfs /tmp tmpfs nosuid,nodev 0 0\n"
+        ),
+        "/var/www/index.html": "",
+        "/etc/network/interfaces": LOOPBACK
+        + "auto ens192\niface ens192 inet static\n\taddress 192.0.2.30/24\n\tgateway 192.0.2.1\n",
+    },
+)
+
 ALL = (
     *FAST,
     _LVM_TWO_DISKS,
@@ -789,5 +824,6 @@ ALL = (
     _LUKS_DRACUT,
     _TRIXIE_UNIFIED,
     _MANY_NICS,
+    _EXTLINUX,
 )
 GUESTS = {guest.name: guest for guest in ALL}

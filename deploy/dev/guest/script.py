@@ -233,6 +233,12 @@ for folder in {ROOT}/lib/modules/*; do
         kernel-install add $version /boot/vmlinuz-$version /boot/initrd.img-$version
 done
 {remove}find {ROOT}/boot/efi"""
+    if guest.loader is Loader.EXTLINUX:
+        return f"""\
+cp -L {ROOT}/vmlinuz {ROOT}/boot/bzImage
+cp -L {ROOT}/initrd.img {ROOT}/boot/ramdisk.gz
+in_guest extlinux --install /boot/extlinux
+dd if={ROOT}/usr/lib/EXTLINUX/mbr.bin of=$disk1 bs=440 count=1 conv=notrunc status=none"""
     if guest.uefi:
         extra = "--force-extra-removable" if guest.fallback else ""
         return f"""\

@@ -16,7 +16,7 @@ from hyperctl.activities.convert.activity import convert_guest
 from hyperctl.activities.convert.disk_keys import read_disk_keys
 from hyperctl.activities.convert.files import GuestFiles
 from hyperctl.activities.convert.inspect import Inspected, inspect_guest
-from hyperctl.activities.convert.linux.room import assert_room, held_back
+from hyperctl.activities.convert.linux.room import assert_room
 from hyperctl.activities.convert.mounts import mount_root
 from hyperctl.activities.convert.order import Order
 from hyperctl.activities.convert.refusal import Refused, StepFailed
@@ -146,7 +146,7 @@ def test_no_system_for_reasons_that_are_told_together(bench: Bench, tmp_path: Pa
         file.write(b"\xff" * 2048)
     bench.put(corrupt, bitlocker(tmp_path / "windows.raw"))
     bench.encrypt("/dev/sdc", PASSPHRASE)
-    token = '{"type": "systemd-tpm2", "keyslots": ["0"]}'
+    token = '{"type": "clevis", "keyslots": ["0"]}'
     bench.guest.debug("sh", [f"echo '{token}' | cryptsetup token import {in_appliance('/dev/sdc')}"])
     error = refused(bench, keys_file(tmp_path))
     assert error.code is ErrorCode.GUEST_UNSUPPORTED
@@ -154,7 +154,7 @@ def test_no_system_for_reasons_that_are_told_together(bench: Bench, tmp_path: Pa
     assert "/dev/sda (ext4) cannot be" in str(error) or "the filesystem on /dev/sda" in str(error)
     assert "/dev/sdb is encrypted with BitLocker" in str(error)
     assert "/dev/sdc is encrypted with LUKS, and none of the worker's 1 keys opens it" in str(error)
-    assert "(systemd-tpm2 has one, which is of no use but in the VM)" in str(error)
+    assert "(clevis has one, which is of no use but in the VM)" in str(error)
     assert "HYPERCTL_DISK_KEYS_FILE" in error.hint
     assert "manage-bde -off" in error.hint
 
@@ -236,7 +236,8 @@ def full_boot(bench: Bench, folder: Path) -> tuple[Path, Path]:
     root = system(folder / "root.raw", {**others, "etc/fstab": "/dev/sdb /boot ext4 rw 0 1\n"})
     bench.put(root, system(folder / "boot.raw", in_boot))
     bench.guest.mount("/dev/sdb", "/")
-    free = (space := bench.guest.statvfs("/"))["bfree"] - held_back(space["blocks"])  # root's share, too
+    space = bench.guest.statvfs("/")
+    free = space["bfree"] - space["blocks"] // 50  # with what is kept for root, and not what is for nobody
     bench.guest.fallocate64("/filler", free * space["bsize"] - ROOM_BYTES)
     bench.guest.umount_all()
     return root, bench.copy("/dev/sdb", folder / "boot.raw")

@@ -86,8 +86,10 @@ def unreadable(bench: Bench, folder: Path) -> None:
 
 
 def test_a_default_subvolume_that_fstab_names_is_the_root_beside_its_snapshots(bench: Bench) -> None:
+    """On two disks, on both of which libguestfs finds it."""
     bench.clear()
-    bench.guest.debug("sh", [f"mkfs.btrfs --mixed {in_appliance('/dev/sdb')}"])
+    both = " ".join(map(in_appliance, ("/dev/sdb", "/dev/sdc")))
+    bench.guest.debug("sh", [f"mkfs.btrfs --mixed -d single -m single {both}"])
     bench.guest.mount("/dev/sdb", "/")
     bench.guest.btrfs_subvolume_create("/@")
     for folder in ("/@/bin", "/@/etc"):
@@ -123,7 +125,8 @@ def test_what_fstab_leaves_out_is_mounted_by_its_type(bench: Bench) -> None:
     of_fstab = {"/boot": "/dev/sdc1"}
     assert mount_unlisted(bench.guest, of_fstab, found.boot_partitions, found.system_partitions) == others
     assert mount_unlisted(bench.guest, both, found.boot_partitions, found.system_partitions) == {}
-    bench.guest.umount_all()
+    bench.clear()
+    bench.guest.blockdev_rereadpt("/dev/sdc")  # no other test has partitions
 
 
 def test_a_filesystem_is_on_all_the_disks_below_it(bench: Bench) -> None:
@@ -137,10 +140,10 @@ def test_a_filesystem_is_on_all_the_disks_below_it(bench: Bench) -> None:
     assert disks_below(bench.guest, "/dev/system/boot") == (1, 2)
     assert disks_below(bench.guest, "/dev/sda") == (0,)
     bench.clear()
-    bench.guest.md_create("boot", ["/dev/sda", "/dev/sdc"], level="raid1")
-    bench.guest.mkfs("ext2", "/dev/md/boot")
-    assert disks_below(bench.guest, "/dev/md/boot") == (0, 2)
-    bench.guest.md_stop("/dev/md/boot")
+    bench.guest.md_create("mirror", ["/dev/sda", "/dev/sdc"], level="raid1")
+    bench.guest.mkfs("ext2", "/dev/md/mirror")
+    assert disks_below(bench.guest, "/dev/md/mirror") == (0, 2)
+    bench.guest.md_stop("/dev/md/mirror")
 
 
 @pytest.mark.parametrize("put", [two, beside_a_fat, without_a_name, unreadable])
