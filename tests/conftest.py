@@ -31,7 +31,6 @@ FIRST = (
     "tests/integration/guests/test_families.py",
     "tests/integration/test_running_source.py",
     "tests/integration/guests/test_refusals.py",
-    "tests/integration/guests/test_arch.py",
     "tests/integration/test_datastore.py",
     "tests/integration/test_crash.py",
     "tests/integration/test_export.py",
@@ -39,8 +38,12 @@ FIRST = (
     "tests/integration/test_commit.py",
 )
 """The groups that take longest: those that boot guests, and between them those that mostly wait."""
-TOGETHER = {"tests/integration/test_source_guest.py": "tests/integration/test_convert.py"}
-"""By a file the one whose converted guest it takes."""
+TOGETHER = {
+    "tests/integration/test_source_guest.py": "tests/integration/test_convert.py",
+    "tests/integration/guests/test_arch.py": "tests/integration/guests/test_refusals.py",
+    "tests/integration/guests/test_roots.py": "tests/integration/guests/test_refusals.py",
+}
+"""By a file the one whose converted guest, or launched appliance, it takes."""
 BY_FILE = ("tests/integration/", "tests/workflow/")
 
 

@@ -1,18 +1,16 @@
 """A guest as Arch lays one out, by its files: mkinitcpio, presets, kernels by package, a unified image."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from hyperctl.activities.convert.activity import convert_guest
+from hyperctl.activities.convert.child import FIXERS, run_fixer
+from hyperctl.activities.convert.inspect import Inspected, inspect_guest
 from hyperctl.activities.convert.linux.cpio import Entry, write_segment
-from hyperctl.activities.staging import Staging
-from hyperctl.workflows.contract import ConvertInput
+from hyperctl.activities.convert.order import Order
 from hyperctl.workflows.guest import Outcome, Step
 from hyperctl.workflows.request import Fixers
-from tests.integration.guests.arrival import attempt, landed_disk
+from tests.integration.guests.bench import Bench, blank, e2fs
 from tests.unit.machines import disk, machine
 from tests.unit.test_unified import image as unified_image
 
@@ -60,9 +58,11 @@ TREE = {
 
 
 @pytest.mark.timeout(900)
-def test_every_initramfs_of_its_kernel_gets_the_drivers_and_its_settings_agree(tmp_path: Path) -> None:
+def test_every_initramfs_of_its_kernel_gets_the_drivers_and_its_settings_agree(
+    bench: Bench, tmp_path: Path
+) -> None:
     """mkinitcpio fails here: nothing but the unified image needs it, and its kernel has another way."""
-    root, image = tmp_path / "tree", tmp_path / "arch.raw"
+    root, image = tmp_path / "tree", blank(tmp_path / "arch.raw")
     for name, content in TREE.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,27 +71,14 @@ def test_every_initramfs_of_its_kernel_gets_the_drivers_and_its_settings_agree(t
     for name in ("bin", "lib"):
         (root / name).symlink_to(f"usr/{name}")
     (root / "var" / "tmp").mkdir(parents=True)
-    with image.open("wb") as file:
-        file.truncate(64 << 20)
-    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    subprocess.run(
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-d", str(root), str(image)],
-        check=True,
-        env=environment,
-        timeout=60,
-    )
-    Staging(tmp_path, "job-arch").create()
-    argument = ConvertInput(
-        job_id="job-arch",
-        output_dir=str(tmp_path),
-        machine=machine(name="arch-01", disks=(disk(),)),
-        disks=(landed_disk(1, image),),
-        fix=Fixers(),
-        serial_console=True,
-    )
-    result = convert_guest(argument, attempt())
-    assert (result.guest.kernels, result.guest.initramfs_tool) == ((VERSION,), "mkinitcpio")
-    steps = {step.step: step for step in result.steps}
+    e2fs("mke2fs", "-q", "-F", "-t", "ext4", "-d", str(root), str(image))
+    bench.put(image)
+    about = machine(name="arch-01", disks=tuple(disk(number) for number in (1, 2, 3)))
+    order = Order(machine=about, fix=Fixers(), serial_console=True)
+    arch = inspect_guest(bench.guest, order, ())
+    assert isinstance(arch, Inspected)
+    assert (arch.system.kernels, arch.system.initramfs_tool) == ((VERSION,), "mkinitcpio")
+    steps = {fixer.step: run_fixer(fixer, arch, order.fix) for fixer in FIXERS}
     assert set(steps[Step.VIRTIO].changed) == {
         "/boot/initramfs-linux.img",
         "/boot/initramfs-linux-fallback.img",

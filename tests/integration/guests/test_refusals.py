@@ -145,7 +145,7 @@ def test_no_system_for_reasons_that_are_told_together(bench: Bench, tmp_path: Pa
         file.seek(2048)
         file.write(b"\xff" * 2048)
     bench.put(corrupt, bitlocker(tmp_path / "windows.raw"))
-    bench.guest.luks_format("/dev/sdc", PASSPHRASE, 0)
+    bench.encrypt("/dev/sdc", PASSPHRASE)
     token = '{"type": "clevis", "keyslots": ["0"]}'
     bench.guest.debug("sh", [f"echo '{token}' | cryptsetup token import {in_appliance('/dev/sdc')}"])
     error = refused(bench, keys_file(tmp_path))
@@ -305,7 +305,7 @@ def without_virtio(bench: Bench, folder: Path) -> tuple[Path, ...]:
 
 def encrypted(bench: Bench, folder: Path) -> tuple[Path, ...]:
     bench.put()
-    bench.guest.luks_format("/dev/sda", PASSPHRASE, 0)
+    bench.encrypt("/dev/sda", PASSPHRASE)
     return (bench.copy("/dev/sda", folder / "encrypted.raw"),)
 
 
