@@ -58,7 +58,8 @@ class Bench:
     def encrypt(self, device: str, passphrase: str) -> None:
         """A LUKS volume whose key is derived at once; as cryptsetup makes them it takes long in emulation."""
         derivation, place = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000", in_appliance(device)
-        self.guest.debug("sh", [f"echo -n '{passphrase}' | cryptsetup -q luksFormat {derivation} {place} -"])
+        command = f"echo -n '{passphrase}' | cryptsetup -q luksFormat {derivation} {place} -"
+        self.guest.debug("sh", [f"{command} && udevadm settle"])
 
     def copy(self, device: str, image: Path) -> Path:
         """What is on one of the disks, as an image."""
