@@ -71,6 +71,7 @@ def test_nics_in_a_kernels_arguments(arguments: str, clues: list[Clue]) -> None:
         (Entry("etc/cmdline.d/40-ip.conf", FILE, f"{IP}\n".encode()), True),
         (Entry("etc/cmdline.d/40-bond.conf", FILE, b"bond=bond0:ens192,ens224\n"), True),
         (Entry("etc/cmdline.d/20-root.conf", FILE, b"root=UUID=1 zip=1\n"), False),
+        (Entry("etc/cmdline.d/30-ip.conf", FILE, b"ip=off\n"), False),
         (Entry("usr/bin/dropbearkey", FILE), False),
         (IP_MODULE, False),
     ],

@@ -14,7 +14,8 @@ from hyperctl.activities.convert.linux.network import nic_names, pinning_files
 
 _USERS = re.compile(r"(?<=bin/)(?:dropbear|sshd|clevis-luks-askpass|clevis-decrypt-tang|iscsistart)$")
 _ARGUMENT = re.compile(
-    r"(?<![\w.])(?:(?:ip|ifname|bond|bridge|team|vlan|rd\.route|netroot)=\S|rd\.neednet=1|root=(?:nfs|iscsi|nbd))"
+    r"(?<![\w.])(?:ip=(?!(?:off|none)\b)\S|(?:ifname|bond|bridge|team|vlan|rd\.route|netroot)=\S|rd\.neednet=1"
+    r"|root=(?:nfs|iscsi|nbd))"
 )
 _BY_ARGUMENTS = re.compile(
     r"(?:parse-ip-opts\.sh|/nm-initrd-generator|/systemd-network-generator|scripts/nfs)$"
