@@ -19,6 +19,7 @@ class Ports:
 
 
 USUAL = Ports(temporal=7233, web=8233, vcenter=8989)
+_reserved: dict[int, socket.socket] = {}
 
 
 def choose_ports(file: Path, wanted: Ports) -> Ports:
@@ -28,7 +29,12 @@ def choose_ports(file: Path, wanted: Ports) -> Ports:
     """
     with contextlib.suppress(FileNotFoundError):
         wanted = Ports(**json.loads(file.read_text()))
-    chosen = Ports(**{name: port if _is_free(port) else _free() for name, port in asdict(wanted).items()})
+    chosen = Ports(
+        **{
+            name: port if _is_free(port) and _reserve(port) else _free()
+            for name, port in asdict(wanted).items()
+        }
+    )
     file.write_text(json.dumps(asdict(chosen)))
     return chosen
 
@@ -58,7 +64,24 @@ def _is_free(port: int) -> bool:
 
 
 def _free() -> int:
-    with socket.socket() as server:
-        server.bind((LOOPBACK, 0))
-        port: int = server.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as server:
+            server.bind((LOOPBACK, 0))
+            port: int = server.getsockname()[1]
+        if port not in _reserved and _reserve(port):
+            return port
+
+
+def _reserve(port: int) -> bool:
+    """Keep a port from other stacks that choose theirs before this one's services listen, until this process
+    ends: a socket of the kernel's abstract names (unix(7)) says so."""
+    if port in _reserved:
+        return True
+    sign = socket.socket(socket.AF_UNIX)
+    try:
+        sign.bind(f"\0hyperctl-dev-port-{port}")
+    except OSError:
+        sign.close()
+        return False
+    _reserved[port] = sign
+    return True

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,29 @@ def test_ports_stay_once_chosen(tmp_path: Path) -> None:
     first = choose_ports(tmp_path / "ports.json", Ports())
     assert len({first.temporal, first.web, first.vcenter}) == 3
     assert choose_ports(tmp_path / "ports.json", Ports()) == first == read_ports(tmp_path / "ports.json")
+
+
+def test_stacks_that_start_at_the_same_moment_have_other_ports(tmp_path: Path) -> None:
+    """Before either listens; with one port, the jobs of both would go to whichever Temporal came first."""
+    command = (
+        "import sys; from pathlib import Path; from deploy.dev.ports import Ports, choose_ports\n"
+        "choose_ports(Path(sys.argv[1]), Ports()); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", command, str(tmp_path / "ports.json")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        own = tmp_path / "own.json"
+        own.write_bytes((tmp_path / "ports.json").read_bytes())
+        wanted = read_ports(own)
+        other_ports = {wanted.temporal, wanted.web, wanted.vcenter}
+        chosen = choose_ports(own, Ports())
+        assert not other_ports & {chosen.temporal, chosen.web, chosen.vcenter}
+        other.stdin.close()
 
 
 def test_a_clients_environment_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
