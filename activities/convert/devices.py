@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from hyperctl.activities.convert.linux.unit_names import from_hexadecimal
+
 _LETTERED = re.compile(r"^/dev/(sd|hd|vd|xvd)([a-z]{1,2})(\d*)$")
 _NVME = re.compile(r"^/dev/nvme(\d+)n(\d+)(?:p(\d+))?$")
 _BY_PATH = re.compile(r"^/dev/disk/by-path/(?P<path>[^/]+?)(?:-part(?P<partition>\d+))?$")
@@ -22,7 +24,6 @@ _MULTIPATH = re.compile(
 """multipathd's names, where it has none of its own; of virtio's disks it makes none."""
 _MAPPED = re.compile(r"^/dev/mapper/(?P<name>[^/]+?)(?:-part|p)?(?P<partition>\d+)$")
 _DISK = re.compile(r"^/dev/sd[a-z]+")
-_HEXADECIMAL = re.compile(r"\\x([0-9a-f]{2})")
 _KINDS = {
     "scsi": ("pvscsi", "lsilogic", "lsisas", "buslogic", "unknown"),
     "sas": ("lsisas", "unknown"),
@@ -231,7 +232,7 @@ def tag_in(name: str) -> tuple[str, str]:
     else:
         folder, _, escaped = name.rpartition("/")
         tag = folder.removeprefix("/dev/disk/by-").upper()
-        value = _HEXADECIMAL.sub(lambda found: chr(int(found[1], 16)), escaped)
+        value = from_hexadecimal(escaped)
     return tag, value.lower() if "UUID" in tag else value
 
 

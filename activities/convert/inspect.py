@@ -152,7 +152,8 @@ def inspect_guest(
     ]
     if root.distribution == UNKNOWN:
         unsure.append(f"{product} is a distribution that is not known here")
-    macs, unsure_macs = own_macs(machine.nics, find_clues(files))
+    has_made_macs = any(nic.mac_made for nic in machine.nics)
+    macs, unsure_macs = own_macs(machine.nics, find_clues(files)) if has_made_macs else ((), "")
     unsure += [unsure_macs] if unsure_macs else []
     boot_disk = find_boot_disk(guest, machine, mounts)
     loader_disks = find_loader_disks(guest, machine, mounts)

@@ -5,7 +5,7 @@ import re
 import time
 from dataclasses import dataclass
 
-from hyperctl.activities.convert.linux.unit_names import escaped
+from hyperctl.activities.convert.linux.unit_names import escaped, in_hexadecimal
 from hyperctl.activities.prove.report import MOST_SHOWN, FstabEntry, GuestReport, Link, normal_address
 from hyperctl.activities.prove.units import (
     BOOT_UNITS,
@@ -167,7 +167,7 @@ def _device(source: str, report: GuestReport) -> str:
     """The kernel's name of what an fstab entry names by tag, link or path."""
     tag, equals, value = source.partition("=")
     if equals:
-        source = f"/dev/disk/by-{tag.lower()}/" + _NOT_OF_UDEV.sub(_escaped, value.strip('"'))
+        source = f"/dev/disk/by-{tag.lower()}/" + _NOT_OF_UDEV.sub(in_hexadecimal, value.strip('"'))
     elif source.startswith("/dev/") and source.count("/") == 3 and "/mapper/" not in source:
         # /dev/VG/LV is /dev/mapper/VG-LV, with every hyphen of the names doubled
         group, volume = source.removeprefix("/dev/").replace("-", "--").split("/")
@@ -194,10 +194,6 @@ def _own_links(report: GuestReport, machine: Machine) -> dict[str, Link]:
     left = [link for link in physical if link.name not in taken and not link.permanent_mac]
     missing = [mac for mac in macs if mac not in found]
     return {**found, missing[0]: left[0]} if len(left) == len(missing) == 1 else found
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in found[0].encode("utf-8", "surrogateescape"))
 
 
 def _nic(nic: MachineNic, own: Link | None, report: GuestReport) -> NicReport:

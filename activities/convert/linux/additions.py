@@ -84,8 +84,7 @@ def additions(
         changed = rewrite(text)
         if changed != text:
             put(path, changed.encode("utf-8", "surrogateescape"), stat.S_IMODE(entry.mode))
-    stable = partial(inspected.names.waited_for, prefix=inspected.order.hardware.disk_bus.prefix)
-    more = [*units_for(archive, stable), *naming_files(archive, inspected)]
+    more = [*units_for(archive, _waited_for(inspected)), *naming_files(archive, inspected)]
     found |= {entry.name: entry for entry in more}
     folders = {folder for path in found for folder in folders_above(path) if folder not in archive.entries}
     return [*(Entry(folder, stat.S_IFDIR | 0o755) for folder in sorted(folders)), *found.values()]
@@ -111,6 +110,10 @@ def _with_gzip(piece: Piece) -> bytes:
     return bytes(piece.content) + bytes(-len(piece.content) % BLOCK_BYTES)
 
 
+def _waited_for(inspected: Inspected) -> Callable[[str], str | None]:
+    return partial(inspected.names.waited_for, prefix=inspected.order.hardware.disk_bus.prefix)
+
+
 def _rewrite(
     path: str, inspected: Inspected, modules: tuple[str, ...], allowed: tuple[str, ...]
 ) -> Callable[[str], str] | None:
@@ -123,7 +126,7 @@ def _rewrite(
     if path in ("cryptroot/crypttab", "etc/crypttab"):
         return lambda text: stable_crypttab(text, names)[0]
     if is_hook(path):
-        return lambda text: hook_for(text, partial(names.waited_for, prefix=hardware.disk_bus.prefix))
+        return lambda text: hook_for(text, _waited_for(inspected))
     if is_modprobe_file(path):
         return lambda text: without_blacklists(text, allowed)
     if path == "config" and inspected.system.initramfs_tool == "mkinitcpio":

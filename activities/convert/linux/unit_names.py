@@ -13,18 +13,23 @@ _NAME = re.compile(
 """`dev-sda1.swap`, or an instance, `systemd-fsck@dev-sda1.service`."""
 
 
+def in_hexadecimal(found: re.Match[str]) -> str:
+    """`\\x2d` for a hyphen: how systemd, and udev in names of links, write what may not stand there."""
+    return "".join(f"\\x{byte:02x}" for byte in found[0].encode("utf-8", "surrogateescape"))
+
+
+def from_hexadecimal(text: str) -> str:
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+
+
 def escaped(path: str) -> str:
     """`dev-disk-by\\x2duuid-1` for /dev/disk/by-uuid/1, as systemd-escape(1) has it."""
-
-    def in_hexadecimal(found: re.Match[str]) -> str:
-        return "".join(f"\\x{byte:02x}" for byte in found[0].encode("utf-8", "surrogateescape"))
-
     return _NOT_PLAIN.sub(in_hexadecimal, path.strip("/")).replace("/", "-") or "-"
 
 
 def unescaped(name: str) -> str:
     """/dev/disk/by-uuid/1 of such a name, without its suffix."""
-    return "/" + _ESCAPE.sub(lambda found: chr(int(found[1], 16)), name.replace("-", "/"))
+    return "/" + from_hexadecimal(name.replace("-", "/"))
 
 
 def renamed_units(text: str, stable: Callable[[str], str | None]) -> str:
